@@ -1,0 +1,20 @@
+// The little that DMA, logs and statistics need to know of a device, whatever its bus. A bus's own struct (pci_dev)
+// embeds it, so kernel/dma never sees PCI.
+#pragma once
+
+#include <lib/types.h>
+
+struct device {
+    char name[24];      // I: "0000:00:03.0"
+    uint64_t dma_mask;  // I: highest address the device can reach; dma_set_mask()
+    void *driver_data;  // L by the bus: the bound driver's state, NULL when none is bound
+    const char *driver; // L by the bus: the bound driver's name or NULL
+};
+
+// Log lines that say which device speaks: "e1000 0000:00:02.0: link is up". Need <core/log.h>.
+#define dev_err(dev, format, ...) \
+    pr_err("%s %s: " format, (dev)->driver ? (dev)->driver : "device", (dev)->name, ##__VA_ARGS__)
+#define dev_warn(dev, format, ...) \
+    pr_warn("%s %s: " format, (dev)->driver ? (dev)->driver : "device", (dev)->name, ##__VA_ARGS__)
+#define dev_info(dev, format, ...) \
+    pr_info("%s %s: " format, (dev)->driver ? (dev)->driver : "device", (dev)->name, ##__VA_ARGS__)

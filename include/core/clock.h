@@ -1,0 +1,47 @@
+// Time: a nanosecond clock on the TSC, the tick counter, and bounded waiting. kernel/x86/clock.c measures the TSC against
+// HPET, PM timer or PIT and tells the rate here; until then clock_ns() counts at an assumed 1 GHz. Context: any.
+#pragma once
+
+#include <core/cpu.h>
+#include <lib/types.h>
+
+#define HZ      250 // ticks a second
+#define USER_HZ 100 // the unit of /proc/stat
+
+// Starts 300 s before its 32-bit wrap, so that wrong comparisons show in the first five minutes.
+#define INITIAL_JIFFIES ((uint32_t)(-300 * HZ))
+extern volatile uint32_t jiffies; // A: advanced by the boot CPU's tick
+
+// True when tick a is later than tick b, across the wrap.
+static inline bool time_after(uint32_t a, uint32_t b)
+{
+    return (int32_t)(b - a) < 0;
+}
+
+static inline uint32_t msecs_to_jiffies(uint32_t ms)
+{
+    return (uint32_t)(((uint64_t)ms * HZ + 999) / 1000);
+}
+
+// Nanoseconds since kernel entry; monotonic, the same on all CPUs as far as their TSCs are.
+uint64_t clock_ns(void);
+
+// The rate the clock now runs at, and its setter (kernel/x86/clock.c, once).
+uint64_t clock_tsc_hz(void);
+void clock_set_tsc_hz(uint64_t hz);
+uint64_t clock_tsc_to_ns(uint64_t tsc_delta);
+
+// Busy-wait; for hardware that needs microseconds. Anything longer sleeps (msleep in <sched/sleep.h>).
+void udelay(uint32_t us);
+
+// Spins until the condition holds or timeout_us have passed; true when it held. Every wait on hardware goes through this
+// or through a sleeping wait with a timeout: there is no unbounded one.
+#define wait_until(condition, timeout_us)                                       \
+    ({                                                                          \
+        uint64_t wait_deadline_ns_ = clock_ns() + (uint64_t)(timeout_us)*1000;  \
+        bool wait_held_;                                                        \
+        while (!(wait_held_ = (condition)) && clock_ns() < wait_deadline_ns_) { \
+            cpu_relax();                                                        \
+        }                                                                       \
+        wait_held_ || (condition);                                              \
+    })

@@ -1,0 +1,206 @@
+// This CPU: who it is, what it is running, and whether it may be interrupted or switched. The only per-CPU data that assembly
+// reaches lives here, at %gs; everything else per CPU is a plain array in the file that owns it: this_cpu(array).
+//
+//   thread code      irq_depth 0  serving_softirq 0          may sleep when preempt_off == 0 and interrupts are on
+//   softirq          irq_depth 0  serving_softirq 1          interrupts on, never sleeps
+//   hard interrupt   irq_depth 1                             interrupts off
+//
+// Context: any, except where a line says otherwise.
+#pragma once
+
+#include <lib/cpumask.h>
+#include <lib/types.h>
+
+struct thread;
+
+// Offsets are used by kernel/x86/*.S and asserted in kernel/core/cpu.c.
+struct cpu {
+    struct cpu *self;       // I   0
+    uint32_t id;            // I   8: 0 is the boot CPU
+    uint32_t apic_id;       // I  12
+    struct thread *current; // C  16
+    uint64_t kernel_rsp;    // C  24: stack top of the running thread, for entries from ring 3
+    uint64_t user_rsp;      // C  32: scratch of the SYSCALL entry
+    uint32_t irq_depth;     // C  40: hard interrupt handlers on this stack
+    uint32_t bh_disabled;   // C  44: local_bh_disable() nesting
+    uint32_t preempt_off;   // C  48: preempt_disable() nesting, spinlocks included
+    uint32_t nmi_depth;     // C  52: NMI and #MC handlers
+    bool serving_softirq;   // C  56
+    bool want_resched;      // C  57: a better thread waits; set with interrupts off
+    bool online;            // A
+    bool in_panic;          // C
+} __aligned(64);
+
+extern struct cpu cpus[MAX_CPUS];
+extern unsigned cpu_count;             // I: CPUs that the machine has (possible), 1 .. MAX_CPUS
+extern struct cpumask cpu_online_mask; // A
+
+#define for_each_online_cpu(cpu) for_each_cpu (cpu, &cpu_online_mask)
+
+// Reads one field of this CPU's struct with one %gs instruction: no window in which the thread could migrate.
+#define cpu_field(field)                                      \
+    ({                                                        \
+        __typeof__(((struct cpu *)0)->field) cpu_value_;      \
+        __asm__ volatile("mov %%gs:%c1, %0"                   \
+                         : "=r"(cpu_value_)                   \
+                         : "i"(offsetof(struct cpu, field))); \
+        cpu_value_;                                           \
+    })
+
+static inline struct cpu *cpu_self(void)
+{
+    return cpu_field(self);
+}
+
+static inline unsigned cpu_id(void)
+{
+    return cpu_field(id);
+}
+
+static inline struct thread *cpu_current(void)
+{
+    return cpu_field(current);
+}
+
+// This CPU's element of a per-CPU array. The caller keeps the thread from migrating (interrupts or preemption off).
+#define this_cpu(array) ((array)[cpu_id()])
+
+// Interrupts on this CPU. Flags are RFLAGS; only IF matters.
+#define CPU_FLAGS_IF 0x200ul
+
+static inline unsigned long local_irq_flags(void)
+{
+    unsigned long flags;
+    __asm__ volatile("pushfq; pop %0" : "=r"(flags)::"memory");
+    return flags;
+}
+
+static inline bool irqs_disabled(void)
+{
+    return (local_irq_flags() & CPU_FLAGS_IF) == 0;
+}
+
+static inline void local_irq_disable(void)
+{
+    __asm__ volatile("cli" ::: "memory");
+}
+
+static inline void local_irq_enable(void)
+{
+    __asm__ volatile("sti" ::: "memory");
+}
+
+static inline unsigned long local_irq_save(void)
+{
+    unsigned long flags = local_irq_flags();
+    local_irq_disable();
+    return flags;
+}
+
+// Turns interrupts on only when they were on at the save: that is what makes nesting right.
+static inline void local_irq_restore(unsigned long flags)
+{
+    if (flags & CPU_FLAGS_IF) {
+        local_irq_enable();
+    } else {
+        barrier();
+    }
+}
+
+static inline void cpu_relax(void)
+{
+    __asm__ volatile("pause" ::: "memory");
+}
+
+// Sleeps until the next interrupt. STI takes effect after the following instruction, so none is lost between the two.
+static inline void cpu_sti_hlt(void)
+{
+    __asm__ volatile("sti; hlt" ::: "memory");
+}
+
+static inline __noreturn void cpu_stop(void)
+{
+    for (;;) {
+        __asm__ volatile("cli; hlt" ::: "memory");
+    }
+}
+
+static inline uint64_t rdtsc(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (uint64_t)high << 32 | low;
+}
+
+// Keep this thread on this CPU. The counter is touched by one CPU only, and an interrupt leaves it as it found it.
+static inline void preempt_disable(void)
+{
+    __asm__ volatile("incl %%gs:%c0" ::"i"(offsetof(struct cpu, preempt_off)) : "memory");
+}
+
+// Undo; switches threads at once when one was asked for meanwhile and this is a place where that is allowed.
+// The switch itself belongs to kernel/sched, which hands its function down (cpu_preempt_hook).
+void preempt_enable_slow(void);
+extern void (*cpu_preempt_hook)(void); // I: set by kernel_main
+
+static inline void preempt_enable(void)
+{
+    __asm__ volatile("decl %%gs:%c0" ::"i"(offsetof(struct cpu, preempt_off)) : "memory");
+    if (unlikely(cpu_field(want_resched))) {
+        preempt_enable_slow();
+    }
+}
+
+static inline bool in_hardirq(void)
+{
+    return cpu_field(irq_depth) != 0;
+}
+
+static inline bool in_nmi(void)
+{
+    return cpu_field(nmi_depth) != 0;
+}
+
+static inline bool in_softirq(void)
+{
+    return cpu_field(serving_softirq) || cpu_field(bh_disabled) != 0;
+}
+
+static inline bool in_task(void)
+{
+    return !in_hardirq() && !in_nmi() && !cpu_field(serving_softirq);
+}
+
+// True where sleeping is a bug.
+static inline bool in_atomic(void)
+{
+    return in_hardirq() || in_nmi() || in_softirq() || cpu_field(preempt_off) != 0 ||
+           irqs_disabled();
+}
+
+// Contexts as a set, for assert_context().
+enum {
+    CTX_THREAD = 1, // may sleep
+    CTX_ATOMIC = 2, // thread code that may not sleep: lock held, preemption or interrupts off
+    CTX_SOFTIRQ = 4,
+    CTX_HARDIRQ = 8,
+};
+
+// Which one of the above this is.
+unsigned cpu_context(void);
+
+// Reports a BUG with both the allowed contexts and this one, and a backtrace, when `allowed` does not hold it. The kernel goes on.
+void assert_context_failed(unsigned allowed, const char *function);
+#define assert_context(allowed)                           \
+    do {                                                  \
+        if (unlikely((cpu_context() & (allowed)) == 0)) { \
+            assert_context_failed(allowed, __func__);     \
+        }                                                 \
+    } while (0)
+// The cheap form for what may sleep.
+#define might_sleep()                                    \
+    do {                                                 \
+        if (unlikely(in_atomic())) {                     \
+            assert_context_failed(CTX_THREAD, __func__); \
+        }                                                \
+    } while (0)

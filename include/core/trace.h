@@ -1,0 +1,43 @@
+// The flight recorder: a ring of events per CPU, always on, about a dozen instructions an event. Each stop of an
+// interrupt's way leaves one record, so /proc/trace tells the story of kernel/interrupt.c with cycles. Context: any.
+#pragma once
+
+#include <lib/types.h>
+
+enum trace_event { // names as Linux's tracepoints where it has them: kernel/core/trace.c
+    TRACE_NONE,
+    TRACE_IRQ_ENTRY,         // a: irq, b: vector
+    TRACE_IRQ_HANDLER_ENTRY, // a: irq, b: address of the handler
+    TRACE_IRQ_HANDLER_EXIT,  // a: irq, b: irqreturn
+    TRACE_IRQ_EXIT,          // a: irq
+    TRACE_SOFTIRQ_RAISE,     // a: softirq
+    TRACE_SOFTIRQ_ENTRY,
+    TRACE_SOFTIRQ_EXIT,
+    TRACE_NAPI_POLL,     // a: work done, b: budget
+    TRACE_TASKLET_ENTRY, // b: function
+    TRACE_WORK_START,    // b: function
+    TRACE_WORK_END,
+    TRACE_SCHED_SWITCH, // a: previous tid, b: next tid
+    TRACE_SCHED_WAKEUP, // a: tid, b: CPU
+    TRACE_TIMER,        // b: function
+    TRACE_IPI,          // a: vector, b: CPU mask or target
+    TRACE_EXCEPTION,    // a: vector, b: address
+    TRACE_BLOCK_SUBMIT, // a: device, b: sector
+    TRACE_BLOCK_DONE,
+    TRACE_NET_RX, // a: bytes
+    TRACE_NET_TX,
+    TRACE_DMA_MAP, // a: bytes, b: bus address
+    TRACE_DMA_UNMAP,
+    TRACE_COUNT,
+};
+
+struct trace_record {
+    uint64_t tsc;
+    uint32_t a;
+    uint16_t event;
+    uint16_t cpu;
+    uint64_t b;
+};
+
+void trace(enum trace_event event, uint32_t a, uint64_t b);
+void trace_enable(bool on);

@@ -1,0 +1,40 @@
+// Softirqs: the fixed set of bottom halves. Raised by a top half, run by the same CPU with interrupts on when the outermost hard
+// interrupt ends (kernel/interrupt.c), when bottom halves are enabled again, or by ksoftirqd/N when there is too much: at most
+// SOFTIRQ_MAX_ROUNDS rounds, SOFTIRQ_MAX_MS, or until a thread should run.
+#pragma once
+
+#include <core/cpu.h>
+#include <lib/types.h>
+
+enum softirq { // Linux's ten, in order
+    HI_SOFTIRQ,
+    TIMER_SOFTIRQ,
+    NET_TX_SOFTIRQ,
+    NET_RX_SOFTIRQ,
+    BLOCK_SOFTIRQ,
+    IRQ_POLL_SOFTIRQ,
+    TASKLET_SOFTIRQ,
+    SCHED_SOFTIRQ,
+    HRTIMER_SOFTIRQ,
+    RCU_SOFTIRQ,
+    NR_SOFTIRQS,
+};
+enum { SOFTIRQ_MAX_ROUNDS = 10, SOFTIRQ_MAX_MS = 2 };
+
+// The handler of a softirq; may run on several CPUs at once. Context: boot, once each.
+void open_softirq(enum softirq nr, void (*action)(void));
+
+void raise_softirq(enum softirq nr);        // any context
+void raise_softirq_irqoff(enum softirq nr); // interrupts off
+bool softirq_pending(void);                 // this CPU
+
+// The spine's call at the end of the outermost hard interrupt. Entered and left with interrupts off, on in between.
+void softirq_run(void);
+void softirq_start_threads(void); // ksoftirqd/N for each CPU that is online; called as CPUs come up
+
+// Keep softirqs off this CPU while thread code touches what they touch; enabling runs what became pending. Context: thread or softirq.
+void local_bh_disable(void);
+void local_bh_enable(void);
+
+uint64_t softirq_count(enum softirq nr, unsigned cpu);
+const char *softirq_name(enum softirq nr);

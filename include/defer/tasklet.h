@@ -1,0 +1,26 @@
+// Tasklets: a function to be run soon, once, in softirq context, never on two CPUs at once.
+#pragma once
+
+#include <core/spinlock.h>
+#include <lib/list.h>
+#include <lib/types.h>
+
+struct tasklet_struct {
+    struct list_head link;                      // C: the list of the CPU that scheduled it
+    uint32_t state;                             // A: TASKLET_SCHEDULED, TASKLET_RUNNING
+    uint32_t disabled;                          // A: tasklet_disable() nesting
+    void (*callback)(struct tasklet_struct *t); // I
+    const char *name;                           // I
+    uint64_t runs;                              // A
+};
+
+void tasklet_init_subsystem(void);
+void tasklet_setup(struct tasklet_struct *t, void (*callback)(struct tasklet_struct *t),
+                   const char *name);
+void tasklet_schedule(
+    struct tasklet_struct *t); // any context; scheduled while running: runs exactly once more
+void tasklet_hi_schedule(struct tasklet_struct *t); // HI_SOFTIRQ
+void tasklet_disable(struct tasklet_struct *t);     // waits until it is not running; thread context
+void tasklet_enable(struct tasklet_struct *t);
+void tasklet_kill(
+    struct tasklet_struct *t); // waits until it is neither scheduled nor running; thread context

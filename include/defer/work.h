@@ -1,0 +1,54 @@
+// Work: a function to be run later in a thread, where it may sleep. Pools of kworker/N:M threads, one pool per CPU; when a
+// worker sleeps another takes over, so one slow item does not hold up the rest.
+#pragma once
+
+#include <defer/timer.h>
+#include <lib/list.h>
+#include <lib/types.h>
+
+struct workqueue_struct;
+struct work_struct;
+typedef void (*work_func_t)(struct work_struct *work);
+
+struct work_struct {
+    struct list_head link;       // L of the pool
+    uint32_t pending;            // A: queued and not yet started
+    work_func_t func;            // I
+    struct workqueue_struct *wq; // L: where it was queued last
+    int cpu;                     // L
+};
+struct delayed_work {
+    struct work_struct work;
+    struct timer_list timer;
+    struct workqueue_struct *wq;
+    int cpu;
+};
+
+#define INIT_WORK(w, f)         work_init((w), (f))
+#define INIT_DELAYED_WORK(w, f) delayed_work_init((w), (f))
+void work_init(struct work_struct *work, work_func_t func);
+void delayed_work_init(struct delayed_work *work, work_func_t func);
+
+void workqueue_init(void); // after the scheduler runs; context: thread
+
+// False when it was already pending. Context: any.
+bool queue_work(struct workqueue_struct *wq, struct work_struct *work);
+bool queue_work_on(unsigned cpu, struct workqueue_struct *wq, struct work_struct *work);
+bool schedule_work(struct work_struct *work); // on system_wq, this CPU
+bool schedule_work_on(unsigned cpu, struct work_struct *work);
+bool queue_delayed_work(struct workqueue_struct *wq, struct delayed_work *work,
+                        uint32_t delay_jiffies);
+bool schedule_delayed_work(struct delayed_work *work, uint32_t delay_jiffies);
+bool mod_delayed_work(struct workqueue_struct *wq, struct delayed_work *work,
+                      uint32_t delay_jiffies);
+
+// Wait for an item to finish; cancel it and wait: true when it was pending. Context: thread; not from the item itself (cancel) .
+bool flush_work(struct work_struct *work);
+bool cancel_work_sync(struct work_struct *work);
+bool cancel_delayed_work_sync(struct delayed_work *work);
+void flush_workqueue(struct workqueue_struct *wq);
+
+enum { WQ_UNBOUND = 2, WQ_MEM_RECLAIM = 8, WQ_HIGHPRI = 16 };
+struct workqueue_struct *alloc_workqueue(const char *name, unsigned flags, int max_active);
+void destroy_workqueue(struct workqueue_struct *wq);
+extern struct workqueue_struct *system_wq;

@@ -1,0 +1,95 @@
+// Network devices, between drivers (below) and protocols (above), which do not know each other.
+//
+//   wire ─DMA─> ring ─irq─> napi_schedule ─NET_RX softirq─> napi->poll(budget) ─netif_receive_skb─> netdev_input (kernel/net)
+//   protocol ─dev_queue_xmit─> ndo_start_xmit ─ring─DMA─> wire
+#pragma once
+
+#include <core/spinlock.h>
+#include <dev/skbuff.h>
+#include <lib/list.h>
+#include <lib/text.h>
+#include <lib/types.h>
+
+enum { ETH_ALEN = 6, ETH_HLEN = 14, NET_MAX_MTU = 9000, NAPI_WEIGHT = 64, NAPI_BUDGET = 300 };
+
+struct net_device;
+struct device;
+
+// Interrupt first, then polling while there is work: scheduled by the top half (device's interrupts masked), polled in NET_RX softirq, completed (interrupts unmasked)
+// when a poll did less than its weight.
+struct napi_struct {
+    struct list_head link; // C: poll list of the CPU it was scheduled on
+    uint32_t state;        // A: NAPI_SCHEDULED, NAPI_DISABLED
+    int weight;            // I
+    int (*poll)(struct napi_struct *napi,
+                int budget); // work done; < budget after napi_complete_done
+    struct net_device *dev;
+};
+void netif_napi_add(struct net_device *dev, struct napi_struct *napi,
+                    int (*poll)(struct napi_struct *, int), int weight);
+void napi_enable(struct napi_struct *napi);
+void napi_disable(struct napi_struct *napi);  // waits until it is not scheduled; context: thread
+bool napi_schedule(struct napi_struct *napi); // any context; false when it already was
+bool napi_complete_done(struct napi_struct *napi,
+                        int work_done); // in poll; true: unmask the device's interrupts
+
+enum netdev_tx { NETDEV_TX_OK, NETDEV_TX_BUSY };
+
+struct net_device_ops {
+    int (*ndo_open)(struct net_device *dev); // `ip link set up`; thread
+    int (*ndo_stop)(struct net_device *dev);
+    // Takes the packet, or says BUSY with the queue stopped. Called under tx_lock, softirqs off.
+    enum netdev_tx (*ndo_start_xmit)(struct sk_buff *skb, struct net_device *dev);
+};
+
+struct net_device_stats { // A: order of /proc/net/dev
+    uint64_t rx_bytes, rx_packets, rx_errors, rx_dropped, rx_fifo_errors, rx_frame_errors,
+        rx_compressed, multicast;
+    uint64_t tx_bytes, tx_packets, tx_errors, tx_dropped, tx_fifo_errors, collisions,
+        tx_carrier_errors, tx_compressed;
+};
+
+struct net_device {
+    char name[16];              // I: "eth0", "lo"
+    uint8_t dev_addr[ETH_ALEN]; // I
+    uint16_t mtu;               // L
+    const struct net_device_ops *ops;
+    struct device *parent; // I: NULL for lo
+    struct spinlock tx_lock;
+    bool up, carrier, loopback; // A
+    bool queue_stopped;         // L of tx_lock
+    uint32_t
+        tx_start_jiffies; // L of tx_lock: of the oldest waiting packet; for the driver's hang check
+    struct list_head
+        tx_waiting; // L of tx_lock: packets held while the queue is stopped, at most tx_waiting_max
+    uint32_t tx_waiting_count, tx_waiting_max;
+    struct net_device_stats stats;
+    // IPv4 of this device, host order; owned by kernel/net.
+    uint32_t ip_address, ip_mask, ip_gateway; // A
+    void *private_data;
+    struct list_head link;
+};
+
+void netdev_init(void);
+int register_netdev(struct net_device *dev, const char *prefix); // "eth": the next free number
+void unregister_netdev(struct net_device *dev);                  // closes it, waits for its packets
+struct net_device *netdev_find(const char *name);
+struct net_device *netdev_next(struct net_device *after);
+int netdev_open(struct net_device *dev);
+int netdev_close(struct net_device *dev);
+
+void netif_carrier_on(struct net_device *dev);
+void netif_carrier_off(struct net_device *dev);
+void netif_stop_queue(struct net_device *dev);
+void netif_wake_queue(struct net_device *dev); // sends what waited; any context but hard irq
+
+void netif_receive_skb(struct sk_buff *skb); // softirq; takes the packet over
+void netif_rx(
+    struct sk_buff *skb); // from elsewhere (loopback): queued to this CPU's backlog, any context
+int dev_queue_xmit(
+    struct sk_buff *skb); // takes the packet over; 0, -ENETDOWN, -ENOBUFS. Not hard irq
+
+// Tied in kernel_main: where received packets go, and who hears of carrier and register events.
+extern void (*netdev_input)(struct sk_buff *skb);
+enum netdev_event { NETDEV_REGISTER, NETDEV_UNREGISTER, NETDEV_UP, NETDEV_DOWN, NETDEV_CARRIER };
+extern void (*netdev_notify)(struct net_device *dev, enum netdev_event event);

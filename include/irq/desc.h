@@ -1,0 +1,84 @@
+// The interrupt core's own structures: one descriptor per irq. Drivers see <irq/irq.h> instead.
+//
+//   vector ──irq_vector_table──> struct irq_desc ──flow──> irq_data/chip (mask, eoi ...)
+//                                      └──action──> irqaction ──next──> irqaction (IRQF_SHARED)
+#pragma once
+
+#include <contract/irq_chip.h>
+#include <core/spinlock.h>
+#include <irq/irq.h>
+#include <lib/list.h>
+
+enum { MAX_IRQS = 512 };
+
+struct irqaction {
+    irq_handler_t handler;  // I
+    void *dev_id;           // I
+    unsigned long flags;    // I
+    const char *name;       // I
+    unsigned irq;           // I
+    struct irqaction *next; // L; read without it by the flow handlers, which free_irq waits for
+    uint64_t count;         // C summed over CPUs without care: how often it returned IRQ_HANDLED
+};
+
+struct irq_desc;
+typedef void (*irq_flow_t)(struct irq_desc *desc);
+
+struct irq_desc {
+    struct spinlock lock;
+    struct irq_data data;               // L
+    irq_flow_t flow;                    // L: flow_level, flow_edge, flow_percpu
+    struct irqaction *action;           // L, see irqaction.next
+    unsigned depth;                     // L: disable_irq nesting
+    bool exists;                        // I: there is a wire or a message behind it
+    bool started;                       // L: vector programmed
+    bool masked;                        // L: at the controller
+    bool pending;                       // L: an edge came while disabled or in progress
+    uint32_t in_progress;               // A: CPUs that are in the handlers now
+    struct cpumask affinity;            // L: the wish (smp_affinity)
+    struct cpumask effective_affinity;  // L: the truth
+    struct cpumask affinity_hint;       // L
+    uint32_t spurious_count, unhandled; // L: of the last 100,000; not handled among them
+    uint32_t last_unhandled_jiffies;    // L
+    uint32_t count[MAX_CPUS];           // C: /proc/interrupts
+};
+
+extern struct irq_desc irq_descs[MAX_IRQS];
+struct irq_desc *irq_to_desc(unsigned irq); // NULL when there is none
+unsigned irq_count(void);                   // one past the highest irq that exists (nr_irqs)
+uint64_t irq_desc_total(const struct irq_desc *desc);
+
+// What the spine calls for every vector of 32 and above. Context: hard irq.
+void irq_dispatch(uint8_t vector);
+
+// Flow handlers: when to mask, acknowledge and call. Context: hard irq; one CPU may be in the same edge flow's handlers at a time.
+void flow_level(struct irq_desc *desc);  // "fasteoi": actions, then EOI
+void flow_edge(struct irq_desc *desc);   // EOI first, actions; again if another edge came meanwhile
+void flow_percpu(struct irq_desc *desc); // EOI, action; no lock
+// Walks the action list; counts; feeds the spurious detector. Returns what the handlers said.
+irqreturn_t irq_handle_actions(struct irq_desc *desc);
+
+// Vectors and system interrupts (those without a descriptor: timer, IPIs, error, spurious), counted in rows of their own.
+enum irq_stat {
+    IRQ_STAT_NMI,
+    IRQ_STAT_LOC,
+    IRQ_STAT_SPU,
+    IRQ_STAT_PMI,
+    IRQ_STAT_IWI,
+    IRQ_STAT_RTR,
+    IRQ_STAT_RES,
+    IRQ_STAT_CAL,
+    IRQ_STAT_TLB,
+    IRQ_STAT_TRM,
+    IRQ_STAT_THR,
+    IRQ_STAT_MCE,
+    IRQ_STAT_MCP,
+    IRQ_STAT_COUNT,
+};
+void irq_stat_inc(enum irq_stat stat); // this CPU
+uint32_t irq_stat_get(enum irq_stat stat, unsigned cpu);
+uint64_t irq_total(unsigned cpu);             // every interrupt that this CPU took
+extern uint32_t irq_err_count, irq_mis_count; // A: ERR and MIS rows
+
+// A function for a system vector; `stat` is counted before it runs, EOI is sent before it runs. Context of fn: hard irq.
+void irq_set_system_vector(uint8_t vector, enum irq_stat stat, void (*fn)(void));

@@ -1,0 +1,56 @@
+// Physical pages: a buddy allocator over the boot map's RAM, and the arithmetic between physical and virtual addresses.
+//
+//   boot map:  [ RAM ][ reserved ][ RAM ........... ][ ACPI ][ RAM above 4 GiB ... ]
+//   pages:      one struct page each; free ones in lists by order and zone (DMA32 below 4 GiB, NORMAL above)
+#pragma once
+
+#include <contract/boot_info.h>
+#include <lib/types.h>
+#include <x86/pte.h>
+
+enum { PAGE_MAX_ORDER = 10 }; // blocks of 4 KiB << 0 .. 10
+
+enum gfp {          // flags of allocations; names as in Linux
+    GFP_KERNEL = 0, // thread context, may reclaim
+    GFP_ATOMIC = 1, // any context
+    GFP_ZERO = 2,   // filled with zeroes
+    GFP_DMA32 = 4,  // below 4 GiB
+};
+
+// Builds the direct map's allocator from the boot map (sorted and checked here). Regions that the kernel image, boot data and
+// `mem=` exclude are left out. Context: boot, once.
+void page_init(const struct boot_info *boot);
+
+// 2^order pages, physically contiguous, aligned to their size; the direct-map address or NULL. Context: GFP_ATOMIC any, else thread.
+void *alloc_pages(enum gfp flags, unsigned order) __must_check;
+void free_pages(void *address, unsigned order);
+static inline void *alloc_page(enum gfp flags)
+{
+    return alloc_pages(flags, 0);
+}
+static inline void free_page(void *address)
+{
+    free_pages(address, 0);
+}
+// Smallest order whose block holds size bytes.
+unsigned page_order(size_t size);
+
+// A free page below 1 MiB for the AP trampoline, taken out of the allocator for good; 0 when there is none. Context: boot.
+phys_t page_take_low(void);
+
+static inline void *phys_to_virt(phys_t address)
+{
+    return (void *)(PHYS_BASE + address);
+}
+// For direct-map and kernel-image addresses only; asserts otherwise.
+phys_t virt_to_phys(const void *address);
+
+struct page_stats {
+    uint64_t total_bytes, free_bytes, free_blocks[PAGE_MAX_ORDER + 1];
+    uint64_t largest_free_order;
+};
+void page_stats(struct page_stats *stats);
+bool page_is_ram(phys_t address); // usable RAM of the boot map
+
+// Walks free lists and checks them; 0 or the number of errors found (each logged). Context: thread.
+unsigned page_selfcheck(void);

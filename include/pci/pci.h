@@ -1,0 +1,102 @@
+// Part of the driver door: PCI functions. PCI Local Bus 3.0; PCI Express Base 3.0 for ECAM.
+#pragma once
+
+#include <contract/device.h>
+#include <contract/section.h>
+#include <core/io.h>
+#include <lib/list.h>
+#include <lib/text.h>
+#include <lib/types.h>
+
+enum { PCI_BAR_COUNT = 6, PCI_MAX_CAPS = 48 };
+
+struct pci_bar {
+    uint64_t base; // I: 0 when not there or not assigned
+    uint64_t size; // I: bytes; 0: not there
+    bool is_port, is_64bit, is_prefetchable;
+    volatile void __iomem *mapped; // L: by pci_map_bar
+};
+
+struct pci_device_id {
+    uint16_t vendor, device;         // PCI_ANY_ID: any
+    uint32_t class_code, class_mask; // 24 bits: class, subclass, interface
+    uintptr_t driver_data;
+};
+#define PCI_ANY_ID 0xffff
+
+struct pci_driver;
+
+struct pci_dev {
+    struct device dev; // name "0000:00:03.0"
+    uint16_t segment;
+    uint8_t bus, slot, function;
+    uint16_t vendor, device, subsystem_vendor, subsystem_device;
+    uint32_t class_code;                // 24 bits
+    uint8_t revision, header_type, pin; // pin 1 = INTA .. 4 = INTD, 0 none
+    uint8_t interrupt_line;             // as firmware left it
+    int irq;                            // I: of its wire, -1 when none is known
+    struct pci_bar bars[PCI_BAR_COUNT];
+    struct pci_dev *bridge;                 // I: the bridge above, NULL on the root bus
+    uint8_t bus_secondary, bus_subordinate; // of a bridge
+    struct pci_cap {
+        uint16_t id; // extended ones + 0x1000
+        uint16_t offset;
+    } caps[PCI_MAX_CAPS];
+    unsigned cap_count;
+    const struct pci_driver *driver; // L
+    struct list_head link;
+};
+
+struct pci_driver {
+    const char *name;
+    const struct pci_device_id *ids; // ends with vendor 0
+    int (*probe)(
+        struct pci_dev *dev,
+        const struct pci_device_id *id); // thread context; 0 or -errno, then nothing is left behind
+    void (*remove)(struct pci_dev *dev);
+};
+#define PCI_DRIVER(name) LINKER_RECORD(pci_driver, pci_driver, name)
+// Use: PCI_DRIVER(e1000_driver) = {.name = "e1000", ...};
+
+// Scans everything below every host bridge (MCFG, else CF8/CFC bus 0 and its bridges), reads BARs and capabilities, routes INTx. Context: boot thread.
+void pci_init(void);
+// Gives every device to the first driver whose ids match. Context: thread.
+void pci_probe_all(void);
+// Bind and unbind by hand. 0, -ENODEV, -EBUSY.
+int pci_bind(struct pci_dev *dev);
+int pci_unbind(struct pci_dev *dev);
+
+uint8_t pci_read8(const struct pci_dev *dev,
+                  uint16_t offset); // all ones beyond the end or when it is gone
+uint16_t pci_read16(const struct pci_dev *dev, uint16_t offset);
+uint32_t pci_read32(const struct pci_dev *dev, uint16_t offset);
+void pci_write8(const struct pci_dev *dev, uint16_t offset, uint8_t value);
+void pci_write16(const struct pci_dev *dev, uint16_t offset, uint16_t value);
+void pci_write32(const struct pci_dev *dev, uint16_t offset, uint32_t value);
+
+// Offset of a capability, 0 when it has none. Walked once at scan, bounded, loops refused.
+uint16_t pci_find_capability(const struct pci_dev *dev, uint16_t id);
+
+int pci_enable_device(struct pci_dev *dev); // memory and port decoding on; 0 or -EIO
+void pci_disable_device(struct pci_dev *dev);
+void pci_set_master(struct pci_dev *dev);   // may do DMA: last line of a probe
+void pci_clear_master(struct pci_dev *dev); // first line of a remove
+void pci_intx(struct pci_dev *dev, bool enable);
+
+// Maps a memory BAR and names it in /proc/iomem; NULL: not there, a port BAR, smaller than min_size, no memory. Context: thread.
+volatile void __iomem *pci_map_bar(struct pci_dev *dev, unsigned bar, size_t min_size,
+                                   const char *name);
+void pci_unmap_bar(struct pci_dev *dev, unsigned bar);
+
+static inline void pci_set_drvdata(struct pci_dev *dev, void *data)
+{
+    dev->dev.driver_data = data;
+}
+static inline void *pci_get_drvdata(const struct pci_dev *dev)
+{
+    return dev->dev.driver_data;
+}
+
+struct pci_dev *
+pci_next(struct pci_dev *after); // NULL: first; in bus order. The list is fixed after pci_init
+struct pci_dev *pci_find(unsigned bus, unsigned slot, unsigned function);

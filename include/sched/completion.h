@@ -1,0 +1,18 @@
+// "It has happened": a one-way event that any context may signal and threads wait for.
+#pragma once
+
+#include <sched/wait.h>
+
+struct completion {
+    uint32_t done; // L of the queue
+    struct wait_queue_head queue;
+};
+
+void init_completion(struct completion *c);
+void reinit_completion(struct completion *c);
+void complete(struct completion *c);     // releases one waiter; context: any
+void complete_all(struct completion *c); // releases everyone, now and later
+void wait_for_completion(struct completion *c);
+// Jiffies left (at least 1), 0: timed out.
+uint32_t wait_for_completion_timeout(struct completion *c, uint32_t timeout_jiffies);
+int wait_for_completion_interruptible(struct completion *c); // 0 or -EINTR

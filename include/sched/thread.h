@@ -1,0 +1,112 @@
+// Threads: kernel stacks with something to do. Each CPU has a run queue; a better thread preempts at the end of an interrupt.
+#pragma once
+
+#include <core/cpu.h>
+#include <lib/cpumask.h>
+#include <lib/list.h>
+#include <lib/text.h>
+#include <lib/types.h>
+
+enum thread_state {  // letters as ps shows them
+    THREAD_RUNNING,  // R: running or on a run queue
+    THREAD_SLEEPING, // S: until woken or interrupted (thread_stop, ^C)
+    THREAD_BLOCKED,  // D: until woken
+    THREAD_DEAD,     // Z: waits to be reaped
+};
+
+enum sched_policy {
+    SCHED_OTHER = 0,
+    SCHED_FIFO = 1,
+    SCHED_RR = 2,
+    SCHED_IDLE = 5
+}; // numbers as in Linux
+
+struct wait_queue_head;
+
+struct thread {
+    int tid;                     // I: shown as PID; 0 is each CPU's idle thread
+    char name[16];               // I: comm
+    uintptr_t stack;             // I: lowest address
+    uintptr_t saved_rsp;         // L: while it does not run
+    enum thread_state state;     // L of its run queue
+    enum sched_policy policy;    // L
+    uint8_t rt_priority;         // L: 1..99 for FIFO and RR, higher is better
+    int8_t nice;                 // L
+    uint16_t cpu;                // L: its run queue
+    bool on_queue;               // L
+    bool running;                // L: is the current thread of its CPU
+    bool stop_wanted;            // A: thread_stop() or ^C
+    struct cpumask allowed;      // L
+    struct list_head queue_link; // L: run queue
+    struct list_head all_link;   // L of the thread table
+    uint32_t slice_ticks;        // C
+    uint64_t runtime_ns;         // L
+    uint64_t switched_in_ns;     // C
+    uint64_t switches;           // C
+    uint64_t vruntime;           // L: SCHED_OTHER
+    const char *wait_channel;    // L: what it sleeps on, for ps
+    void (*fn)(void *arg);       // I
+    void *arg;                   // I
+    struct completion *exited;   // I
+    int references;              // A
+    void *private_data;          // of its owner: exception_catch, the shell's job
+};
+
+#define current (cpu_current())
+
+void sched_init(void);            // boot CPU's idle thread from the boot stack; run queues
+void sched_init_cpu(void);        // the same on another CPU, in ap_main
+__noreturn void sched_idle(void); // ap_main and kernel_main end here
+
+// Makes a thread and starts it on the best CPU, or on `cpu` only. The name is formatted. NULL when there is no memory. Context: thread.
+struct thread *kthread_run(void (*fn)(void *arg), void *arg, const char *name_format, ...)
+    __printf(3, 4);
+struct thread *kthread_run_on(unsigned cpu, void (*fn)(void *arg), void *arg,
+                              const char *name_format, ...) __printf(4, 5);
+
+// Asks a thread to end (it sees kthread_should_stop() and its sleeps return early) and waits until it has. Frees it. Context: thread.
+void kthread_stop(struct thread *thread);
+bool kthread_should_stop(void);
+// Only asks: ^C. Sleeping waits return -EINTR.
+void thread_interrupt(struct thread *thread);
+bool thread_interrupted(void); // of the current thread
+void thread_clear_interrupt(void);
+__noreturn void thread_exit(void);
+// Waits for the thread to end and drops the caller's reference. Context: thread.
+void thread_join(struct thread *thread);
+
+// 0, -EINVAL (priority 1..99 for FIFO and RR, 0 otherwise). Context: thread.
+int sched_setscheduler(struct thread *thread, enum sched_policy policy, int rt_priority);
+void sched_set_nice(struct thread *thread, int nice);
+int sched_setaffinity(struct thread *thread, const struct cpumask *mask); // -EINVAL: no online CPU
+
+// Gives the CPU away. schedule() may only be called where might_sleep() holds; a thread in THREAD_RUNNING stays runnable.
+void schedule(void);
+void yield(void);
+// Puts a sleeping thread on a run queue; false when it was already running. Context: any.
+bool wake_up_process(struct thread *thread);
+
+// The tick's share, and the spine's: switch now if wanted and allowed. Context: hard irq; interrupts off.
+void sched_tick(void);
+void sched_preempt_irq(void);
+// For cpu_preempt_hook.
+void sched_preempt(void);
+
+// Where a CPU's time went, in nanoseconds, sampled by the tick: user nice system idle iowait irq softirq (order of /proc/stat).
+enum cpu_time {
+    CPU_USER,
+    CPU_NICE,
+    CPU_SYSTEM,
+    CPU_IDLE,
+    CPU_IOWAIT,
+    CPU_IRQ,
+    CPU_SOFTIRQ,
+    CPU_TIME_COUNT
+};
+uint64_t sched_cpu_time_ns(unsigned cpu, enum cpu_time what);
+uint64_t sched_context_switches(void);
+uint64_t sched_threads_created(void);
+unsigned sched_running(void), sched_blocked(void);
+
+// Calls visit for each thread under the table's lock: it may not sleep. For ps and gdb.
+void thread_for_each(void (*visit)(struct thread *thread, void *arg), void *arg);

@@ -1,0 +1,12 @@
+// The console's shell.
+#pragma once
+#include <lib/types.h>
+
+// Starts the shell thread: runs `script` (lines, may be NULL), then the prompt, for ever. Context: thread.
+void shell_start(const char *script);
+
+// Runs one line as if typed; returns its status. For tests. Context: thread.
+int shell_run_line(const char *line);
+
+// Runs the in-kernel tests whose "suite.name" contains the pattern ("" all) and writes KTAP to COM2 if there is one, else to the console. Returns the number of failures.
+unsigned ktest_run_all(const char *pattern);

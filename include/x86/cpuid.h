@@ -1,0 +1,40 @@
+// What this CPU can do, asked once; and the protections that follow from it, switched on per CPU.
+#pragma once
+
+#include <lib/text.h>
+#include <lib/types.h>
+
+enum cpu_feature {
+    FEATURE_NX,
+    FEATURE_PAGE1GB,
+    FEATURE_SMEP,
+    FEATURE_SMAP,
+    FEATURE_UMIP,
+    FEATURE_X2APIC,
+    FEATURE_TSC_DEADLINE,
+    FEATURE_INVARIANT_TSC,
+    FEATURE_RDRAND,
+    FEATURE_FSGSBASE,
+    FEATURE_PCID,
+    FEATURE_RDTSCP,
+    FEATURE_MCE,
+    FEATURE_MCA,
+    FEATURE_PGE,
+    FEATURE_PAT,
+    FEATURE_ARAT,
+    FEATURE_HYPERVISOR,
+    FEATURE_COUNT,
+};
+
+// Fills the table from CPUID. Context: boot, once, before the others.
+void cpuid_init(void);
+bool cpu_has(enum cpu_feature feature);
+unsigned cpu_phys_bits(void);
+
+// Sets CR0.WP, CR4.{PGE,SMEP,SMAP,UMIP,MCE,FSGSBASE}, EFER.{NXE,SCE}, PAT as this CPU has them. Context: once per CPU.
+void cpu_protect(void);
+
+// The text of /proc/cpuinfo for one CPU, in Linux's lines.
+void cpuid_show(struct text *t, unsigned cpu);
+// Vendor and brand, for the boot line.
+const char *cpuid_brand(void);

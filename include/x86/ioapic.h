@@ -1,0 +1,25 @@
+// IO-APICs: where wires end. Intel 82093AA data sheet; ACPI 6.4, 5.2.12.3. One chip, "IO-APIC", for all of them.
+#pragma once
+
+#include <contract/irq_chip.h>
+#include <lib/text.h>
+#include <lib/types.h>
+
+enum { MAX_IOAPICS = 16 };
+
+// Takes one IO-APIC over: reads its size, masks every pin. 0, -ENOSPC, -ENODEV (registers read all ones).
+int ioapic_add(uint32_t id, phys_t base, uint32_t gsi_base,
+               void *(*map)(phys_t address, size_t size));
+unsigned ioapic_count(void);
+// One past the last wire of all IO-APICs: message interrupts are numbered from here.
+unsigned ioapic_gsi_end(void);
+bool ioapic_has_gsi(unsigned gsi);
+
+// hwirq in irq_data is the pin, chip_data the IO-APIC; this fills both. 0 or -ENOENT.
+int ioapic_irq_data(unsigned gsi, struct irq_data *data);
+extern const struct irq_chip ioapic_chip;
+
+// The redirection entry as the hardware has it now, for `ioapic` and tests.
+uint64_t ioapic_read_entry(unsigned gsi);
+void ioapic_show(struct text *t);
+void ioapic_mask_all(void);

@@ -1,0 +1,50 @@
+// The local APIC: what takes interrupts into a CPU. xAPIC through its page, x2APIC through MSRs where the CPU has it.
+// Intel SDM vol. 3, chapter 11 (APIC).
+#pragma once
+
+#include <lib/text.h>
+#include <lib/types.h>
+
+// Vectors that the kernel keeps for itself; class 0xf outranks every device. The values are Linux's.
+enum {
+    VECTOR_FIRST_DEVICE = 0x30, // 0x20 .. 0x2f: the 8259s' strays
+    VECTOR_LAST_DEVICE = 0xeb,
+    VECTOR_TIMER = 0xec,
+    VECTOR_CALL_FUNCTION = 0xfc,
+    VECTOR_RESCHEDULE = 0xfd,
+    VECTOR_LAPIC_ERROR = 0xfe,
+    VECTOR_SPURIOUS = 0xff,
+};
+
+// Chooses xAPIC or x2APIC; `mmio` is the mapped page (unused by x2APIC). Context: boot CPU, once. Returns false when the CPU has no APIC.
+bool lapic_init(phys_t base, void *(*map)(phys_t address, size_t size));
+// Enables this CPU's APIC: SVR, TPR 0, LVTs masked, LINT0 masked, LINT1 NMI, error vector. Context: once per CPU, interrupts off.
+void lapic_init_cpu(void);
+bool lapic_is_x2apic(void);
+
+uint32_t lapic_id(void);
+void lapic_eoi(
+    void); // ends the highest-priority interrupt in service on this CPU. Context: hard irq
+
+// Inter-processor interrupts. Each waits, bounded, for the previous one of this CPU to be accepted. Context: any.
+void lapic_ipi(uint32_t apic_id, uint8_t vector);
+void lapic_ipi_self(uint8_t vector);
+void lapic_ipi_all_but_self(uint8_t vector);
+void lapic_nmi(uint32_t apic_id);
+void lapic_nmi_all_but_self(void);
+// INIT and start-up at a page below 1 MiB (page = address >> 12). 0 or -ETIMEDOUT when the APIC does not take it.
+int lapic_send_init(uint32_t apic_id);
+int lapic_send_startup(uint32_t apic_id, uint8_t page);
+
+// Timer. Calibrated once against the clock (clock_ns must be running). Context: boot CPU; rate in Hz of its counter.
+void lapic_timer_calibrate(void);
+uint64_t lapic_timer_hz(void);
+void lapic_timer_periodic(uint32_t hz); // this CPU, VECTOR_TIMER
+void lapic_timer_oneshot(uint64_t ns);  // this CPU; 0 fires at once
+void lapic_timer_stop(void);
+
+uint32_t lapic_error_read(void); // reads and clears the error status
+bool lapic_irr_test(uint8_t vector);
+bool lapic_isr_test(uint8_t vector);
+void lapic_set_tpr(uint8_t tpr);
+void lapic_show(struct text *t); // this CPU's registers, decoded
