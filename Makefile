@@ -31,7 +31,7 @@ PYTHON ?= $(if $(wildcard /usr/bin/python3),/usr/bin/python3,python3)
 
 goals    := $(or $(MAKECMDGOALS),all)
 needs    := $(if $(filter-out clean help setup,$(goals)),build)
-needs    += $(if $(filter run debug debug-auto iso test% bench,$(goals)),run)
+needs    += $(if $(filter run debug debug-auto iso test%,$(goals)),run)
 needs    += $(if $(filter-out none,$(SCREEN)),$(if $(filter run debug%,$(goals)),screen))
 needs    += $(if $(filter gdb debug-auto test%,$(goals)),gdb)
 needs    += $(if $(filter test%,$(goals)),test)
@@ -107,7 +107,7 @@ ISO := $(BUILD)/tophalf.iso
 quiet = $(if $(V),,@printf '  %-7s %s\n' '$1' '$2';)
 
 .PHONY: all objects run test test-host test-fuzz test-kernel test-console test-matrix test-static \
-        debug gdb debug-auto bench iso lint clean help setup FORCE
+        debug gdb debug-auto iso lint clean help setup FORCE
 
 ## Targets:
 all: $(ELF) $(BUILD)/compile_commands.json ## the kernel, build/tophalf.elf (the default)
@@ -215,9 +215,6 @@ test-build: $(ELF) $(ISO) $(BUILD)/host/.built $(BUILD)/compile_commands.json
 
 lint: $(ELF) $(BUILD)/compile_commands.json ## both compilers, cppcheck, format, layers, scripts
 	@CC_GCC='$(CROSS_COMPILE)gcc' BUILD='$(BUILD)' PYTHON='$(PYTHON)' MAKE='$(MAKE)' tests/lint.sh
-
-bench: $(ELF) ## the benchmarks; says which exist
-	@$(PYTHON) tools/bench.py --build '$(BUILD)'
 
 setup: ## install what run, test and lint need (they do it by themselves)
 	@tools/setup.sh build run gdb test lint

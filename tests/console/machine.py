@@ -1,0 +1,294 @@
+"""A machine for console tests: QEMU with tophalf in it, driven over its serial line.
+
+    with Machine(cpus=4) as m:                 # boots by -kernel and waits for the prompt
+        output, status = m.run("cat /proc/version")
+        m.send("ping 10.0.2.2\\r"); m.expect(r"64 bytes from")
+
+Serial line, QMP and network frames go through socket pairs that QEMU inherits: there is no port, no
+path and no race. A thread of ours always drains the serial line, so neither side ever blocks on the
+other, and keeps the whole conversation for the log. Every wait has a bound; when it passes, QEMU is
+killed by its pid and the end of the conversation is printed. QEMU also dies when we do, whatever
+the reason (PR_SET_PDEATHSIG).
+"""
+
+import ctypes
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(TOP, "tools"))
+import qemu  # noqa: E402
+
+BUILD = os.environ.get("TOPHALF_BUILD", os.path.join(TOP, "build"))
+ELF = os.path.join(BUILD, "tophalf.elf")
+ISO = os.path.join(BUILD, "tophalf.iso")
+
+PROMPT = "tophalf# "
+TIMEOUT = 60  # seconds: when is a wait hopeless? A hang detector, never a measurement.
+PR_SET_PDEATHSIG = 1
+
+libc = ctypes.CDLL(None)
+
+
+class Hung(AssertionError):
+    """What we waited for did not come; the machine was killed."""
+
+
+class Ended(AssertionError):
+    """The machine ended while we waited for something else."""
+
+
+def die_with_parent():
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Machine:
+    """One QEMU. All arguments of qemu.command() are accepted; boot is "kernel" or "iso"."""
+
+    def __init__(self, boot="kernel", *, append="", nics=(), frames=False, wait=True, name="machine",
+                 prefix=(), extra=(), second_serial=False, gdb=None, **options):
+        self.name = name
+        self.text = ""  # everything the console said
+        self.at = 0  # where the next expect() starts to look
+        self.events = []  # QMP events, oldest first
+        self.status = None  # QEMU's exit status, once it has ended
+        self.changed = threading.Condition()
+        self.scratch = tempfile.mkdtemp(prefix="tophalf-")
+        self.serial, serial_far = socket.socketpair()
+        self.monitor, monitor_far = socket.socketpair()
+        passed = [serial_far, monitor_far]
+        arguments = ["-chardev", f"socket,id=mon0,fd={monitor_far.fileno()}",
+                     "-mon", "chardev=mon0,mode=control",
+                     "-chardev", f"socket,id=com1,fd={serial_far.fileno()}"]
+        serial = ["chardev:com1"]
+        if second_serial:
+            serial.append(f"file:{self.scratch}/com2")
+        nics = list(nics)
+        self.wire = None
+        if frames:
+            self.wire, wire_far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            for end in (self.wire, wire_far):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            passed.append(wire_far)
+            nics.append(f"dgram,local.type=fd,local.str={wire_far.fileno()}")
+        options.setdefault("vga", False)
+        options["iso" if boot == "iso" else "kernel"] = ISO if boot == "iso" else ELF
+        command = qemu.command(append=f"plain loglevel=4 {append}".strip(), nics=nics, serial=serial,
+                               gdb=gdb, extra=[*arguments, *extra], **options)
+        self.command = [*prefix, *command]
+        self.errors = open(f"{self.scratch}/qemu.log", "w+")
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors,
+            pass_fds=[end.fileno() for end in passed], preexec_fn=die_with_parent)
+        for end in passed:
+            end.close()
+        self.readers = [threading.Thread(target=self._read_serial, daemon=True),
+                        threading.Thread(target=self._read_monitor, daemon=True)]
+        self.replies = []
+        for reader in self.readers:
+            reader.start()
+        try:
+            self._command("qmp_capabilities")
+            if wait and not gdb:
+                self.wait_prompt()
+        except BaseException:
+            self.close()
+            raise
+
+    # ---- the two lines -----------------------------------------------------------------------
+
+    def _read_serial(self):
+        while True:
+            try:
+                data = self.serial.recv(65536)
+            except OSError:
+                data = b""
+            with self.changed:
+                self.text += data.decode("latin-1")
+                if not data:
+                    self.serial_ended = True
+                self.changed.notify_all()
+            if not data:
+                return
+
+    serial_ended = False
+
+    def _read_monitor(self):
+        buffered = b""
+        while True:
+            try:
+                data = self.monitor.recv(65536)
+            except OSError:
+                data = b""
+            if not data:
+                with self.changed:
+                    self.changed.notify_all()
+                return
+            buffered += data
+            while b"\n" in buffered:
+                line, buffered = buffered.split(b"\n", 1)
+                message = json.loads(line)
+                with self.changed:
+                    if "event" in message:
+                        self.events.append(message)
+                    elif "QMP" not in message:
+                        self.replies.append(message)
+                    self.changed.notify_all()
+
+    def _until(self, ready, what, timeout):
+        """Wait until ready() gives something true; it is called under the lock, at each change."""
+        deadline = time.monotonic() + timeout
+        with self.changed:
+            while True:
+                found = ready()
+                if found:
+                    return found
+                if self.serial_ended and self.process.poll() is not None:
+                    raise Ended(f"{self.name}: ended with status {self.process.returncode} while "
+                                f"waiting for {what}\n{self.story()}")
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self.changed.wait(min(left, 0.5))
+        self.kill()
+        raise Hung(f"{self.name}: waited {timeout} s for {what}\n{self.story()}")
+
+    def story(self, lines=40):
+        """The end of the conversation, for a failure's report."""
+        self.errors.flush()
+        with open(self.errors.name, errors="replace") as file:
+            qemu_said = file.read()
+        return "\n".join([f"--- the last {lines} lines of the console of {self.name} ---",
+                          *self.text.replace("\r", "").splitlines()[-lines:],
+                          "--- QEMU said ---" if qemu_said else "", qemu_said])
+
+    # ---- the console -------------------------------------------------------------------------
+
+    def send(self, data):
+        """Type. Text or bytes; a line ends with \\r."""
+        self.serial.sendall(data.encode("latin-1") if isinstance(data, str) else data)
+
+    def expect(self, pattern, timeout=TIMEOUT):
+        """Wait for a regular expression in what the console says from here on; the match object."""
+        compiled = re.compile(pattern, re.M)
+
+        def found():
+            match = compiled.search(self.text, self.at)
+            if match:
+                self.at = match.end()
+            return match
+
+        return self._until(found, f"/{pattern}/", timeout)
+
+    def wait_prompt(self, timeout=TIMEOUT):
+        return self.expect(rf"(?:^|[\r\n]){re.escape(PROMPT)}", timeout)
+
+    def run(self, command, timeout=TIMEOUT):
+        """Run a console command; (its output with \\n line ends, its status)."""
+        output = self.output_of(command, timeout)
+        status = self.output_of("echo $?", timeout).strip()
+        assert re.fullmatch(r"\d+", status), f"echo $? said {status!r}\n{self.story()}"
+        return output, int(status)
+
+    def output_of(self, command, timeout=TIMEOUT):
+        """Run a console command; its output."""
+        self.send(command + "\r")
+        self.expect(re.escape(command) + r"\r?\n", timeout)
+        start = self.at
+        end = self.expect(rf"(?:(?<=\n)|(?<=\A)){re.escape(PROMPT)}", timeout).start()
+        return self.text[start:end].replace("\r", "")
+
+    def ok(self, command, timeout=TIMEOUT):
+        """Run a console command that must succeed; its output."""
+        output, status = self.run(command, timeout)
+        assert status == 0, f"{command}: status {status}\n{output}"
+        return output
+
+    # ---- QEMU's monitor ----------------------------------------------------------------------
+
+    def _command(self, name, **arguments):
+        self.monitor.sendall(json.dumps({"execute": name, "arguments": arguments}).encode() + b"\n")
+        reply = self._until(lambda: self.replies and self.replies.pop(0), f"QMP {name}", TIMEOUT)
+        assert "return" in reply, f"QMP {name}: {reply}"
+        return reply["return"]
+
+    def qmp(self, command, **arguments):
+        """A QMP command; its result."""
+        return self._command(command.replace("_", "-"), **arguments)
+
+    def hmp(self, line):
+        """A line for the human monitor; what it printed."""
+        return self._command("human-monitor-command", **{"command-line": line}).replace("\r", "")
+
+    # ---- the wire ----------------------------------------------------------------------------
+
+    def send_frame(self, frame):
+        """Put one Ethernet frame on the wire of the machine's last card (frames=True)."""
+        self.wire.send(bytes(frame))
+
+    def receive_frame(self, timeout=TIMEOUT):
+        """The next Ethernet frame that the machine sent, as bytes; None after the timeout."""
+        self.wire.settimeout(timeout)
+        try:
+            return self.wire.recv(65536)
+        except (socket.timeout, BlockingIOError):
+            return None
+
+    # ---- the end -----------------------------------------------------------------------------
+
+    def wait_end(self, timeout=TIMEOUT):
+        """Wait until QEMU ends by itself; what the console said with it (`exit N` is N)."""
+        try:
+            self.status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise Hung(f"{self.name}: did not end within {timeout} s\n{self.story()}") from None
+        for reader in self.readers:
+            reader.join(5)
+        return qemu.console_status(self.status)
+
+    def end_reason(self):
+        """Why the guest ended, as QEMU says: "guest-shutdown", "guest-reset", ... or None."""
+        for event in self.events:
+            if event["event"] == "SHUTDOWN":
+                return event["data"]["reason"]
+        return None
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def save_log(self):
+        """Keep the conversation under build/, for reading after a failure."""
+        folder = os.path.join(BUILD, "console-logs")
+        os.makedirs(folder, exist_ok=True)
+        safe = re.sub(r"[^\w.-]+", "-", self.name)
+        with open(os.path.join(folder, safe + ".log"), "w", encoding="utf-8") as file:
+            file.write(" ".join(self.command) + "\n\n" + self.text.replace("\r", ""))
+
+    def close(self):
+        self.kill()
+        for reader in self.readers:
+            reader.join(5)
+        self.save_log()
+        self.errors.close()
+        for end in (self.serial, self.monitor, self.wire):
+            if end:
+                end.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
