@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Keep the layers true: no file includes, and no object calls, what stands above it.
 
-The ranks are read from docs/LAYERS. Two checks: every #include of every source and header, and every
-undefined symbol of every object (by nm), which catches what a local prototype would hide. Records in
-linker sets need no exemption: a set's bounds come from linker.ld, not from an object.
+The ranks are read from docs/LAYERS. Two checks: every #include of every source and header, and
+every undefined symbol of every object (by nm), which catches what a local prototype would hide.
+Records in linker sets need no exemption: a set's bounds come from linker.ld, not from an object.
 """
 
 import argparse

@@ -57,7 +57,7 @@ running = set()  # process groups to end if we are ended
 
 
 def call(arguments, timeout, **kwargs):
-    """Run a program in a group of its own; (status, output). Status None: it hung and was killed."""
+    """Run a program in a group of its own; (status, output). Status None: it hung, was killed."""
     process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, start_new_session=True, **kwargs)
     running.add(process.pid)
@@ -133,7 +133,7 @@ def host_test(build, name):
 
 
 def fuzz_test(build, name):
-    """A bounded, seeded run, from the corpus: it finds what came back, `-runs=-1` by hand finds more."""
+    """A bounded, seeded run from the corpus: it finds what came back. By hand one searches on."""
     result = Result()
     corpus = sorted(glob.glob(f"{TOP}/tests/host/corpus/{name[len('fuzz_'):]}"))
     with tempfile.TemporaryDirectory() as scratch:

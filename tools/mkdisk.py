@@ -18,7 +18,8 @@ NAMED_SECTORS = 2048
 
 def sector_text(number):
     """The 512 bytes of one named sector."""
-    lines = (f"tophalf disk, sector {number:8d}, byte {offset:3d} " for offset in range(0, SECTOR, LINE))
+    lines = (f"tophalf disk, sector {number:8d}, byte {offset:3d} "
+             for offset in range(0, SECTOR, LINE))
     return "".join(line.ljust(LINE - 1, ".") + "\n" for line in lines).encode()
 
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-# Where distributions keep UEFI for x86-64: first whole images, then code with its variables' template.
+# Where distributions keep UEFI for x86-64: whole images, then code with its variables' template.
 OVMF_WHOLE = (
     "/usr/share/ovmf/OVMF.fd",  # Debian, Ubuntu
     "/usr/share/edk2/x64/OVMF.4m.fd",  # Arch

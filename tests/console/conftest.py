@@ -1,8 +1,8 @@
-"""Fixtures for console tests. A boot costs more than a test: share one where tests let each other be.
+"""Fixtures for console tests. A boot costs more than a test: share one where that is harmless.
 
-`machine`: one for the file, booted with its MACHINE dictionary (arguments of Machine) if it has one;
-a test that left it dead gets a fresh one. `boot`: a function that boots one more, for this test
-alone. `disk`: a function that makes a disk image. `netns`: a network namespace with a tap in it.
+`machine`: one for the file, booted with its MACHINE dictionary (arguments of Machine) if it has
+one; a test that finds it dead gets a fresh one. `boot`: a function that boots one more, for this
+test alone. `disk`: a function that makes a disk image. `netns`: a network namespace with a tap.
 """
 
 import os

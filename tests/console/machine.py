@@ -54,8 +54,8 @@ def die_with_parent():
 class Machine:
     """One QEMU. All arguments of qemu.command() are accepted; boot is "kernel" or "iso"."""
 
-    def __init__(self, boot="kernel", *, append="", nics=(), frames=False, wait=True, name="machine",
-                 prefix=(), extra=(), second_serial=False, gdb=None, **options):
+    def __init__(self, boot="kernel", *, append="", nics=(), frames=False, wait=True,
+                 name="machine", prefix=(), extra=(), second_serial=False, gdb=None, **options):
         self.name = name
         self.text = ""  # everything the console said
         self.at = 0  # where the next expect() starts to look
@@ -82,8 +82,8 @@ class Machine:
             nics.append(f"dgram,local.type=fd,local.str={wire_far.fileno()}")
         options.setdefault("vga", False)
         options["iso" if boot == "iso" else "kernel"] = ISO if boot == "iso" else ELF
-        command = qemu.command(append=f"plain loglevel=4 {append}".strip(), nics=nics, serial=serial,
-                               gdb=gdb, extra=[*arguments, *extra], **options)
+        command = qemu.command(append=f"plain loglevel=4 {append}".strip(), nics=nics,
+                               serial=serial, gdb=gdb, extra=[*arguments, *extra], **options)
         self.command = [*prefix, *command]
         self.errors = open(f"{self.scratch}/qemu.log", "w+")
         self.process = subprocess.Popen(
