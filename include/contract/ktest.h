@@ -7,7 +7,8 @@
 
 struct ktest_run {
     unsigned failures;
-    const char *skip; // reason, or NULL
+    const char *skip;           // reason, or NULL
+    unsigned warnings_expected; // how many WARN_ONs the test raises on purpose: any other number fails it
 };
 
 struct ktest {

@@ -10,6 +10,7 @@ enum {
     VECTOR_FIRST_DEVICE = 0x30, // 0x20 .. 0x2f: the 8259s' strays
     VECTOR_LAST_DEVICE = 0xeb,
     VECTOR_TIMER = 0xec,
+    VECTOR_IRQ_WORK = 0xf6, // "soon, on this CPU, but not under the locks that are held now": the log wakes the console
     VECTOR_CALL_FUNCTION = 0xfc,
     VECTOR_RESCHEDULE = 0xfd,
     VECTOR_LAPIC_ERROR = 0xfe,
