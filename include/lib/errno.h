@@ -35,5 +35,5 @@
 #define ETIMEDOUT    110
 #define EHOSTUNREACH 113
 
-// Text of an error number (either sign), in Linux's words; "error N" for one that is not listed above.
+// Text of an error number (either sign), in Linux's words; "Unknown error" for one that is not listed above.
 const char *strerror(int error);
