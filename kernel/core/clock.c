@@ -1,0 +1,60 @@
+// The nanosecond clock: TSC cycles since boot times a fixed-point factor.
+//
+//   ns = (cycles * mult) >> 32, in 128 bits, so that it neither overflows nor drifts for centuries
+//
+// When the rate becomes known the factor changes in mid-flight; the base is moved so that time does not jump.
+// Context: any; set once on the boot CPU with interrupts off.
+#include <core/clock.h>
+
+volatile uint32_t jiffies = INITIAL_JIFFIES;
+
+static uint64_t clock_hz = 1000 * 1000 * 1000;
+static uint64_t clock_mult = 1ull << 32; // I: ns per cycle, 32.32
+static uint64_t clock_base_tsc;          // I: TSC at kernel entry, or when the rate was set
+static uint64_t clock_base_ns;           // I
+
+static uint64_t clock_scale(uint64_t cycles)
+{
+    return (uint64_t)((unsigned __int128)cycles * clock_mult >> 32);
+}
+
+uint64_t clock_tsc_to_ns(uint64_t tsc_delta)
+{
+    return clock_scale(tsc_delta);
+}
+
+uint64_t clock_ns(void)
+{
+    uint64_t now = rdtsc();
+
+    if (unlikely(clock_base_tsc == 0)) { // first call: this is where time begins
+        clock_base_tsc = now;
+    }
+    // A TSC that is a little behind on another CPU must not make a huge number.
+    return now > clock_base_tsc ? clock_base_ns + clock_scale(now - clock_base_tsc) : clock_base_ns;
+}
+
+uint64_t clock_tsc_hz(void)
+{
+    return clock_hz;
+}
+
+void clock_set_tsc_hz(uint64_t hz)
+{
+    uint64_t now = rdtsc();
+    uint64_t cycles_before = clock_base_tsc != 0 ? now - clock_base_tsc : 0;
+
+    clock_hz = hz;
+    clock_mult = (uint64_t)(((unsigned __int128)1000000000 << 32) / hz);
+    clock_base_ns = clock_scale(cycles_before); // the past too, at the true rate
+    clock_base_tsc = now;
+}
+
+void udelay(uint32_t us)
+{
+    uint64_t end_ns = clock_ns() + (uint64_t)us * 1000;
+
+    while (clock_ns() < end_ns) {
+        cpu_relax();
+    }
+}

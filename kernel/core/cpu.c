@@ -1,0 +1,66 @@
+// The CPUs' own structs, and the questions about context that every API asks.
+//
+// Context: any.
+#include <core/cpu.h>
+#include <core/log.h>
+#include <core/panic.h>
+
+struct cpu cpus[MAX_CPUS];
+unsigned cpu_count = 1;
+struct cpumask cpu_online_mask;
+void (*cpu_preempt_hook)(void);
+
+// What kernel/x86/entry.S and its like were written against.
+_Static_assert(offsetof(struct cpu, self) == 0, "entry.S");
+_Static_assert(offsetof(struct cpu, id) == 8, "entry.S");
+_Static_assert(offsetof(struct cpu, current) == 16, "entry.S");
+_Static_assert(offsetof(struct cpu, kernel_rsp) == 24, "entry.S");
+_Static_assert(offsetof(struct cpu, user_rsp) == 32, "entry.S");
+_Static_assert(sizeof(struct cpu) == 64, "one cache line a CPU");
+
+void preempt_enable_slow(void)
+{
+    if (cpu_preempt_hook != NULL && !in_atomic()) {
+        cpu_preempt_hook();
+    }
+}
+
+unsigned cpu_context(void)
+{
+    if (in_hardirq() || in_nmi()) {
+        return CTX_HARDIRQ;
+    }
+    if (cpu_field(serving_softirq)) {
+        return CTX_SOFTIRQ;
+    }
+    return in_atomic() ? CTX_ATOMIC : CTX_THREAD;
+}
+
+static const char *cpu_context_name(unsigned context)
+{
+    switch (context) {
+    case CTX_HARDIRQ:
+        return "hard interrupt";
+    case CTX_SOFTIRQ:
+        return "softirq";
+    case CTX_ATOMIC:
+        return "atomic thread";
+    default:
+        return "thread";
+    }
+}
+
+void assert_context_failed(unsigned allowed, const char *function)
+{
+    pr_err("BUG: %s() called in %s context (irq depth %u, softirq %u, bh off %u, preempt off %u, "
+           "interrupts %s)",
+           function, cpu_context_name(cpu_context()), cpu_field(irq_depth),
+           cpu_field(serving_softirq), cpu_field(bh_disabled), cpu_field(preempt_off),
+           irqs_disabled() ? "off" : "on");
+    for (unsigned context = CTX_THREAD; context <= CTX_HARDIRQ; context <<= 1) {
+        if (allowed & context) {
+            pr_err("BUG: %s() may be called in %s context", function, cpu_context_name(context));
+        }
+    }
+    warn_at(function, 0, "wrong context");
+}

@@ -1,0 +1,155 @@
+// The flight recorder: per CPU a ring of the last TRACE_RECORDS events. Writers never wait: a slot is drawn with one addition by the
+// CPU that owns the ring (an interrupt between draw and fill leaves its own, later slots), and old records are overwritten. A reader
+// may therefore see a record being replaced; it drops those whose event or order makes no sense.
+//
+// Context: any for trace(); thread for /proc/trace.
+#include <contract/proc_file.h>
+#include <core/clock.h>
+#include <core/cpu.h>
+#include <core/kallsyms.h>
+#include <core/trace.h>
+#include <lib/errno.h>
+#include <lib/string.h>
+
+enum { TRACE_RECORDS = 256, TRACE_CPUS = 16 };
+
+struct trace_ring {
+    uint32_t next;                              // C: records ever drawn
+    struct trace_record records[TRACE_RECORDS]; // C
+} __aligned(64);
+
+static struct trace_ring
+    trace_rings[TRACE_CPUS]; // CPUs beyond share no ring: they are not recorded
+static bool trace_on = true; // A
+
+// Names as Linux's tracepoints; name_a and name_b say what the two values are.
+static const struct {
+    const char *name;
+    const char *name_a; // NULL: not shown
+    const char *name_b; // "sym": an address
+} trace_events[TRACE_COUNT] = {
+    [TRACE_NONE] = {"none", NULL, NULL},
+    [TRACE_IRQ_ENTRY] = {"irq_entry", "irq", "vector"},
+    [TRACE_IRQ_HANDLER_ENTRY] = {"irq_handler_entry", "irq", "sym"},
+    [TRACE_IRQ_HANDLER_EXIT] = {"irq_handler_exit", "irq", "ret"},
+    [TRACE_IRQ_EXIT] = {"irq_exit", "irq", NULL},
+    [TRACE_SOFTIRQ_RAISE] = {"softirq_raise", "vec", NULL},
+    [TRACE_SOFTIRQ_ENTRY] = {"softirq_entry", "vec", NULL},
+    [TRACE_SOFTIRQ_EXIT] = {"softirq_exit", "vec", NULL},
+    [TRACE_NAPI_POLL] = {"napi_poll", "work", "budget"},
+    [TRACE_TASKLET_ENTRY] = {"tasklet_entry", NULL, "sym"},
+    [TRACE_WORK_START] = {"workqueue_execute_start", NULL, "sym"},
+    [TRACE_WORK_END] = {"workqueue_execute_end", NULL, "sym"},
+    [TRACE_SCHED_SWITCH] = {"sched_switch", "prev_pid", "next_pid"},
+    [TRACE_SCHED_WAKEUP] = {"sched_wakeup", "pid", "target_cpu"},
+    [TRACE_TIMER] = {"timer_expire_entry", NULL, "sym"},
+    [TRACE_IPI] = {"ipi_send", "vector", "cpu"},
+    [TRACE_EXCEPTION] = {"exception", "vector", "sym"},
+    [TRACE_BLOCK_SUBMIT] = {"block_rq_issue", "dev", "sector"},
+    [TRACE_BLOCK_DONE] = {"block_rq_complete", "dev", "sector"},
+    [TRACE_NET_RX] = {"netif_receive_skb", "len", NULL},
+    [TRACE_NET_TX] = {"net_dev_xmit", "len", NULL},
+    [TRACE_DMA_MAP] = {"dma_map", "size", "bus"},
+    [TRACE_DMA_UNMAP] = {"dma_unmap", "size", "bus"},
+};
+
+void trace(enum trace_event event, uint32_t a, uint64_t b)
+{
+    unsigned cpu = cpu_id();
+    struct trace_record *record;
+    uint32_t slot = 1;
+
+    if (!trace_on || cpu >= TRACE_CPUS) {
+        return;
+    }
+    // One instruction on this CPU's own ring: an interrupt cannot draw the same slot.
+    __asm__ volatile("xaddl %0, %1" : "+r"(slot), "+m"(trace_rings[cpu].next)::"memory");
+    record = &trace_rings[cpu].records[slot % TRACE_RECORDS];
+    record->event = TRACE_NONE; // a reader that comes now skips it
+    barrier();
+    record->tsc = rdtsc();
+    record->a = a;
+    record->b = b;
+    record->cpu = (uint16_t)cpu;
+    barrier();
+    record->event = (uint16_t)event;
+}
+
+void trace_enable(bool on)
+{
+    trace_on = on;
+}
+
+static void trace_show_record(struct text *t, const struct trace_record *r, uint64_t previous_tsc)
+{
+    uint64_t us = clock_tsc_to_ns(r->tsc) / 1000;
+    const char *name_a = trace_events[r->event].name_a;
+    const char *name_b = trace_events[r->event].name_b;
+
+    text_printf(t, "[%03u] %6llu.%06llu +%-8llu %s:", r->cpu, (unsigned long long)(us / 1000000),
+                (unsigned long long)(us % 1000000),
+                (unsigned long long)(previous_tsc != 0 ? r->tsc - previous_tsc : 0),
+                trace_events[r->event].name);
+    if (name_a != NULL) {
+        text_printf(t, " %s=%u", name_a, r->a);
+    }
+    if (name_b != NULL && strcmp(name_b, "sym") == 0) {
+        text_putc(t, ' ');
+        text_symbol(t, r->b);
+    } else if (name_b != NULL) {
+        text_printf(t, " %s=%#llx", name_b, (unsigned long long)r->b);
+    }
+    text_putc(t, '\n');
+}
+
+// Merges the rings by time, oldest first: repeatedly the oldest record not yet shown.
+static void trace_show(struct text *t, unsigned long index)
+{
+    uint32_t position[TRACE_CPUS], end[TRACE_CPUS];
+    uint64_t previous_tsc = 0;
+    unsigned rings = min(cpu_count, (unsigned)TRACE_CPUS);
+
+    (void)index;
+    for (unsigned cpu = 0; cpu < rings; cpu++) {
+        end[cpu] = READ_ONCE(trace_rings[cpu].next);
+        position[cpu] = end[cpu] > TRACE_RECORDS ? end[cpu] - TRACE_RECORDS : 0;
+    }
+    text_puts(t, "# CPU  seconds        +cycles   event\n");
+    for (unsigned shown = 0; shown < rings * TRACE_RECORDS; shown++) {
+        struct trace_record best = {0};
+        unsigned best_cpu = rings;
+
+        for (unsigned cpu = 0; cpu < rings; cpu++) {
+            struct trace_record r = {0};
+
+            for (; position[cpu] != end[cpu]; position[cpu]++) {
+                r = trace_rings[cpu].records[position[cpu] % TRACE_RECORDS];
+                if (r.event != TRACE_NONE && r.event < TRACE_COUNT) {
+                    break;
+                }
+            }
+            if (position[cpu] != end[cpu] && (best_cpu == rings || r.tsc < best.tsc)) {
+                best = r;
+                best_cpu = cpu;
+            }
+        }
+        if (best_cpu == rings) {
+            break;
+        }
+        position[best_cpu]++;
+        trace_show_record(t, &best, previous_tsc);
+        previous_tsc = best.tsc;
+    }
+}
+
+static int trace_write(const char *line, unsigned long index)
+{
+    (void)index;
+    if (strcmp(line, "0") != 0 && strcmp(line, "1") != 0) {
+        return -EINVAL;
+    }
+    trace_enable(line[0] == '1');
+    return 0;
+}
+
+PROC_FILE_RW("trace", trace_show, trace_write);
