@@ -183,7 +183,7 @@ debug: $(ISO) $(ELF) $(if $(filter $(BUILD)/disk.img,$(DISK)),$(BUILD)/disk.img)
 	@$(qemu) debug
 
 gdb: $(ELF) ## attach gdb to what `make debug` started, with symbols and our commands
-	@gdb -q -x tools/gdb/tophalf.py -ex 'tophalf-attach $(BUILD)/gdb.sock' $(ELF)
+	@gdb -q -x tools/gdb/tophalf.py -ex 'tophalf attach $(BUILD)/gdb.sock' $(ELF)
 
 debug-auto: $(ISO) $(ELF) $(if $(filter $(BUILD)/disk.img,$(DISK)),$(BUILD)/disk.img) ## both in one terminal; the console goes to build/serial.log
 	@$(qemu) debug-auto

@@ -178,8 +178,7 @@ def kernel_boot(build, machine, cpus):
     read_tap(report, result, what)
     if status is None:
         result.fail(f"{what}: hung for {KERNEL_TIMEOUT} s and was ended\n{tail(log)}")
-    elif status != 1 and not result.failed:
-        # exit 0 reaches QEMU as status 1; anything else is no orderly end.
+    elif status >> 1 != qemu.EXIT_OK and not result.failed:
         result.fail(f"{what}: QEMU ended with {status}, not by exit 0\n{output}{tail(log)}")
     elif result.failed:
         result.output += f"--- end of the console ---\n{tail(log)}\n"

@@ -2,7 +2,7 @@
 """The QEMU command line, in one place: `make run`, `make debug` and every test use this.
 
 command() builds the argument list; run as a program it starts what the Makefile asks for and
-translates QEMU's exit status into the console's: `poweroff` is 0, `exit N` is N.
+translates QEMU's exit status into the kernel's: `poweroff` and `exit 0` are 0, `exit N` is N.
 """
 
 import argparse
@@ -28,7 +28,12 @@ OVMF_SPLIT = (
     ("/usr/share/qemu/ovmf-x86_64-code.bin", "/usr/share/qemu/ovmf-x86_64-vars.bin"),  # SUSE
 )
 
+# The isa-debug-exit device: v written there ends QEMU with status (v << 1) | 1. What v may be:
+# enum exit_code of include/core/panic.h.
 DEBUG_EXIT_PORT = 0xF4
+EXIT_OK = 0x10
+EXIT_PANIC = 0x20
+EXIT_EARLY_PANIC = 0x21
 
 
 def firmware_arguments(firmware):
@@ -91,12 +96,13 @@ def net_arguments(nics, model="e1000"):
 
 def command(*, kernel=None, iso=None, machine="q35", cpus=2, mem="256M", firmware="bios",
             accel="tcg", cpu="max", nics=("user",), disks=(), screen="none", vga=True,
-            serial=("mon:stdio",), append="", script="", gdb=None, reboot=False, extra=()):
+            serial=("mon:stdio",), append="", script="", gdb=None, halted=True, reboot=False,
+            extra=()):
     """QEMU's arguments. Either kernel (an ELF, started directly) or iso; the rest has defaults.
 
     append: boot options; they reach an ISO's kernel through fw_cfg. script: console commands, one
-    a line. serial: a -serial argument for each port. gdb: the path of a socket to wait on, halted.
-    reboot: let the machine really reset; otherwise QEMU ends there.
+    a line. serial: a -serial argument for each port. gdb: the path of a socket for gdb; halted:
+    wait for it before the first instruction. reboot: let the machine really reset; else QEMU ends.
     """
     arguments = ["qemu-system-x86_64", "-nodefaults", "-M", machine, "-accel", accel,
                  "-cpu", cpu, "-smp", str(cpus), "-m", mem]
@@ -118,15 +124,18 @@ def command(*, kernel=None, iso=None, machine="q35", cpus=2, mem="256M", firmwar
     arguments += net_arguments(nics)
     if gdb:
         arguments += ["-chardev", f"socket,id=gdb0,path={gdb},server=on,wait=off",
-                      "-gdb", "chardev:gdb0", "-S"]
+                      "-gdb", "chardev:gdb0"]
+        arguments += ["-S"] if halted else []
     return arguments + list(extra)
 
 
 def console_status(status):
-    """What the kernel said with its end, from QEMU's exit status: (v << 1) | 1 is `exit v`."""
+    """What the kernel said with its end, from QEMU's exit status (negative: killed by a signal)."""
     if status < 0:
         return 128 - status
-    return status >> 1 if status & 1 else status
+    if not status & 1:
+        return status
+    return 0 if status >> 1 == EXIT_OK else status >> 1
 
 
 def start(arguments):
@@ -146,7 +155,7 @@ def debug_auto(arguments, build):
             print(f"qemu.py: the console is in {build}/serial.log")
             return subprocess.call(
                 ["gdb", "-q", "-x", "tools/gdb/tophalf.py",
-                 "-ex", f"tophalf-attach {build}/gdb.sock", f"{build}/tophalf.elf"],
+                 "-ex", f"tophalf attach {build}/gdb.sock", f"{build}/tophalf.elf"],
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         finally:
             qemu.terminate()

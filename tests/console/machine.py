@@ -98,7 +98,7 @@ class Machine:
             reader.start()
         try:
             self._command("qmp_capabilities")
-            if wait and not gdb:
+            if wait and not (gdb and options.get("halted", True)):
                 self.wait_prompt()
         except BaseException:
             self.close()
