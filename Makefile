@@ -5,6 +5,9 @@
 # GNU make >= 4.0. V=1 shows the commands.
 
 MAKEFLAGS += --no-builtin-rules --no-builtin-variables
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
+endif
 .DELETE_ON_ERROR:
 .SUFFIXES:
 SHELL := /bin/sh
@@ -112,7 +115,7 @@ quiet = $(if $(V),,@printf '  %-7s %s\n' '$1' '$2';)
 ## Targets:
 all: $(ELF) $(BUILD)/compile_commands.json ## the kernel, build/tophalf.elf (the default)
 
-objects: $(OBJECTS) ## compile every object, link nothing
+objects: $(OBJECTS) $(BUILD)/compile_commands.json ## compile every object, link nothing
 
 $(BUILD)/obj/%.c.o: %.c $(BUILD)/.flags
 	@mkdir -p $(@D)
