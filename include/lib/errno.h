@@ -36,4 +36,4 @@
 #define EHOSTUNREACH 113
 
 // Text of an error number (either sign), in Linux's words; "Unknown error" for one that is not listed above.
-const char *strerror(int error);
+char *strerror(int error); // not to be written to; without const because C says so

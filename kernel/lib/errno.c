@@ -42,14 +42,14 @@ static const struct {
     {EHOSTUNREACH, "No route to host"},
 };
 
-const char *strerror(int error)
+char *strerror(int error)
 {
     int positive = error < 0 ? -error : error;
 
     for (size_t i = 0; i < ARRAY_SIZE(errno_texts); i++) {
         if (errno_texts[i].error == positive) {
-            return errno_texts[i].text;
+            return (char *)(uintptr_t)errno_texts[i].text;
         }
     }
-    return "Unknown error";
+    return (char *)(uintptr_t)"Unknown error";
 }
