@@ -12,6 +12,13 @@ def lines_of(text):
     return text[:-1].split("\n")
 
 
+def columns(text, line):
+    """Counters printed with ` %10u`, right-aligned, one after the other."""
+    counts = [text[at:at + 11] for at in range(0, len(text), 11)]
+    assert all(re.fullmatch(r" +\d+", count) and len(count) == 11 for count in counts), repr(line)
+    return [int(count) for count in counts]
+
+
 def parse_interrupts(text):
     """{"cpus": n, "irqs": {26: {...}}, "rows": {"LOC": {...}}} from /proc/interrupts.
 
@@ -31,22 +38,21 @@ def parse_interrupts(text):
         label, rest = line[:prec], line[prec:]
         if label.strip().isdigit():
             assert rest[0] == ":", line
-            counts = rest[1:1 + 11 * len(names)]
-            assert re.fullmatch(r"(?: [ \d]{10})+", counts), f"columns: {line!r}"
+            counts = columns(rest[1:1 + 11 * len(names)], line)
             tail = re.fullmatch(r" *(\S+) +(?:(\d+)-)?(\w+) *(?:  (\S.*))?",
                                 rest[1 + 11 * len(names):])
             assert tail, f"after the counts: {line!r}"
             irqs[int(label)] = {
-                "counts": [int(n) for n in counts.split()], "chip": tail.group(1),
+                "counts": counts, "chip": tail.group(1),
                 "hwirq": int(tail.group(2)) if tail.group(2) else None, "flow": tail.group(3),
                 "actions": tail.group(4).split(", ") if tail.group(4) else []}
         elif label.strip() in ("ERR", "MIS"):
             assert re.fullmatch(r": +\d+", rest), line
             rows[label.strip()] = {"counts": [int(rest[1:])]}
         else:
-            row = re.fullmatch(r": ((?:[ \d]{10} )+) (\S.*)", rest)
+            row = re.fullmatch(r": ((?:[ \d]{10} )+)  (\S.*)", rest)
             assert row, f"architecture row: {line!r}"
-            counts = [int(n) for n in row.group(1).split()]
+            counts = columns(" " + row.group(1)[:-1], line)
             assert len(counts) == len(names), line
             rows[label.strip()] = {"counts": counts, "text": row.group(2)}
     return {"cpus": len(names), "irqs": irqs, "rows": rows}
@@ -59,9 +65,9 @@ def parse_softirqs(text):
     cpus = len(lines[0].split())
     rows = {}
     for line in lines[1:]:
-        assert re.fullmatch(r" *\w+:(?: [ \d]{10})+", line) and line[12] == ":", repr(line)
-        rows[line[:12].strip()] = [int(n) for n in line[13:].split()]
-        assert len(line[13:].split()) == cpus
+        assert line[12] == ":", repr(line)
+        rows[line[:12].strip()] = columns(line[13:], line)
+        assert len(rows[line[:12].strip()]) == cpus
     assert list(rows) == SOFTIRQS
     return rows
 
