@@ -7,22 +7,23 @@
 #include <lib/list.h>
 #include <lib/types.h>
 
-// A place that shows text. write may not sleep unless `may_sleep` says that the caller is a thread; it returns how much it took. write_polled
-// works without interrupts and locks: panic. Both get "\n" as CR LF already.
+// A place that shows text; it understands the few ANSI sequences that kernel/shell/line.c writes. All three get "\n" as CR LF already.
 struct tty_output {
     const char *name;
+    // Takes what it has room for and returns how much that was. Context: thread, one at a time.
     size_t (*write)(struct tty_output *output, const char *data, size_t size);
-    void (*drain)(
-        struct tty_output
-            *output); // waits (bounded) until there is room; thread; NULL: always takes all
+    // Waits, bounded, until there is room; false: it takes nothing at the moment. NULL: there is always room. Context: thread.
+    bool (*wait_room)(struct tty_output *output);
+    // Waits, bounded, until everything is out. NULL: it is at once. Context: thread.
+    void (*flush)(struct tty_output *output);
+    // Without interrupts and locks: panic.
     void (*write_polled)(struct tty_output *output, const char *data, size_t size);
-    bool ansi; // understands cursor movement
-    struct list_head link;
+    struct list_head link; // L
 };
 void tty_add_output(struct tty_output *output);
 
 void tty_init(void);
-// From a driver, any context. Bytes that do not fit are counted (tty_overruns) and said once.
+// From a driver. Bytes that do not fit are counted (tty_overruns) and said, rate-limited. Context: any but NMI.
 void tty_receive(const char *data, size_t size);
 // ^C throws away what was typed ahead and asks here. True: it stopped something in the foreground; false: it goes into the ring
 // like any byte, for the line editor. Tied by the shell. Context: that of tty_receive, under no lock.
@@ -33,16 +34,19 @@ long tty_read(char *to, size_t size, uint32_t timeout_ms);
 // Writes all of it, "\n" as CR LF. Context: thread.
 void tty_write(const char *data, size_t size);
 void tty_write_polled(const char *data, size_t size);
-void tty_flush(void); // waits until the outputs have sent everything, bounded
+void tty_flush(void);         // waits until the outputs have sent everything, bounded
+bool tty_at_line_start(void); // the last byte written was a newline
+uint64_t tty_overruns(void);  // input bytes that found the ring full
 
-// Log lines go out between whole lines: around them `before` and `after` (tied by the line editor) take its line away and redraw it.
+// The log on the console. Before there are threads each line goes out at once through `write` (a serial port, polled), beginning
+// with what the log holds already. Ties log_sink. Context: boot, once.
+void tty_log_early(void (*write)(const char *data, size_t size));
+// From here on a thread follows the log and writes its lines between whole lines of output; around them `before` and `after`
+// (tied by the line editor) take the line that is being typed away and redraw it. Ties log_sink. Context: thread, once.
+void tty_start_log_thread(void);
 extern void (*tty_log_before)(void), (*tty_log_after)(void);
-// From here on the console follows the log by a thread. Before, kernel_main's log_sink writes lines out by polling; the thread begins at
-// `sequence`, the first line that was not written so. Ties log_sink and panic_flush's part (tty_log_flush_polled). Context: thread.
-void tty_start_log_thread(uint64_t sequence);
 // For panic_flush: what the log holds and no output has shown yet, by polling. Context: any, the other CPUs stopped.
 void tty_log_flush_polled(void);
-uint64_t tty_overruns(void);
 
 // No escape sequences: boot option plain, or TERM=dumb.
 extern bool tty_plain;
