@@ -223,7 +223,7 @@ class Machine:
 
     def qmp(self, command, **arguments):
         """A QMP command; its result."""
-        return self._command(command.replace("_", "-"), **arguments)
+        return self._command(command, **arguments)
 
     def hmp(self, line):
         """A line for the human monitor; what it printed."""
