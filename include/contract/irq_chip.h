@@ -30,6 +30,9 @@ struct irq_chip {
     void (*irq_eoi)(struct irq_data *data);
     int (*irq_set_type)(struct irq_data *data);     // level, active_low have changed; 0 or -EINVAL
     int (*irq_set_affinity)(struct irq_data *data); // apic_id, vector have changed; 0 or -EIO
+    void (*irq_retrigger)(
+        struct irq_data
+            *data); // deliver the vector once more, as if the edge came again; needed by edge chips
     void (*irq_show)(const struct irq_data *data, char *to,
                      size_t size); // the name for this very interrupt, optional
 };

@@ -55,7 +55,8 @@ void irq_dispatch(uint8_t vector);
 void flow_level(struct irq_desc *desc);  // "fasteoi": actions, then EOI
 void flow_edge(struct irq_desc *desc);   // EOI first, actions; again if another edge came meanwhile
 void flow_percpu(struct irq_desc *desc); // EOI, action; no lock
-// Walks the action list; counts; feeds the spurious detector. Returns what the handlers said.
+// Walks the action list; feeds the spurious detector. Called and returns with desc->lock held; lets go of it around the handlers,
+// in_progress says so meanwhile. Returns what the handlers said.
 irqreturn_t irq_handle_actions(struct irq_desc *desc);
 
 // Vectors and system interrupts (those without a descriptor: timer, IPIs, error, spurious), counted in rows of their own.
@@ -77,8 +78,8 @@ enum irq_stat {
 };
 void irq_stat_inc(enum irq_stat stat); // this CPU
 uint32_t irq_stat_get(enum irq_stat stat, unsigned cpu);
-uint64_t irq_total(unsigned cpu);             // every interrupt that this CPU took
-extern uint32_t irq_err_count, irq_mis_count; // A: ERR and MIS rows
+uint64_t irq_total(unsigned cpu); // every interrupt that this CPU took
+extern uint32_t irq_err_count;    // A: ERR row: vectors nobody asked for
 
 // A function for a system vector; `stat` is counted before it runs, EOI is sent before it runs. Context of fn: hard irq.
 void irq_set_system_vector(uint8_t vector, enum irq_stat stat, void (*fn)(void));

@@ -28,6 +28,11 @@ struct acpi_override { // MADT type 2: ISA line `source` is wired to `gsi`
     uint32_t gsi;
     bool level, active_low; // already resolved: "conforms to bus" on ISA is edge, active high
 };
+struct acpi_nmi {      // MADT type 4: a local APIC's input that carries NMI
+    uint32_t acpi_uid; // UINT32_MAX: of every CPU
+    uint8_t lint;      // 0 or 1
+    bool active_low;
+};
 struct acpi_mcfg {
     phys_t base;
     uint16_t segment;
@@ -62,6 +67,9 @@ struct acpi_info {
     uint32_t override_count;
     struct acpi_override overrides[ACPI_MAX_OVERRIDES];
 
+    uint32_t nmi_count;
+    struct acpi_nmi nmis[ACPI_MAX_NMIS];
+
     uint32_t mcfg_count;
     struct acpi_mcfg mcfg[ACPI_MAX_MCFG];
 
@@ -72,7 +80,7 @@ struct acpi_info {
     uint8_t pm1_event_length;
     uint32_t smi_command; // port; 0: ACPI is always on
     uint8_t acpi_enable;
-    uint16_t boot_arch_flags;
+    uint16_t boot_arch_flags; // bit 1: there is an 8042; assumed when the table is too old to say
     bool has_s5;
     uint8_t s5_type_a, s5_type_b; // SLP_TYP values from the DSDT's _S5_ package
     bool has_reset;
@@ -87,13 +95,14 @@ struct acpi_info {
     char notes[16][96]; // what was refused and why, printed by the caller
 };
 
-// Fills *info. `map` returns a pointer to `size` bytes at a physical address or NULL. 0, or -ENODEV when there is no usable RSDP.
+// Fills *info. `map` returns a pointer to `size` bytes at a physical address or NULL. 0, or -ENODEV when there is no usable RSDP; *info
+// then holds what a PC without tables has: one CPU, an IO-APIC to be tried at its usual address, 8259s.
 int acpi_parse(const struct boot_info *boot, void *(*map)(phys_t address, size_t size),
                struct acpi_info *info);
 
 // The machine's own copy, filled by kernel_main.
 extern struct acpi_info acpi;
 
-// S5 and reset. Both return only when the machine did not obey. Context: thread or panic.
+// S5 and reset (kernel/x86/power.c). Both return only when the machine did not obey. Context: thread or panic.
 void acpi_poweroff(void);
 void acpi_reboot(void);

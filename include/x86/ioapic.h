@@ -20,6 +20,8 @@ int ioapic_irq_data(unsigned gsi, struct irq_data *data);
 extern const struct irq_chip ioapic_chip;
 
 // The redirection entry as the hardware has it now, for `ioapic` and tests.
+extern uint32_t
+    ioapic_mis_count; // A: level interrupts that arrived as edges (82093AA erratum), the MIS row
 uint64_t ioapic_read_entry(unsigned gsi);
 void ioapic_show(struct text *t);
 void ioapic_mask_all(void);

@@ -10,7 +10,10 @@ enum {
     VECTOR_FIRST_DEVICE = 0x30, // 0x20 .. 0x2f: the 8259s' strays
     VECTOR_LAST_DEVICE = 0xeb,
     VECTOR_TIMER = 0xec,
-    VECTOR_IRQ_WORK = 0xf6, // "soon, on this CPU, but not under the locks that are held now": the log wakes the console
+    VECTOR_IRQ_WORK =
+        0xf6, // "soon, on this CPU, but not under the locks that are held now": the log wakes the console
+    VECTOR_TLB_SHOOTDOWN =
+        0xf0, // Linux had it here before it became a function call; kept apart to be seen
     VECTOR_CALL_FUNCTION = 0xfc,
     VECTOR_RESCHEDULE = 0xfd,
     VECTOR_LAPIC_ERROR = 0xfe,
@@ -26,6 +29,11 @@ bool lapic_is_x2apic(void);
 uint32_t lapic_id(void);
 void lapic_eoi(
     void); // ends the highest-priority interrupt in service on this CPU. Context: hard irq
+
+// The same two as primitives of a chip (contract/irq_chip.h), for controllers whose interrupts end at a local APIC.
+struct irq_data;
+void lapic_irq_eoi(struct irq_data *data);
+void lapic_irq_retrigger(struct irq_data *data); // by an IPI to data->apic_id
 
 // Inter-processor interrupts. Each waits, bounded, for the previous one of this CPU to be accepted. Context: any.
 void lapic_ipi(uint32_t apic_id, uint8_t vector);
@@ -44,7 +52,15 @@ void lapic_timer_periodic(uint32_t hz); // this CPU, VECTOR_TIMER
 void lapic_timer_oneshot(uint64_t ns);  // this CPU; 0 fires at once
 void lapic_timer_stop(void);
 
+// The counter alone, for measuring: from its largest value down, no interrupt. stop returns the ticks since start.
+void lapic_timer_count_start(void);
+uint32_t lapic_timer_count_stop(void);
+
 uint32_t lapic_error_read(void); // reads and clears the error status
+void lapic_error_report(void);   // the same into the log, by name; run at VECTOR_LAPIC_ERROR
+uint32_t
+lapic_icr_retries(unsigned cpu); // how often an IPI found the one before it still under way
+bool lapic_tmr_test(uint8_t vector);
 bool lapic_irr_test(uint8_t vector);
 bool lapic_isr_test(uint8_t vector);
 void lapic_set_tpr(uint8_t tpr);
