@@ -15,11 +15,13 @@ enum { ETH_ALEN = 6, ETH_HLEN = 14, NET_MAX_MTU = 9000, NAPI_WEIGHT = 64, NAPI_B
 struct net_device;
 struct device;
 
-// Interrupt first, then polling while there is work: scheduled by the top half (device's interrupts masked), polled in NET_RX softirq, completed (interrupts unmasked)
-// when a poll did less than its weight.
+// Interrupt first, then polling while there is work: scheduled by the top half (device's interrupts masked), polled in
+// NET_RX softirq, completed (interrupts unmasked) when a poll did less than its weight. Being scheduled while it is already
+// scheduled is remembered: the completion then asks for one more poll, so what came in between is not forgotten.
+enum { NAPI_SCHEDULED = 1, NAPI_MISSED = 2, NAPI_DISABLED = 4 };
 struct napi_struct {
     struct list_head link; // C: poll list of the CPU it was scheduled on
-    uint32_t state;        // A: NAPI_SCHEDULED, NAPI_DISABLED
+    uint32_t state;        // A: NAPI_SCHEDULED, NAPI_MISSED, NAPI_DISABLED
     int weight;            // I
     int (*poll)(struct napi_struct *napi,
                 int budget); // work done; < budget after napi_complete_done
@@ -27,11 +29,12 @@ struct napi_struct {
 };
 void netif_napi_add(struct net_device *dev, struct napi_struct *napi,
                     int (*poll)(struct napi_struct *, int), int weight);
-void napi_enable(struct napi_struct *napi);
+void napi_enable(struct napi_struct *napi);   // it starts disabled
 void napi_disable(struct napi_struct *napi);  // waits until it is not scheduled; context: thread
 bool napi_schedule(struct napi_struct *napi); // any context; false when it already was
-bool napi_complete_done(struct napi_struct *napi,
-                        int work_done); // in poll; true: unmask the device's interrupts
+// In poll, when it did less than its budget. True: unmask the device's interrupts now. False: leave them masked, another poll
+// follows or the napi is being disabled.
+bool napi_complete_done(struct napi_struct *napi, int work_done);
 
 enum netdev_tx { NETDEV_TX_OK, NETDEV_TX_BUSY };
 
@@ -51,6 +54,7 @@ struct net_device_stats { // A: order of /proc/net/dev
 
 struct net_device {
     char name[16];              // I: "eth0", "lo"
+    int ifindex;                // I: 1, 2, ... in the order of registration
     uint8_t dev_addr[ETH_ALEN]; // I
     uint16_t mtu;               // L
     const struct net_device_ops *ops;
@@ -58,8 +62,6 @@ struct net_device {
     struct spinlock tx_lock;
     bool up, carrier, loopback; // A
     bool queue_stopped;         // L of tx_lock
-    uint32_t
-        tx_start_jiffies; // L of tx_lock: of the oldest waiting packet; for the driver's hang check
     struct list_head
         tx_waiting; // L of tx_lock: packets held while the queue is stopped, at most tx_waiting_max
     uint32_t tx_waiting_count, tx_waiting_max;
@@ -73,10 +75,22 @@ struct net_device {
 void netdev_init(void);
 int register_netdev(struct net_device *dev, const char *prefix); // "eth": the next free number
 void unregister_netdev(struct net_device *dev);                  // closes it, waits for its packets
+// Whoever walks the devices from a thread holds this lock meanwhile; it also orders register, open, close and unregister.
+void rtnl_lock(void);
+void rtnl_unlock(void);
+// Under rtnl_lock, or in softirq or with bottom halves off: then the device stays until they are on again.
 struct net_device *netdev_find(const char *name);
-struct net_device *netdev_next(struct net_device *after);
-int netdev_open(struct net_device *dev);
-int netdev_close(struct net_device *dev);
+struct net_device *netdev_next(struct net_device *after); // NULL: the first; by ifindex
+int netdev_open(struct net_device *dev);                  // thread; takes rtnl_lock
+int netdev_close(struct net_device *dev);                 // thread; takes rtnl_lock
+// Returns when every softirq that may have seen what the caller took away has ended on every CPU. Context: thread.
+void synchronize_net(void);
+
+// Counters are added to from several CPUs at once.
+static inline void netdev_count(uint64_t *counter, uint64_t n)
+{
+    __atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+}
 
 void netif_carrier_on(struct net_device *dev);
 void netif_carrier_off(struct net_device *dev);

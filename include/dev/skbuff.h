@@ -21,6 +21,8 @@ struct sk_buff {
     uint64_t timestamp_ns; // taken at the driver's poll
 };
 
+void skb_init(void); // by netdev_init
+
 // size: bytes of room behind SKB_HEADROOM, at most what fits 16 KiB. The buffer may be handed to dma_map_single. NULL: no memory. Context: any.
 struct sk_buff *dev_alloc_skb(uint32_t size) __must_check;
 void kfree_skb(struct sk_buff *skb);
