@@ -216,7 +216,7 @@ test-build: $(ELF) $(ISO) $(BUILD)/host/.built $(BUILD)/compile_commands.json
 
 -include tests/host/host.mk
 
-lint: $(ELF) $(BUILD)/compile_commands.json ## both compilers, cppcheck, format, layers, scripts
+lint: objects ## both compilers, cppcheck, format, layers, scripts
 	@CC_GCC='$(CROSS_COMPILE)gcc' BUILD='$(BUILD)' PYTHON='$(PYTHON)' MAKE='$(MAKE)' tests/lint.sh
 
 setup: ## install what run, test and lint need (they do it by themselves)

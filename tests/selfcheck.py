@@ -74,14 +74,13 @@ def check_docs():
     assert docs.check_test("tests/console/test_gdb.py::test_that_is_not_there")
 
 
-LINUX_INTERRUPTS = """\
-           CPU0       CPU1       
+LINUX_INTERRUPTS = "           CPU0       CPU1       \n" + """\
  26:          0         13  IO-APIC   4-edge      ttyS0
  38:          0       3001 PCI-MSIX-0000:00:03.0   1-edge      virtio2-input.0
 NMI:          0          0   Non-maskable interrupts
 ERR:          0
 MIS:          0
-"""  # noqa: W291
+"""
 
 
 def check_formats():
