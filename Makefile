@@ -34,7 +34,7 @@ PYTHON ?= $(if $(wildcard /usr/bin/python3),/usr/bin/python3,python3)
 
 goals    := $(or $(MAKECMDGOALS),all)
 needs    := $(if $(filter-out clean help setup,$(goals)),build)
-needs    += $(if $(filter run debug debug-auto iso test%,$(goals)),run)
+needs    += $(if $(filter run debug debug-auto iso bench test%,$(goals)),run)
 needs    += $(if $(filter-out none,$(SCREEN)),$(if $(filter run debug%,$(goals)),screen))
 needs    += $(if $(filter gdb debug-auto test%,$(goals)),gdb)
 needs    += $(if $(filter test%,$(goals)),test)
@@ -110,7 +110,7 @@ ISO := $(BUILD)/tophalf.iso
 quiet = $(if $(V),,@printf '  %-7s %s\n' '$1' '$2';)
 
 .PHONY: all objects run test test-host test-fuzz test-kernel test-console test-matrix test-static \
-        debug gdb debug-auto iso lint clean help setup FORCE
+        debug gdb debug-auto iso bench lint clean help setup FORCE
 
 ## Targets:
 all: $(ELF) $(BUILD)/compile_commands.json ## the kernel, build/tophalf.elf (the default)
@@ -218,6 +218,9 @@ test-build: $(ELF) $(ISO) $(BUILD)/host/.built $(BUILD)/compile_commands.json
 
 lint: objects ## both compilers, cppcheck, format, layers, scripts
 	@CC_GCC='$(CROSS_COMPILE)gcc' BUILD='$(BUILD)' PYTHON='$(PYTHON)' MAKE='$(MAKE)' tests/lint.sh
+
+bench: $(ELF) $(ISO) ## the benchmarks: what is measured today, and what is not yet
+	@TOPHALF_BUILD='$(abspath $(BUILD))' $(PYTHON) tools/bench.py --build '$(BUILD)'
 
 setup: ## install what run, test and lint need (they do it by themselves)
 	@tools/setup.sh build run gdb test lint
