@@ -51,6 +51,10 @@ struct page_stats {
 };
 void page_stats(struct page_stats *stats);
 bool page_is_ram(phys_t address); // usable RAM of the boot map
+// The pieces of usable RAM in whole pages, ascending, and whether one of them touches [address, address + size).
+bool page_ram_piece(unsigned index, phys_t *start, phys_t *end); // false behind the last
+uint64_t page_free_count(void); // pages, without a lock: a snapshot
+bool page_overlaps_ram(phys_t address, uint64_t size);
 
 // Walks free lists and checks them; 0 or the number of errors found (each logged). Context: thread.
 unsigned page_selfcheck(void);

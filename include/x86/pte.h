@@ -9,7 +9,11 @@
 #define PAGE_SHIFT 12
 #define PAGE_SIZE  4096
 
-#define PHYS_BASE   0xffff800000000000
+#ifdef HOST_TEST
+#define PHYS_BASE 0x200000000000 // a host test maps its make-believe RAM here
+#else
+#define PHYS_BASE 0xffff800000000000
+#endif
 #define VMAP_BASE   0xffffc00000000000
 #define VMAP_SIZE   0x8000000000
 #define KERNEL_BASE 0xffffffff80000000
@@ -25,3 +29,17 @@
 #define PTE_G       0x100
 #define PTE_NX      0x8000000000000000
 #define PTE_ADDRESS 0x000ffffffffff000
+
+// Memory types, by way of the PAT (Intel SDM vol. 3, 12.12). Entry 1 becomes write-combining, entries 0, 2, 3 keep their
+// meaning from reset (write-back, UC-, uncached), so a CPU that has not loaded PAT_VALUE yet is slow but not wrong.
+#define PTE_UC    (PTE_PCD | PTE_PWT)
+#define PTE_WC    PTE_PWT
+#define PAT_VALUE 0x0007040600070106
+
+// Bits 9 to 11 belong to software. The first marks a kernel stack's page, for backtraces; the rest stand in entries
+// that are not present and say why: a guard page.
+#define PTE_STACK       0x200
+#define PTE_GUARD_STACK 0x400
+#define PTE_GUARD_BOOT  0x800
+#define PTE_GUARD_AREA  0xc00
+#define PTE_GUARD_MASK  0xc00

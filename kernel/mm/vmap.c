@@ -1,0 +1,291 @@
+// Areas of virtual memory made at run time: device registers, firmware tables, kernel stacks, large buffers.
+//
+//   VMAP_BASE  |guard|registers|guard|stack.....|      free      |guard|vmalloc...| ... VMAP_SIZE
+//              ^ area 1        ^ area 2         ^ first fit       ^ area 3
+//
+// Each area begins with a page that is never mapped. For a stack, which grows downwards, it is the guard page; for the
+// others it stops what runs over the end of the area before.
+//
+// Areas are a list sorted by address, searched first-fit: there are a few dozen, and a few hundred on a machine with hundreds of
+// CPUs, each of which has stacks.
+//
+// Context: thread or boot, after slab_init. Unmapping waits for the other CPUs to flush.
+#include <lib/errno.h>
+#include <lib/list.h>
+#include <lib/string.h>
+#include <lib/types.h>
+#include <core/log.h>
+#include <core/panic.h>
+#include <core/spinlock.h>
+#include <x86/cpuid.h>
+#include <x86/pte.h>
+#include <mm/map.h>
+#include <mm/page.h>
+#include <mm/slab.h>
+
+#include "internal.h"
+
+enum vmap_kind { VMAP_DEVICE, VMAP_PAGES, VMAP_STACK };
+
+struct vmap_area {
+    struct list_head link; // L of vmap_lock
+    uintptr_t start;       // I: of the guard page
+    size_t size;           // I: behind the guard page
+    enum vmap_kind kind;   // I
+};
+
+static DEFINE_SPINLOCK(vmap_lock);
+static LIST_HEAD(vmap_areas);      // L: by address
+static struct vmap_stats vmap_sum; // L
+
+static uintptr_t vmap_address(const struct vmap_area *area)
+{
+    return area->start + PAGE_SIZE;
+}
+
+// Takes room for `size` bytes behind a guard page, at a multiple of align. NULL: no memory, or the area is full.
+static struct vmap_area *vmap_take(size_t size, size_t align, enum vmap_kind kind)
+{
+    struct vmap_area *area = kmalloc(sizeof(*area), GFP_ATOMIC), *next;
+    uintptr_t at = VMAP_BASE, virt;
+    unsigned long irq;
+
+    if (area == NULL) {
+        return NULL;
+    }
+    spin_lock_irqsave(&vmap_lock, irq);
+    list_for_each_entry (next, &vmap_areas, link) {
+        virt = ALIGN_UP(at + PAGE_SIZE, align);
+        if (virt <= next->start && next->start - virt >= size) {
+            break;
+        }
+        at = vmap_address(next) + next->size;
+    }
+    virt = ALIGN_UP(at + PAGE_SIZE, align);
+    bool fits = virt <= VMAP_BASE + VMAP_SIZE && VMAP_BASE + VMAP_SIZE - virt >= size;
+    if (fits) {
+        area->start = virt - PAGE_SIZE;
+        area->size = size;
+        area->kind = kind;
+        list_add_tail(&area->link, &next->link); // before the one that it fits below, or at the end
+        vmap_sum.used_bytes += size + PAGE_SIZE;
+    }
+    spin_unlock_irqrestore(&vmap_lock, irq);
+    if (!fits) {
+        kfree(area);
+        return NULL;
+    }
+    return area;
+}
+
+// Gives the addresses back; nothing may be mapped there any more.
+static void vmap_give(struct vmap_area *area)
+{
+    unsigned long irq;
+
+    spin_lock_irqsave(&vmap_lock, irq);
+    list_del(&area->link);
+    vmap_sum.used_bytes -= area->size + PAGE_SIZE;
+    spin_unlock_irqrestore(&vmap_lock, irq);
+    kfree(area);
+}
+
+// The area whose first mapped page holds `address`; NULL, and a report, when there is none of this kind.
+static struct vmap_area *vmap_find(uintptr_t address, enum vmap_kind kind, const char *caller)
+{
+    struct vmap_area *area, *found = NULL;
+    unsigned long irq;
+
+    spin_lock_irqsave(&vmap_lock, irq);
+    list_for_each_entry (area, &vmap_areas, link) {
+        if (vmap_address(area) == ALIGN_DOWN(address, PAGE_SIZE) && area->kind == kind) {
+            found = area;
+            break;
+        }
+    }
+    spin_unlock_irqrestore(&vmap_lock, irq);
+    if (found == NULL) {
+        pr_err("BUG: %s(%p): no such area", caller, (void *)address);
+        WARN_ON(found == NULL);
+    }
+    return found;
+}
+
+// ---- device registers and firmware tables --------------------------------------------------------
+
+static void *vmap_physical(phys_t address, size_t size, uint64_t flags)
+{
+    phys_t first = ALIGN_DOWN(address, PAGE_SIZE);
+    uint64_t limit = BIT64(cpu_phys_bits());
+
+    if (size == 0 || address >= limit || size > limit - address || size > VMAP_SIZE / 2) {
+        return NULL;
+    }
+    size = ALIGN_UP(address - first + size, PAGE_SIZE);
+    // Large windows by large pages: PCIe configuration space alone would take 512 KiB of page tables.
+    size_t align = size >= (2u << 20) && IS_ALIGNED(first, 2u << 20) ? 2u << 20 : PAGE_SIZE;
+    struct vmap_area *area = vmap_take(size, align, VMAP_DEVICE);
+    if (area == NULL) {
+        return NULL;
+    }
+    if (map_range(vmap_address(area), first, size, flags | PTE_NX | PTE_G) != 0) {
+        map_clear(vmap_address(area), size);
+        vmap_give(area);
+        return NULL;
+    }
+    return (void *)(vmap_address(area) + (address - first));
+}
+
+// Cached and uncached views of one page at once are undefined (Intel SDM vol. 3, 12.12.4), and RAM has a cached one.
+static void *vmap_device(phys_t address, size_t size, uint64_t flags, const char *caller)
+{
+    if (page_overlaps_ram(address, size)) {
+        pr_err("%s(%#llx, %#zx): refused, that is RAM", caller, (unsigned long long)address, size);
+        return NULL;
+    }
+    return vmap_physical(address, size, flags);
+}
+
+void __iomem *ioremap(phys_t address, size_t size)
+{
+    return vmap_device(address, size, PTE_W | PTE_UC, "ioremap");
+}
+
+void __iomem *ioremap_wc(phys_t address, size_t size)
+{
+    uint64_t type = cpu_has(FEATURE_PAT) ? PTE_WC : PTE_UC;
+
+    return vmap_device(address, size, PTE_W | type, "ioremap_wc");
+}
+
+void *memremap(phys_t address, size_t size)
+{
+    return vmap_physical(address, size, 0);
+}
+
+void iounmap(volatile void *address)
+{
+    if (address == NULL) {
+        return;
+    }
+    struct vmap_area *area = vmap_find((uintptr_t)address, VMAP_DEVICE, "iounmap");
+    if (area != NULL) {
+        map_clear(vmap_address(area), area->size);
+        vmap_give(area);
+    }
+}
+
+// ---- pages of our own: stacks and vmalloc --------------------------------------------------------
+
+// Unmaps and frees the first `size` bytes of an area. The pages are strung together before their mapping goes, as only it knows them.
+static void vmap_free_pages(const struct vmap_area *area, size_t size)
+{
+    void **chain = NULL;
+
+    for (uintptr_t at = vmap_address(area); at < vmap_address(area) + size; at += PAGE_SIZE) {
+        unsigned level;
+        void **page = phys_to_virt(map_lookup(at, &level) & PTE_ADDRESS);
+
+        *page = chain;
+        chain = page;
+    }
+    map_clear(area->start, PAGE_SIZE + size);
+    while (chain != NULL) {
+        void **page = chain;
+
+        chain = *page;
+        free_page(page);
+    }
+}
+
+static void vmap_count_pages(enum vmap_kind kind, size_t size, bool add)
+{
+    uint64_t *sum = kind == VMAP_STACK ? &vmap_sum.stack_bytes : &vmap_sum.alloc_bytes;
+    unsigned long irq;
+
+    spin_lock_irqsave(&vmap_lock, irq);
+    *sum += add ? size : -size;
+    spin_unlock_irqrestore(&vmap_lock, irq);
+}
+
+static void *vmap_new_pages(size_t size, enum vmap_kind kind, uint64_t flags, uint64_t guard)
+{
+    struct vmap_area *area = vmap_take(size, PAGE_SIZE, kind);
+    size_t done = 0;
+
+    if (area == NULL) {
+        return NULL;
+    }
+    if (map_guard(area->start, guard) != 0) {
+        vmap_give(area);
+        return NULL;
+    }
+    for (; done < size; done += PAGE_SIZE) {
+        void *page = alloc_page(GFP_KERNEL);
+
+        if (page == NULL) {
+            break;
+        }
+        if (map_range(vmap_address(area) + done, virt_to_phys(page), PAGE_SIZE,
+                      flags | PTE_W | PTE_NX | PTE_G) != 0) {
+            free_page(page);
+            break;
+        }
+    }
+    if (done < size) {
+        vmap_free_pages(area, done);
+        vmap_give(area);
+        return NULL;
+    }
+    vmap_count_pages(kind, size, true);
+    return (void *)vmap_address(area);
+}
+
+static void vmap_free(void *address, enum vmap_kind kind, const char *caller)
+{
+    struct vmap_area *area = vmap_find((uintptr_t)address, kind, caller);
+
+    if (area != NULL) {
+        vmap_count_pages(kind, area->size, false);
+        vmap_free_pages(area, area->size);
+        vmap_give(area);
+    }
+}
+
+void *map_stack(void)
+{
+    return vmap_new_pages(KERNEL_STACK_SIZE, VMAP_STACK, PTE_STACK, PTE_GUARD_STACK);
+}
+
+void unmap_stack(void *stack)
+{
+    vmap_free(stack, VMAP_STACK, "unmap_stack");
+}
+
+void *vmalloc(size_t size)
+{
+    struct page_stats stats;
+
+    page_stats(&stats);
+    if (size == 0 ||
+        size > stats.free_bytes) { // don't take all memory to find out that it is not enough
+        return NULL;
+    }
+    return vmap_new_pages(ALIGN_UP(size, PAGE_SIZE), VMAP_PAGES, 0, PTE_GUARD_AREA);
+}
+
+void vfree(void *pointer)
+{
+    if (pointer != NULL) {
+        vmap_free(pointer, VMAP_PAGES, "vfree");
+    }
+}
+
+void vmap_stats(struct vmap_stats *stats)
+{
+    unsigned long irq;
+
+    spin_lock_irqsave(&vmap_lock, irq);
+    *stats = vmap_sum;
+    spin_unlock_irqrestore(&vmap_lock, irq);
+}
