@@ -1,0 +1,79 @@
+// The e1000 driver's state, shared by its chip part (e1000.c), its views (e1000_proc.c) and its bus part (e1000_pci.c).
+#pragma once
+
+#include <contract/device.h>
+#include <core/io.h>
+#include <dma/dma.h>
+#include <defer/work.h>
+#include <dev/netdev.h>
+
+#include "e1000_ring.h"
+
+enum { E1000_RING_SIZE = 256 }; // descriptors: a multiple of 8 (SDM 13.4.27); 4 KiB of them
+
+// What kind of chip it is.
+enum {
+    E1000_HAS_EERD =
+        1, // EEPROM by register; the 82544 wants its bits banged, so there we trust RAL and RAH
+    E1000_HAS_ITR = 2, // interrupt throttling
+};
+
+struct e1000_stats {         // beside netdev.stats; see e1000_proc.c
+    uint64_t irqs;           // H: interrupts that were ours
+    uint64_t polls;          // C: of NAPI
+    uint64_t rx_too_long;    // C: parts of frames longer than a buffer
+    uint64_t rx_bad;         // C: frames that the descriptor calls bad
+    uint64_t rx_no_memory;   // C: frames dropped because there was no fresh buffer
+    uint64_t tx_hangs;       // service
+    uint64_t resets;         // service
+    uint64_t missed_irqs;    // service: work was ready and nobody had said so
+    uint64_t link_changes;   // service
+    uint64_t missed_packets; // service: MPC
+    uint64_t no_buffers;     // service: RNBC
+};
+
+struct e1000 {
+    // I: set by e1000_attach
+    volatile void __iomem *regs;
+    struct device *dev;
+    int irq;
+    unsigned features;
+
+    struct net_device netdev;
+    struct napi_struct napi;
+    struct delayed_work
+        service;  // link, hang and statistics: every 2 s, and at once when the link changes
+    bool running; // A: between open and stop
+    bool gone;    // A: the registers read all ones
+
+    struct e1000_ring rx; // C: NAPI poll
+    struct e1000_ring tx; // L of netdev.tx_lock
+    bool rx_kick;         // A: write RDT at the next poll although nothing changed
+
+    // I while running: the rings' memory
+    void *rx_descriptors, *tx_descriptors;
+    dma_addr_t rx_bus, tx_bus;
+    struct e1000_slot *slots; // receive, then transmit
+
+    // service only
+    uint64_t irqs_before; // stats.irqs when it last looked
+    bool suspect_missed;  // work was ready without an interrupt, once
+    struct e1000_stats stats;
+};
+
+static inline uint32_t e1000_rd(const struct e1000 *e, enum e1000_register reg)
+{
+    return readl((const volatile uint8_t __iomem *)e->regs + reg);
+}
+
+static inline void e1000_wr(struct e1000 *e, enum e1000_register reg, uint32_t value)
+{
+    writel(value, (volatile uint8_t __iomem *)e->regs + reg);
+}
+
+// Quiets and resets the chip and reads its address. 0, -ENODEV (registers read all ones), -EIO (no reset, no address). Context: thread.
+int e1000_attach(struct e1000 *e);
+// Publishes it as ethN; from here on it may be opened. Context: thread.
+int e1000_register(struct e1000 *e);
+// Takes ethN away and leaves the chip reset, masked and without DMA memory. Context: thread.
+void e1000_detach(struct e1000 *e);
