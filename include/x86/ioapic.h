@@ -7,7 +7,8 @@
 
 enum { MAX_IOAPICS = 16 };
 
-// Takes one IO-APIC over: reads its size, masks every pin. 0, -ENOSPC, -ENODEV (registers read all ones).
+// Takes one IO-APIC over: reads its size, masks every pin. 0, -ENOSPC, -ENODEV (nothing
+// answers), -EINVAL (another IO-APIC has these GSIs). Says in the log what it found.
 int ioapic_add(uint32_t id, phys_t base, uint32_t gsi_base,
                void *(*map)(phys_t address, size_t size));
 unsigned ioapic_count(void);

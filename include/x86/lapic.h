@@ -52,9 +52,10 @@ void lapic_timer_periodic(uint32_t hz); // this CPU, VECTOR_TIMER
 void lapic_timer_oneshot(uint64_t ns);  // this CPU; 0 fires at once
 void lapic_timer_stop(void);
 
-// The counter alone, for measuring: from its largest value down, no interrupt. stop returns the ticks since start.
+// The counter alone, for measuring against the TSC: begins anew, without an interrupt; then how far it came. Without an APIC it stands at 0.
 void lapic_timer_count_start(void);
-uint32_t lapic_timer_count_stop(void);
+uint32_t lapic_timer_count(void);
+void lapic_timer_set_hz(uint64_t hz); // what such a measurement found; 0 is not taken
 
 uint32_t lapic_error_read(void); // reads and clears the error status
 void lapic_error_report(void);   // the same into the log, by name; run at VECTOR_LAPIC_ERROR

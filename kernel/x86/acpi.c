@@ -1,0 +1,768 @@
+// Reads the firmware's description of the machine out of ACPI's static tables.
+//
+//   RSDP ──> XSDT or RSDT ──> MADT   CPUs, IO-APICs, how the ISA lines are wired, NMI inputs
+//                        ├──> FADT   power ports, reset register ──> DSDT   _S5_, PRTA (by pattern, no interpreter)
+//                        ├──> MCFG   where PCIe configuration space lies
+//                        └──> HPET   where the timer lies
+//
+// Every byte here was written by somebody else. Nothing is believed before its table's length and checksum are right, an
+// entry is read only as far as its own length and its table's go, and what is refused leaves a note that says why; the rest
+// of the tables still counts. The kernel wants to boot on a machine with one broken table, not to be right about it.
+//
+// Two things are wanted that ACPI keeps in byte code: the SLP_TYP value that powers the machine off (_S5_), and on q35 the wires of
+// PCI slots (PRTA, a package that _PRT returns once the OS said it uses IO-APICs). Both are constants there, so this file finds
+// them by their bytes, and checks the form of each element; a machine that computes them is not served by it, and falls
+// back to the interrupt line register (kernel/irq/route.c) and to a refusal to power off.
+//
+// ACPI Specification 6.4, chapter 5 and 20; IA-PC HPET 1.0a; PCI Firmware 3.2, 4.1.2.
+// Context: boot, one CPU. Pure: memory is read through the caller's `map`, so tests/host/test_acpi.c and fuzz_acpi.c feed it anything.
+#include <lib/errno.h>
+#include <lib/format.h>
+#include <lib/string.h>
+#include <x86/acpi.h>
+
+#include "acpi_regs.h"
+
+enum {
+    ACPI_MAX_TABLE_BYTES = 4 << 20,
+    LAPIC_USUAL_BASE = 0xfee00000,
+    IOAPIC_USUAL_BASE = 0xfec00000,
+};
+
+struct acpi_info acpi;
+
+typedef void *(*acpi_map_t)(phys_t address, size_t size);
+
+// A stretch of bytes that may be read: a whole table, an entry of it, a package.
+struct acpi_span {
+    const uint8_t *data;
+    uint32_t size;
+};
+
+static void acpi_note(struct acpi_info *info, const char *format, ...) __printf(2, 3);
+static void acpi_note(struct acpi_info *info, const char *format, ...)
+{
+    if (info->note_count == ARRAY_SIZE(info->notes)) {
+        return;
+    }
+    va_list args;
+    va_start(args, format);
+    vsnprintf(info->notes[info->note_count++], sizeof(info->notes[0]), format, args);
+    va_end(args);
+}
+
+static bool acpi_sum_is_zero(const uint8_t *data, size_t size)
+{
+    uint8_t sum = 0;
+    for (size_t i = 0; i < size; i++) {
+        sum = (uint8_t)(sum + data[i]);
+    }
+    return sum == 0;
+}
+
+// Text from a table, for notes: what is not printable becomes '?'.
+static void acpi_copy_text(char *to, const uint8_t *from, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        to[i] = from[i] >= 0x20 && from[i] < 0x7f ? (char)from[i] : '?';
+    }
+    to[size] = '\0';
+}
+
+// ---- the root pointer ----
+
+static bool acpi_rsdp_is_good(const uint8_t *rsdp, size_t size)
+{
+    if (size < RSDP_SIZE_V1 || memcmp(rsdp, "RSD PTR ", 8) != 0 ||
+        !acpi_sum_is_zero(rsdp, RSDP_SIZE_V1)) {
+        return false;
+    }
+    return rsdp[RSDP_REVISION] < 2 ||
+           (size >= RSDP_SIZE_V2 && acpi_sum_is_zero(rsdp, RSDP_SIZE_V2));
+}
+
+// Copies a good RSDP from there; a page may end right behind an old, short one, so the longer form is asked for by itself.
+static bool acpi_rsdp_at(phys_t address, acpi_map_t map, uint8_t rsdp[RSDP_SIZE_V2])
+{
+    size_t size = RSDP_SIZE_V2;
+    const uint8_t *p = map(address, size);
+    if (p == NULL) {
+        size = RSDP_SIZE_V1;
+        p = map(address, size);
+    }
+    if (p == NULL || !acpi_rsdp_is_good(p, size)) {
+        return false;
+    }
+    memcpy(rsdp, p, size);
+    return true;
+}
+
+static bool acpi_rsdp_scan(phys_t from, size_t size, acpi_map_t map, uint8_t rsdp[RSDP_SIZE_V2])
+{
+    const uint8_t *p = map(from, size);
+    if (p == NULL) {
+        return false;
+    }
+    for (size_t at = 0; at + RSDP_SIZE_V1 <= size; at += 16) {
+        size_t room = min(size - at, (size_t)RSDP_SIZE_V2);
+        if (acpi_rsdp_is_good(p + at, room)) {
+            memcpy(rsdp, p + at, room);
+            return true;
+        }
+    }
+    return false;
+}
+
+// ACPI 5.2.5.1: the loader's word first; then, on BIOS only, the extended BIOS data area's first KiB and the BIOS ROM.
+static bool acpi_find_rsdp(const struct boot_info *boot, struct acpi_info *info, acpi_map_t map,
+                           uint8_t rsdp[RSDP_SIZE_V2])
+{
+    size_t copied = min((size_t)boot->rsdp_copy_size, sizeof(boot->rsdp_copy));
+    if (copied != 0) {
+        if (acpi_rsdp_is_good(boot->rsdp_copy, copied)) {
+            memcpy(rsdp, boot->rsdp_copy, copied);
+            return true;
+        }
+        acpi_note(info, "the loader's copy of the RSDP is not one");
+    }
+    if (boot->rsdp != 0) {
+        if (acpi_rsdp_at(boot->rsdp, map, rsdp)) {
+            return true;
+        }
+        acpi_note(info, "no RSDP at 0x%llx, where the loader said", (unsigned long long)boot->rsdp);
+    }
+    if (boot->efi_system_table != 0) {
+        return false;
+    }
+    const uint8_t *segment = map(0x40e, 2);
+    phys_t ebda = segment != NULL ? (phys_t)get_le16(segment) << 4 : 0;
+    return (ebda >= 0x400 && ebda < 0xa0000 && acpi_rsdp_scan(ebda, 1024, map, rsdp)) ||
+           acpi_rsdp_scan(0xe0000, 0x20000, map, rsdp);
+}
+
+// ---- tables ----
+
+// Maps a whole table after looking at its header. `want` is its signature or NULL. False, with a note, when it is not usable.
+static bool acpi_table(struct acpi_info *info, acpi_map_t map, phys_t address, const char *want,
+                       struct acpi_span *table)
+{
+    char signature[5];
+    const uint8_t *header = address != 0 ? map(address, SDT_SIZE) : NULL;
+    if (header == NULL) {
+        acpi_note(info, "%s: no table at 0x%llx", want != NULL ? want : "root entry",
+                  (unsigned long long)address);
+        return false;
+    }
+    acpi_copy_text(signature, header, 4);
+    if (want != NULL && memcmp(header, want, 4) != 0) {
+        acpi_note(info, "0x%llx holds %s where %s should be", (unsigned long long)address,
+                  signature, want);
+        return false;
+    }
+    uint32_t size = get_le32(header + SDT_LENGTH);
+    if (size < SDT_SIZE || size > ACPI_MAX_TABLE_BYTES || address + size < address) {
+        acpi_note(info, "%s: a length of %u makes no sense", signature, size);
+        return false;
+    }
+    const uint8_t *data = map(address, size);
+    if (data == NULL) {
+        acpi_note(info, "%s: cannot map its %u bytes", signature, size);
+        return false;
+    }
+    if (!acpi_sum_is_zero(data, size)) {
+        acpi_note(info, "%s: wrong checksum, ignored", signature);
+        return false;
+    }
+    *table = (struct acpi_span){data, size};
+    return true;
+}
+
+static void acpi_record_table(struct acpi_info *info, phys_t address, const struct acpi_span *table)
+{
+    if (info->table_count == ACPI_MAX_TABLES) {
+        acpi_note(info, "more than %d tables, the rest is not listed", ACPI_MAX_TABLES);
+        return;
+    }
+    struct acpi_table_ref *ref = &info->tables[info->table_count++];
+    acpi_copy_text(ref->signature, table->data + SDT_SIGNATURE, 4);
+    acpi_copy_text(ref->oem_id, table->data + SDT_OEM, 6);
+    ref->revision = table->data[SDT_REVISION];
+    ref->address = address;
+    ref->length = table->size;
+}
+
+// ---- MADT: the interrupt controllers ----
+
+static void acpi_add_cpu(struct acpi_info *info, uint32_t apic_id, uint32_t uid, uint32_t flags)
+{
+    if ((flags & LAPIC_FLAG_ENABLED) == 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < info->cpu_count; i++) {
+        if (info->cpus[i].apic_id == apic_id) {
+            acpi_note(info, "MADT: APIC id %u is listed twice", apic_id);
+            return;
+        }
+    }
+    info->cpu_total++;
+    if (info->cpu_count == MAX_CPUS) {
+        return; // counted: the caller says how many stay out
+    }
+    info->cpus[info->cpu_count++] =
+        (struct acpi_cpu){.apic_id = apic_id, .acpi_uid = uid, .enabled = true};
+}
+
+static void acpi_add_ioapic(struct acpi_info *info, const uint8_t *entry)
+{
+    struct acpi_ioapic ioapic = {.id = entry[IOAPIC_ID],
+                                 .gsi_base = get_le32(entry + IOAPIC_GSI),
+                                 .base = get_le32(entry + IOAPIC_BASE)};
+    if (ioapic.base == 0 || info->ioapic_count == ACPI_MAX_IOAPICS) {
+        acpi_note(info, "MADT: IO-APIC %u at 0x%llx is left out", ioapic.id,
+                  (unsigned long long)ioapic.base);
+        return;
+    }
+    for (uint32_t i = 0; i < info->ioapic_count; i++) {
+        if (info->ioapics[i].base == ioapic.base || info->ioapics[i].gsi_base == ioapic.gsi_base) {
+            acpi_note(info, "MADT: IO-APICs %u and %u overlap, the second is left out",
+                      info->ioapics[i].id, ioapic.id);
+            return;
+        }
+    }
+    info->ioapics[info->ioapic_count++] = ioapic;
+}
+
+static void acpi_add_override(struct acpi_info *info, const uint8_t *entry)
+{
+    uint8_t bus = entry[OVERRIDE_BUS], source = entry[OVERRIDE_SOURCE];
+    uint16_t flags = get_le16(entry + OVERRIDE_FLAGS);
+    if (bus != 0 || source > 15) { // 5.2.12.5: the bus is ISA, constant 0
+        acpi_note(info, "MADT: override of bus %u line %u: only ISA's 0 to 15 have any", bus,
+                  source);
+        return;
+    }
+    if (INTI_POLARITY(flags) == 2 || INTI_TRIGGER(flags) == 2) {
+        acpi_note(info, "MADT: override of line %u has reserved flags 0x%x", source, flags);
+    }
+    for (uint32_t i = 0; i < info->override_count; i++) {
+        if (info->overrides[i].source == source) {
+            acpi_note(info, "MADT: line %u is overridden twice, the first stands", source);
+            return;
+        }
+    }
+    if (info->override_count == ACPI_MAX_OVERRIDES) {
+        return; // cannot be: 16 sources, each once
+    }
+    info->overrides[info->override_count++] =
+        (struct acpi_override){.source = source,
+                               .gsi = get_le32(entry + OVERRIDE_GSI),
+                               .level = INTI_TRIGGER(flags) == 3,
+                               .active_low = INTI_POLARITY(flags) == 3};
+}
+
+static void acpi_add_nmi(struct acpi_info *info, uint32_t uid, uint16_t flags, uint8_t lint)
+{
+    if (lint > 1 || info->nmi_count == ACPI_MAX_NMIS) {
+        acpi_note(info, "MADT: NMI at local input %u of CPU %u is left out", lint, uid);
+        return;
+    }
+    info->nmis[info->nmi_count++] =
+        (struct acpi_nmi){.acpi_uid = uid, .lint = lint, .active_low = INTI_POLARITY(flags) == 3};
+}
+
+// The shortest form of each entry type that is read; 0 for the others.
+static uint32_t acpi_madt_entry_size(uint8_t type)
+{
+    switch (type) {
+    case MADT_LAPIC:
+        return LAPIC_SIZE;
+    case MADT_IOAPIC:
+        return IOAPIC_SIZE;
+    case MADT_OVERRIDE:
+        return OVERRIDE_SIZE;
+    case MADT_LAPIC_NMI:
+        return NMI_SIZE;
+    case MADT_LAPIC_ADDRESS:
+        return LAPIC_ADDRESS_SIZE;
+    case MADT_X2APIC:
+        return X2APIC_SIZE;
+    case MADT_X2APIC_NMI:
+        return X2NMI_SIZE;
+    default:
+        return 0;
+    }
+}
+
+static void acpi_madt_entry(struct acpi_info *info, const uint8_t *e)
+{
+    switch (e[0]) {
+    case MADT_LAPIC:
+        if (e[LAPIC_ID] ==
+            0xff) { // the broadcast address is nobody's; firmware writes it for empty sockets
+            if (get_le32(e + LAPIC_FLAGS) & LAPIC_FLAG_ENABLED) {
+                acpi_note(info, "MADT: a CPU cannot have APIC id 255");
+            }
+            break;
+        }
+        acpi_add_cpu(info, e[LAPIC_ID], e[LAPIC_UID], get_le32(e + LAPIC_FLAGS));
+        break;
+    case MADT_X2APIC:
+        acpi_add_cpu(info, get_le32(e + X2APIC_ID), get_le32(e + X2APIC_UID),
+                     get_le32(e + X2APIC_FLAGS));
+        break;
+    case MADT_IOAPIC:
+        acpi_add_ioapic(info, e);
+        break;
+    case MADT_OVERRIDE:
+        acpi_add_override(info, e);
+        break;
+    case MADT_LAPIC_NMI:
+        acpi_add_nmi(info, e[NMI_UID] == 0xff ? UINT32_MAX : e[NMI_UID], get_le16(e + NMI_FLAGS),
+                     e[NMI_LINT]);
+        break;
+    case MADT_X2APIC_NMI:
+        acpi_add_nmi(info, get_le32(e + X2NMI_UID), get_le16(e + X2NMI_FLAGS), e[X2NMI_LINT]);
+        break;
+    case MADT_LAPIC_ADDRESS:
+        info->lapic_base = get_le64(e + LAPIC_ADDRESS_BASE);
+        break;
+    }
+}
+
+static void acpi_parse_madt(struct acpi_info *info, const struct acpi_span *table)
+{
+    if (info->has_madt || table->size < MADT_ENTRIES) {
+        acpi_note(info, "APIC: %s, ignored", info->has_madt ? "a second one" : "too short");
+        return;
+    }
+    info->has_madt = true;
+    info->lapic_base = get_le32(table->data + MADT_LAPIC_BASE);
+    info->has_8259 = (get_le32(table->data + MADT_FLAGS) & MADT_FLAG_PCAT) != 0;
+
+    for (uint32_t at = MADT_ENTRIES, size; at < table->size; at += size) {
+        const uint8_t *entry = table->data + at;
+        uint32_t room = table->size - at;
+        size = room >= 2 ? entry[1] : 0;
+        if (size < 2 || size > room) { // there is no way to find the next one
+            acpi_note(info, "MADT: entry at %u has length %u with %u left, the rest is ignored", at,
+                      size, room);
+            return;
+        }
+        if (size < acpi_madt_entry_size(entry[0])) {
+            acpi_note(info, "MADT: entry of type %u is only %u long", entry[0], size);
+            continue;
+        }
+        acpi_madt_entry(info, entry);
+    }
+}
+
+// ---- DSDT: constants in byte code ----
+
+// PkgLength, 20.2.4: the top bits of the first byte say how many follow. Returns the bytes it takes, 0 when it is cut; the
+// length that it tells counts from its own first byte.
+static uint32_t aml_package_length(struct acpi_span aml, uint32_t *length)
+{
+    if (aml.size == 0) {
+        return 0;
+    }
+    uint32_t more = aml.data[0] >> 6;
+    if (aml.size <= more) {
+        return 0;
+    }
+    if (more == 0) {
+        *length = aml.data[0] & 0x3f;
+    } else {
+        *length = aml.data[0] & 0xf;
+        for (uint32_t i = 0; i < more; i++) {
+            *length |= (uint32_t)aml.data[1 + i] << (4 + 8 * i);
+        }
+    }
+    return 1 + more;
+}
+
+static void aml_skip(struct acpi_span *aml, uint32_t bytes)
+{
+    aml->data += bytes;
+    aml->size -= bytes;
+}
+
+// Enters what a PkgLength at the head of *aml encloses: *inside is the body, *aml what comes after it.
+static bool aml_enter(struct acpi_span *aml, struct acpi_span *inside)
+{
+    uint32_t length = 0, prefix = aml_package_length(*aml, &length);
+    if (prefix == 0 || length < prefix || length > aml->size) {
+        return false;
+    }
+    *inside = (struct acpi_span){aml->data + prefix, length - prefix};
+    aml_skip(aml, length);
+    return true;
+}
+
+// An integer constant.
+static bool aml_integer(struct acpi_span *aml, uint32_t *value)
+{
+    uint32_t size = 1;
+    if (aml->size == 0) {
+        return false;
+    }
+    switch (aml->data[0]) {
+    case AML_ZERO:
+    case AML_ONE:
+        *value = aml->data[0];
+        break;
+    case AML_BYTE:
+        size = 2;
+        break;
+    case AML_WORD:
+        size = 3;
+        break;
+    case AML_DWORD:
+        size = 5;
+        break;
+    default:
+        return false;
+    }
+    if (aml->size < size) {
+        return false;
+    }
+    if (size > 1) {
+        *value = size == 2   ? aml->data[1]
+                 : size == 3 ? get_le16(aml->data + 1)
+                             : get_le32(aml->data + 1);
+    }
+    aml_skip(aml, size);
+    return true;
+}
+
+// A name: prefixes, then one segment or two of them; the last segment is what counts here.
+static bool aml_name(struct acpi_span *aml, char segment[4])
+{
+    while (aml->size > 0 && (aml->data[0] == AML_ROOT || aml->data[0] == AML_PARENT)) {
+        aml_skip(aml, 1);
+    }
+    if (aml->size > 5 && aml->data[0] == AML_DUAL_NAME) {
+        aml_skip(aml, 5);
+    }
+    if (aml->size < 4) {
+        return false;
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        char c = (char)aml->data[i];
+        if (!((c >= 'A' && c <= 'Z') || c == '_' || (i > 0 && c >= '0' && c <= '9'))) {
+            return false;
+        }
+        segment[i] = c;
+    }
+    aml_skip(aml, 4);
+    return true;
+}
+
+// Finds Name(NAME, <what>...) by its bytes: NameOp, an optional root prefix, the name, the operator. *aml goes on behind the operator.
+static bool aml_find_name(struct acpi_span *aml, const char *name, uint8_t what)
+{
+    for (uint32_t at = 1; aml->size >= 5 && at <= aml->size - 5; at++) {
+        const uint8_t *p = aml->data + at;
+        if (memcmp(p, name, 4) != 0 || p[4] != what) {
+            continue;
+        }
+        if (p[-1] == AML_NAME || (at >= 2 && p[-1] == AML_ROOT && p[-2] == AML_NAME)) {
+            aml_skip(aml, at + 5);
+            return true;
+        }
+    }
+    return false;
+}
+
+// \_S5_: Package { SLP_TYPa, SLP_TYPb, ... }, 7.4.2
+static void acpi_find_s5(struct acpi_info *info, struct acpi_span aml)
+{
+    struct acpi_span package;
+    uint32_t a, b;
+    if (!aml_find_name(&aml, "_S5_", AML_PACKAGE) || !aml_enter(&aml, &package) ||
+        package.size < 1 || package.data[0] < 1) {
+        acpi_note(info, "DSDT: no _S5_ package that can be read: power-off is not possible");
+        return;
+    }
+    uint32_t elements = package.data[0];
+    aml_skip(&package, 1);
+    if (!aml_integer(&package, &a)) {
+        acpi_note(info, "DSDT: _S5_ is not made of constants: power-off is not possible");
+        return;
+    }
+    if (elements < 2 || !aml_integer(&package, &b)) {
+        b = a;
+    }
+    if (a > 7 || b > 7) { // three bits, 4.8.3.2.1
+        acpi_note(info, "DSDT: SLP_TYP values %u, %u do not fit three bits", a, b);
+        return;
+    }
+    info->has_s5 = true;
+    info->s5_type_a = (uint8_t)a;
+    info->s5_type_b = (uint8_t)b;
+}
+
+// The number that an interrupt link device of this name is bound to: Device(NAME) { ... Name(_CRS, Buffer{ extended interrupt }) }.
+static bool acpi_link_gsi(struct acpi_span aml, const char segment[4], uint32_t *gsi)
+{
+    for (; aml.size > 7; aml_skip(&aml, 1)) {
+        if (aml.data[0] != AML_EXTENDED || aml.data[1] != AML_EXTENDED_DEVICE) {
+            continue;
+        }
+        struct acpi_span rest = aml, device, buffer;
+        uint32_t bytes;
+        aml_skip(&rest, 2);
+        if (!aml_enter(&rest, &device) || device.size < 4 || memcmp(device.data, segment, 4) != 0) {
+            continue;
+        }
+        if (!aml_find_name(&device, "_CRS", AML_BUFFER) || !aml_enter(&device, &buffer) ||
+            !aml_integer(&buffer, &bytes)) {
+            return false; // computed, or another form: what the first device of this name has is what counts
+        }
+        const uint8_t *d = buffer.data;
+        if (buffer.size < EXT_IRQ_NUMBERS + 4 || d[0] != EXT_IRQ_TAG || d[EXT_IRQ_COUNT] != 1) {
+            return false;
+        }
+        *gsi = get_le32(d + EXT_IRQ_NUMBERS);
+        return true;
+    }
+    return false;
+}
+
+// One element of PRTA: Package(4) { 0xSSSSffff, pin, link or 0, index }, 6.2.13
+static bool acpi_intx_element(struct acpi_span dsdt, struct acpi_span element,
+                              struct acpi_intx *intx)
+{
+    uint32_t address, pin, zero, gsi;
+    char link[4];
+    if (element.size < 1 || element.data[0] != 4) {
+        return false;
+    }
+    aml_skip(&element, 1);
+    if (!aml_integer(&element, &address) || !aml_integer(&element, &pin)) {
+        return false;
+    }
+    if (aml_name(&element, link)) {
+        if (!acpi_link_gsi(dsdt, link, &gsi)) {
+            return false;
+        }
+    } else if (!aml_integer(&element, &zero) || zero != 0 || !aml_integer(&element, &gsi)) {
+        return false; // with a zero for the link, the index is the number itself
+    }
+    if (pin > 3 || (address & 0xffff) != 0xffff || address >> 16 > 31) {
+        return false;
+    }
+    *intx = (struct acpi_intx){.slot = (uint8_t)(address >> 16), .pin = (uint8_t)pin, .gsi = gsi};
+    return true;
+}
+
+static void acpi_find_intx(struct acpi_info *info, struct acpi_span dsdt)
+{
+    struct acpi_span aml = dsdt, package, element;
+    if (!aml_find_name(&aml, "PRTA", AML_PACKAGE) || !aml_enter(&aml, &package) ||
+        package.size < 1) {
+        return; // most machines have none by this name
+    }
+    aml_skip(&package, 1);
+    while (package.size > 0 && info->intx_count < ACPI_MAX_INTX) {
+        struct acpi_intx intx;
+        if (package.data[0] != AML_PACKAGE) {
+            break;
+        }
+        aml_skip(&package, 1);
+        if (!aml_enter(&package, &element) || !acpi_intx_element(dsdt, element, &intx)) {
+            break;
+        }
+        info->intx[info->intx_count++] = intx;
+    }
+    if (package.size > 0) { // half a table of wires is worse than none
+        acpi_note(info, "DSDT: element %u of PRTA is not understood, PRTA ignored",
+                  info->intx_count);
+        info->intx_count = 0;
+    }
+}
+
+// ---- FADT: power ----
+
+// Fields behind the table's end read as zero, which is what absent ones mean.
+static uint32_t acpi_field(const struct acpi_span *table, uint32_t offset, uint32_t size)
+{
+    if (offset + size > table->size) {
+        return 0;
+    }
+    const uint8_t *p = table->data + offset;
+    return size == 1 ? p[0] : size == 2 ? get_le16(p) : get_le32(p);
+}
+
+// A register block's port: the 32-bit field, or the extended one (0: there is none) where that is empty. 0 for none and for what is not a port.
+static uint32_t acpi_fadt_port(struct acpi_info *info, const struct acpi_span *table,
+                               uint32_t offset, uint32_t extended)
+{
+    uint64_t port = acpi_field(table, offset, 4);
+    if (port == 0 && extended != 0 && extended + GAS_SIZE <= table->size) {
+        const uint8_t *gas = table->data + extended;
+        port = get_le64(gas + GAS_ADDRESS);
+        if (port != 0 && gas[GAS_SPACE] != GAS_SPACE_PORTS) {
+            acpi_note(info, "FADT: register block at %u is not in port space", extended);
+            return 0;
+        }
+    }
+    if (port > 0xffff) {
+        acpi_note(info, "FADT: 0x%llx is not a port", (unsigned long long)port);
+        return 0;
+    }
+    return (uint32_t)port;
+}
+
+static void acpi_fadt_reset(struct acpi_info *info, const struct acpi_span *table)
+{
+    if ((acpi_field(table, FADT_FLAGS, 4) & FADT_FLAG_RESET) == 0 ||
+        table->size <= FADT_RESET_VALUE) {
+        return;
+    }
+    const uint8_t *gas = table->data + FADT_RESET;
+    info->reset_space = gas[GAS_SPACE];
+    info->reset_address = get_le64(gas + GAS_ADDRESS);
+    info->reset_value = table->data[FADT_RESET_VALUE];
+    info->has_reset = (info->reset_space == GAS_SPACE_PORTS && info->reset_address != 0 &&
+                       info->reset_address <= 0xffff) ||
+                      (info->reset_space == GAS_SPACE_MEMORY && info->reset_address != 0);
+    if (!info->has_reset) {
+        acpi_note(info, "FADT: reset register in space %u at 0x%llx is not usable",
+                  info->reset_space, (unsigned long long)info->reset_address);
+    }
+}
+
+static void acpi_parse_fadt(struct acpi_info *info, acpi_map_t map, const struct acpi_span *table)
+{
+    if (info->has_fadt || table->size < FADT_SIZE_V1) {
+        acpi_note(info, "FACP: %s, ignored", info->has_fadt ? "a second one" : "too short");
+        return;
+    }
+    info->has_fadt = true;
+    info->sci_irq = (uint16_t)acpi_field(table, FADT_SCI, 2);
+    info->smi_command = acpi_fadt_port(info, table, FADT_SMI_COMMAND, 0);
+    info->acpi_enable = (uint8_t)acpi_field(table, FADT_ACPI_ENABLE, 1);
+    info->pm1a_event = acpi_fadt_port(info, table, FADT_PM1A_EVENT, FADT_X_PM1A_EVENT);
+    info->pm1a_control = acpi_fadt_port(info, table, FADT_PM1A_CONTROL, FADT_X_PM1A_CONTROL);
+    info->pm1b_control = acpi_fadt_port(info, table, FADT_PM1B_CONTROL, FADT_X_PM1B_CONTROL);
+    info->pm_timer = acpi_fadt_port(info, table, FADT_PM_TIMER, FADT_X_PM_TIMER);
+    info->pm1_event_length = (uint8_t)acpi_field(table, FADT_PM1_EVENT_LENGTH, 1);
+    // The boot flags came with revision 2 (5.2.9.3); before, a PC had it all.
+    info->boot_arch_flags = table->data[SDT_REVISION] >= 2
+                                ? (uint16_t)acpi_field(table, FADT_BOOT_ARCH, 2)
+                                : BOOT_ARCH_LEGACY | BOOT_ARCH_8042;
+    acpi_fadt_reset(info, table);
+
+    phys_t dsdt_address = acpi_field(table, FADT_DSDT, 4);
+    if (table->size >= FADT_X_DSDT + 8 && get_le64(table->data + FADT_X_DSDT) != 0) {
+        dsdt_address = get_le64(table->data + FADT_X_DSDT);
+    }
+    struct acpi_span dsdt;
+    if (acpi_table(info, map, dsdt_address, "DSDT", &dsdt)) {
+        acpi_record_table(info, dsdt_address, &dsdt);
+        struct acpi_span aml = {dsdt.data + SDT_SIZE, dsdt.size - SDT_SIZE};
+        acpi_find_s5(info, aml);
+        acpi_find_intx(info, aml);
+    }
+}
+
+// ---- MCFG and HPET ----
+
+static void acpi_parse_mcfg(struct acpi_info *info, const struct acpi_span *table)
+{
+    for (uint32_t at = MCFG_ENTRIES; table->size >= at + MCFG_ENTRY_SIZE; at += MCFG_ENTRY_SIZE) {
+        const uint8_t *entry = table->data + at;
+        struct acpi_mcfg mcfg = {.base = get_le64(entry + MCFG_BASE),
+                                 .segment = get_le16(entry + MCFG_SEGMENT),
+                                 .bus_first = entry[MCFG_FIRST],
+                                 .bus_last = entry[MCFG_LAST]};
+        phys_t end = mcfg.base + ((phys_t)(mcfg.bus_last + 1) << 20);
+        if (mcfg.base == 0 || (mcfg.base & 0xfffff) != 0 || mcfg.bus_last < mcfg.bus_first ||
+            end < mcfg.base || info->mcfg_count == ACPI_MAX_MCFG) {
+            acpi_note(info, "MCFG: window 0x%llx for buses %u to %u is left out",
+                      (unsigned long long)mcfg.base, mcfg.bus_first, mcfg.bus_last);
+            continue;
+        }
+        info->mcfg[info->mcfg_count++] = mcfg;
+    }
+}
+
+static void acpi_parse_hpet(struct acpi_info *info, const struct acpi_span *table)
+{
+    if (info->hpet_base != 0) {
+        return; // a second block of timers is of no use here
+    }
+    const uint8_t *gas = table->data + HPET_ADDRESS;
+    if (table->size < HPET_SIZE || gas[GAS_SPACE] != GAS_SPACE_MEMORY) {
+        acpi_note(info, "HPET: too short, or its registers are not in memory");
+        return;
+    }
+    info->hpet_base = get_le64(gas + GAS_ADDRESS);
+}
+
+// ---- the root table ----
+
+static void acpi_parse_table(struct acpi_info *info, acpi_map_t map, phys_t address)
+{
+    struct acpi_span table;
+    if (!acpi_table(info, map, address, NULL, &table)) {
+        return;
+    }
+    acpi_record_table(info, address, &table);
+    if (memcmp(table.data, "APIC", 4) == 0) {
+        acpi_parse_madt(info, &table);
+    } else if (memcmp(table.data, "FACP", 4) == 0) {
+        acpi_parse_fadt(info, map, &table);
+    } else if (memcmp(table.data, "MCFG", 4) == 0) {
+        acpi_parse_mcfg(info, &table);
+    } else if (memcmp(table.data, "HPET", 4) == 0) {
+        acpi_parse_hpet(info, &table);
+    }
+}
+
+// What a PC is without tables. The IO-APIC is a guess: ioapic_add() finds out whether one answers there.
+static void acpi_assume_pc(struct acpi_info *info)
+{
+    info->has_8259 = true;
+    info->ioapics[info->ioapic_count++] = (struct acpi_ioapic){.base = IOAPIC_USUAL_BASE};
+    // The PIT sits on pin 2 since the first PC with an IO-APIC, as line 2 itself only joins the 8259s (MP specification 1.4, 3.6.2).
+    info->overrides[info->override_count++] = (struct acpi_override){.source = 0, .gsi = 2};
+    info->nmis[info->nmi_count++] = (struct acpi_nmi){.acpi_uid = UINT32_MAX, .lint = 1};
+}
+
+int acpi_parse(const struct boot_info *boot, acpi_map_t map, struct acpi_info *info)
+{
+    uint8_t rsdp[RSDP_SIZE_V2] = {0};
+    struct acpi_span root = {0};
+    memset(info, 0, sizeof(*info));
+    info->lapic_base = LAPIC_USUAL_BASE;
+    info->boot_arch_flags = BOOT_ARCH_LEGACY | BOOT_ARCH_8042;
+    if (!acpi_find_rsdp(boot, info, map, rsdp)) {
+        acpi_note(info, "no ACPI: one CPU, and an IO-APIC if it answers at its usual address");
+        acpi_assume_pc(info);
+        return -ENODEV;
+    }
+    info->revision = rsdp[RSDP_REVISION];
+
+    unsigned entry_size = 8;
+    phys_t address = info->revision >= 2 ? get_le64(rsdp + RSDP_XSDT) : 0;
+    if (address == 0 || !acpi_table(info, map, address, "XSDT", &root)) {
+        entry_size = 4;
+        address = get_le32(rsdp + RSDP_RSDT);
+        if (!acpi_table(info, map, address, "RSDT", &root)) {
+            acpi_note(info, "no ACPI: neither XSDT nor RSDT is usable");
+            acpi_assume_pc(info);
+            return -ENODEV;
+        }
+    }
+    info->present = true;
+    for (uint32_t at = SDT_SIZE; at + entry_size <= root.size; at += entry_size) {
+        acpi_parse_table(info, map,
+                         entry_size == 8 ? get_le64(root.data + at) : get_le32(root.data + at));
+    }
+    if (!info->has_madt) {
+        acpi_note(info, "no MADT: one CPU, and an IO-APIC if it answers at its usual address");
+        acpi_assume_pc(info);
+    }
+    return 0;
+}
