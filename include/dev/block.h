@@ -62,6 +62,7 @@ struct gendisk {
     struct spinlock lock;
     struct list_head waiting; // L: requests held back
     uint32_t started;         // L: requests that the driver has
+    uint32_t kicks;           // L: completions and blk_run_queue: reasons to ask the driver again
     uint32_t submitting;      // A: CPUs that are in submit() now
     struct disk_stats stats;  // L
     struct mutex write_mutex; // held over a byte-wise write: its read-modify-write is one step

@@ -1,0 +1,258 @@
+// Transfers that sleep: a piece of memory to or from a disk, whole, of any size, by sectors or by bytes.
+//
+// What fits into one request takes the short way: request and completion live on the caller's stack. Longer transfers are cut
+// into chunks, of which a few are under way at once:
+//
+//   memory   [ chunk 0 ][ chunk 1 ][ chunk 2 ][ chunk 3 ][ chunk 4 ] ...
+//   slots        0          1          2          3          0       a slot is taken again when its completion came
+//
+// They are waited for in order, so the first error reported is that of the lowest sector, and nothing is submitted after it.
+//
+// The byte-wise functions serve /dev/sda. There is no page cache under them: a partial sector costs a read, and to write one
+// is a read-modify-write, which the disk's write_mutex keeps whole against other byte-wise writers.
+//
+// Context: thread. Previous: kernel/dev/block.c.
+#include <dev/block.h>
+
+#include <lib/errno.h>
+#include <lib/string.h>
+#include <core/panic.h>
+#include <mm/page.h>
+#include <mm/slab.h>
+#include <sched/thread.h>
+
+enum {
+    BLK_CHUNKS_IN_FLIGHT = 4,
+    BLK_BOUNCE_SIZE = 64 << 10, // for memory that a device may not touch
+};
+
+struct blk_chunk {
+    struct completion done;
+    struct request request;
+};
+
+static void blk_chunk_done(struct request *request)
+{
+    struct blk_chunk *chunk = request->private_data;
+    complete(&chunk->done);
+}
+
+// `request` is not cleared: its segments alone are a kilobyte, of which one is used.
+static void blk_chunk_submit(struct blk_chunk *chunk, struct gendisk *disk, enum req_op op,
+                             uint64_t sector, uint32_t sectors, void *data)
+{
+    struct request *request = &chunk->request;
+    init_completion(&chunk->done);
+    request->op = op;
+    request->sector = sector;
+    request->sectors = sectors;
+    request->segment_count = sectors == 0 ? 0 : 1;
+    request->segments[0].data = data;
+    request->segments[0].length = sectors * SECTOR_SIZE;
+    request->done = blk_chunk_done;
+    request->private_data = chunk;
+    request->driver_data = NULL;
+    request->disk = disk;
+    request->state = REQUEST_IDLE;
+    INIT_LIST_HEAD(&request->link);
+    blk_submit(request);
+}
+
+// The driver owes a completion for everything it took (its timeouts see to that), so this wait has no bound of its own.
+static int blk_chunk_wait(struct blk_chunk *chunk)
+{
+    wait_for_completion(&chunk->done);
+    return chunk->request.status;
+}
+
+static int blk_one(struct gendisk *disk, enum req_op op, uint64_t sector, uint32_t sectors,
+                   void *data)
+{
+    struct blk_chunk chunk;
+    blk_chunk_submit(&chunk, disk, op, sector, sectors, data);
+    return blk_chunk_wait(&chunk);
+}
+
+static int blk_many(struct gendisk *disk, enum req_op op, uint64_t sector, uint32_t sectors,
+                    uint8_t *data)
+{
+    struct blk_chunk *chunks = kcalloc(BLK_CHUNKS_IN_FLIGHT, sizeof(*chunks), GFP_KERNEL);
+    uint32_t submitted = 0, waited = 0;
+    int error = 0;
+
+    if (chunks == NULL) {
+        return -ENOMEM;
+    }
+    while (waited < submitted || (sectors != 0 && error == 0)) {
+        if (sectors != 0 && error == 0 && submitted - waited < BLK_CHUNKS_IN_FLIGHT) {
+            uint32_t length = min(sectors, disk->max_sectors);
+            blk_chunk_submit(&chunks[submitted++ % BLK_CHUNKS_IN_FLIGHT], disk, op, sector, length,
+                             data);
+            sector += length;
+            sectors -= length;
+            data += (size_t)length * SECTOR_SIZE;
+            continue;
+        }
+        int status = blk_chunk_wait(&chunks[waited++ % BLK_CHUNKS_IN_FLIGHT]);
+        if (error == 0) {
+            error = status;
+        }
+    }
+    kfree(chunks);
+    return error;
+}
+
+static int blk_transfer(struct gendisk *disk, enum req_op op, uint64_t sector, uint32_t sectors,
+                        void *data)
+{
+    might_sleep();
+    if (sectors == 0) {
+        return 0;
+    }
+    if (sectors <= disk->max_sectors) {
+        return blk_one(disk, op, sector, sectors, data);
+    }
+    return blk_many(disk, op, sector, sectors, data);
+}
+
+int blk_read(struct gendisk *disk, uint64_t sector, uint32_t sectors, void *data)
+{
+    return blk_transfer(disk, REQ_OP_READ, sector, sectors, data);
+}
+
+int blk_write(struct gendisk *disk, uint64_t sector, uint32_t sectors, const void *data)
+{
+    return blk_transfer(disk, REQ_OP_WRITE, sector, sectors, (void *)(uintptr_t)data);
+}
+
+int blk_flush(struct gendisk *disk)
+{
+    might_sleep();
+    return blk_one(disk, REQ_OP_FLUSH, 0, 0, NULL);
+}
+
+// ---- by bytes ------------------------------------------------------------------------------------
+
+// May a device reach this memory? Only what lies in the direct map: not a stack, not vmalloc's, not the image's own data.
+static bool blk_is_dma_memory(const void *data, size_t size)
+{
+    uintptr_t start = (uintptr_t)data;
+    return start >= PHYS_BASE && start + size <= VMAP_BASE && start + size > start &&
+           (start & 1) == 0;
+}
+
+// One step of a byte-wise transfer, at most as long as the bounce buffer unless it needs none.
+struct blk_step {
+    uint64_t sector;  // the first one touched
+    uint32_t sectors; // how many
+    uint32_t skip;    // bytes of the first that are not asked for
+    uint32_t bytes;   // that are
+    bool partial;     // not whole sectors
+    bool direct;      // without the bounce buffer
+};
+
+static struct blk_step blk_next_step(uint64_t offset, const void *data, size_t size)
+{
+    struct blk_step step = {.sector = offset / SECTOR_SIZE, .skip = offset % SECTOR_SIZE};
+    size_t whole = ALIGN_DOWN(size, SECTOR_SIZE);
+    step.direct = step.skip == 0 && whole != 0 && blk_is_dma_memory(data, whole);
+    if (step.direct) {
+        step.bytes = (uint32_t)min(whole, (size_t)(1u << 30));
+    } else if (step.skip == 0 && whole != 0) {
+        step.bytes = (uint32_t)min(whole, (size_t)BLK_BOUNCE_SIZE);
+    } else {
+        step.bytes = (uint32_t)min(size, (size_t)(SECTOR_SIZE - step.skip));
+        step.partial = true;
+    }
+    step.sectors = DIV_ROUND_UP(step.bytes, SECTOR_SIZE);
+    return step;
+}
+
+static int blk_read_step(struct gendisk *disk, const struct blk_step *step, void *data,
+                         uint8_t *bounce)
+{
+    void *to = step->direct ? data : bounce;
+    int error = blk_read(disk, step->sector, step->sectors, to);
+    if (error == 0 && !step->direct) {
+        memcpy(data, bounce + step->skip, step->bytes);
+    }
+    return error;
+}
+
+static int blk_write_step(struct gendisk *disk, const struct blk_step *step, const void *data,
+                          uint8_t *bounce)
+{
+    int error = 0;
+    if (step->direct) {
+        return blk_write(disk, step->sector, step->sectors, data);
+    }
+    if (step->partial) {
+        error = blk_read(disk, step->sector, step->sectors, bounce);
+    }
+    if (error == 0) {
+        memcpy(bounce + step->skip, data, step->bytes);
+        error = blk_write(disk, step->sector, step->sectors, bounce);
+    }
+    return error;
+}
+
+// Cuts [offset, offset + *size) to the disk.
+static void blk_clip(const struct gendisk *disk, uint64_t offset, size_t *size)
+{
+    uint64_t end = disk->capacity * SECTOR_SIZE; // capacity is below 2^48 sectors
+    if (offset >= end) {
+        *size = 0;
+    } else if (*size > end - offset) {
+        *size = end - offset;
+    }
+    *size = min(*size, (size_t)INT64_MAX);
+}
+
+static long blk_bytes(struct gendisk *disk, enum req_op op, uint64_t offset, uint8_t *data,
+                      size_t size)
+{
+    uint8_t *bounce = NULL;
+    size_t finished = 0;
+    int error = 0;
+
+    while (finished < size && error == 0) {
+        struct blk_step step = blk_next_step(offset + finished, data + finished, size - finished);
+        if (!step.direct && bounce == NULL) {
+            size_t need =
+                step.partial && size - finished <= SECTOR_SIZE ? SECTOR_SIZE : BLK_BOUNCE_SIZE;
+            bounce = kmalloc(need, GFP_KERNEL);
+            if (bounce == NULL) {
+                error = -ENOMEM;
+                break;
+            }
+        }
+        error = op == REQ_OP_READ ? blk_read_step(disk, &step, data + finished, bounce)
+                                  : blk_write_step(disk, &step, data + finished, bounce);
+        if (error == 0) {
+            finished += step.bytes;
+        }
+    }
+    kfree(bounce);
+    return finished != 0 || error == 0 ? (long)finished : error;
+}
+
+long blk_read_bytes(struct gendisk *disk, uint64_t offset, void *data, size_t size)
+{
+    might_sleep();
+    blk_clip(disk, offset, &size);
+    return blk_bytes(disk, REQ_OP_READ, offset, data, size);
+}
+
+long blk_write_bytes(struct gendisk *disk, uint64_t offset, const void *data, size_t size)
+{
+    might_sleep();
+    size_t wanted = size;
+    blk_clip(disk, offset, &size);
+    if (size == 0) {
+        return wanted == 0 ? 0 : -ENOSPC;
+    }
+    mutex_lock(&disk->write_mutex);
+    long written = blk_bytes(disk, REQ_OP_WRITE, offset, (uint8_t *)(uintptr_t)data, size);
+    mutex_unlock(&disk->write_mutex);
+    return written;
+}
