@@ -18,7 +18,7 @@ struct cpu {
     struct cpu *self;       // I   0
     uint32_t id;            // I   8: 0 is the boot CPU
     uint32_t apic_id;       // I  12
-    struct thread *current; // C  16
+    struct thread *thread;  // C  16: who runs; `current` of <sched/thread.h>
     uint64_t kernel_rsp;    // C  24: stack top of the running thread, for entries from ring 3
     uint64_t user_rsp;      // C  32: scratch of the SYSCALL entry
     uint32_t irq_depth;     // C  40: hard interrupt handlers on this stack
@@ -59,7 +59,7 @@ static inline unsigned cpu_id(void)
 
 static inline struct thread *cpu_current(void)
 {
-    return cpu_field(current);
+    return cpu_field(thread);
 }
 
 // This CPU's element of a per-CPU array. The caller keeps the thread from migrating (interrupts or preemption off).

@@ -33,11 +33,12 @@ struct thread {
     uint8_t rt_priority;         // L: 1..99 for FIFO and RR, higher is better
     int8_t nice;                 // L
     uint16_t cpu;                // L: its run queue
-    bool on_queue;               // L
+    bool on_queue;               // L: runnable: linked, current, or on its way to another queue
     bool running;                // L: is the current thread of its CPU
-    bool stop_wanted;            // A: thread_stop() or ^C
+    bool stop_wanted;            // A: kthread_stop() was called; never cleared
+    bool interrupted;            // A: thread_interrupt(), ^C
     struct cpumask allowed;      // L
-    struct list_head queue_link; // L: run queue
+    struct list_head queue_link; // L: run queue; empty while it is current or sleeps
     struct list_head all_link;   // L of the thread table
     uint32_t slice_ticks;        // C
     uint64_t runtime_ns;         // L
@@ -48,14 +49,17 @@ struct thread {
     void (*fn)(void *arg);       // I
     void *arg;                   // I
     struct completion *exited;   // I
-    int references;              // A
-    void *private_data;          // of its owner: exception_catch, the shell's job
+    int references;              // A: one of its life, one of its maker, passing ones of ps
+    // I: told before the thread sleeps (true) and after it has woken (false), in its own context. NULL for most threads.
+    void (*sleep_hook)(struct thread *thread, bool asleep);
+    void *private_data; // of its owner: exception_catch, the shell's job
 };
 
 #define current (cpu_current())
 
-void sched_init(void);            // boot CPU's idle thread from the boot stack; run queues
-void sched_init_cpu(void);        // the same on another CPU, in ap_main
+void sched_init(void); // boot CPU's idle thread from the boot stack; run queues
+void sched_init_cpu(
+    void); // the same on another CPU, in ap_main; does not return when there is no memory
 __noreturn void sched_idle(void); // ap_main and kernel_main end here
 
 // Makes a thread and starts it on the best CPU, or on `cpu` only. The name is formatted. NULL when there is no memory. Context: thread.
@@ -64,6 +68,7 @@ struct thread *kthread_run(void (*fn)(void *arg), void *arg, const char *name_fo
 struct thread *kthread_run_on(unsigned cpu, void (*fn)(void *arg), void *arg,
                               const char *name_format, ...) __printf(4, 5);
 
+// Every maker owes one of kthread_stop(), thread_join() or thread_put().
 // Asks a thread to end (it sees kthread_should_stop() and its sleeps return early) and waits until it has. Frees it. Context: thread.
 void kthread_stop(struct thread *thread);
 bool kthread_should_stop(void);
@@ -74,6 +79,11 @@ void thread_clear_interrupt(void);
 __noreturn void thread_exit(void);
 // Waits for the thread to end and drops the caller's reference. Context: thread.
 void thread_join(struct thread *thread);
+// References keep the struct (not the stack) after the thread's end; the last one frees it. Context: any.
+void thread_get(struct thread *thread);
+void thread_put(struct thread *thread);
+// "shell/12": name and tid of the running thread, for reports. Context: any.
+const char *thread_current_name(void);
 
 // 0, -EINVAL (priority 1..99 for FIFO and RR, 0 otherwise). Context: thread.
 int sched_setscheduler(struct thread *thread, enum sched_policy policy, int rt_priority);
@@ -83,6 +93,12 @@ int sched_setaffinity(struct thread *thread, const struct cpumask *mask); // -EI
 // Gives the CPU away. schedule() may only be called where might_sleep() holds; a thread in THREAD_RUNNING stays runnable.
 void schedule(void);
 void yield(void);
+// The first half of going to sleep: state first, then the test of the condition, then schedule(). A full barrier, so that a waker who
+// makes the condition true afterwards sees the state. The wait_event family does all this.
+static inline void set_current_state(enum thread_state state)
+{
+    __atomic_exchange_n(&current->state, state, __ATOMIC_SEQ_CST);
+}
 // Puts a sleeping thread on a run queue; false when it was already running. Context: any.
 bool wake_up_process(struct thread *thread);
 

@@ -13,7 +13,7 @@ void (*cpu_preempt_hook)(void);
 // What kernel/x86/entry.S and its like were written against.
 _Static_assert(offsetof(struct cpu, self) == 0, "entry.S");
 _Static_assert(offsetof(struct cpu, id) == 8, "entry.S");
-_Static_assert(offsetof(struct cpu, current) == 16, "entry.S");
+_Static_assert(offsetof(struct cpu, thread) == 16, "entry.S");
 _Static_assert(offsetof(struct cpu, kernel_rsp) == 24, "entry.S");
 _Static_assert(offsetof(struct cpu, user_rsp) == 32, "entry.S");
 _Static_assert(sizeof(struct cpu) == 64, "one cache line a CPU");

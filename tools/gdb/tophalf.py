@@ -128,7 +128,7 @@ class Cpus(gdb.Command):
         print("cpu apic online  irq_depth softirq bh_off preempt_off want_resched  thread")
         for number in range(int(value("cpu_count"))):
             cpu = value("cpus")[number]
-            thread = cpu["current"]
+            thread = cpu["thread"]
             name = text(thread["name"].cast(gdb.lookup_type("char").pointer())) \
                 if int(thread) else "-"
             print(f"{number:3} {int(cpu['apic_id']):4} {int(cpu['online']):6}  "

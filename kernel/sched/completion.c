@@ -1,0 +1,111 @@
+// Completions: a count of what has happened, and those who wait for it.
+//
+// The count is only looked at under the queue's lock. So a completion may lie on the waiter's stack: he cannot return before
+// the signaller has let go of it.
+//
+// Context: complete and complete_all any; waiting thread.
+#include <sched/completion.h>
+
+enum { COMPLETION_ALL = UINT32_MAX / 2 }; // complete_all(): more than anybody will ever take
+
+void init_completion(struct completion *c)
+{
+    c->done = 0;
+    init_waitqueue_head(&c->queue, "completion");
+}
+
+void reinit_completion(struct completion *c)
+{
+    WRITE_ONCE(c->done, 0);
+}
+
+static void completion_wake(struct completion *c, bool all)
+{
+    struct wait_queue_entry *entry, *next;
+
+    list_for_each_entry_safe (entry, next, &c->queue.entries, link) {
+        list_del_init(&entry->link);
+        wake_up_process(entry->thread);
+        if (!all) {
+            break;
+        }
+    }
+}
+
+void complete(struct completion *c)
+{
+    unsigned long flags;
+
+    spin_lock_irqsave(&c->queue.lock, flags);
+    if (c->done != COMPLETION_ALL) {
+        c->done++;
+    }
+    completion_wake(c, false);
+    spin_unlock_irqrestore(&c->queue.lock, flags);
+}
+
+void complete_all(struct completion *c)
+{
+    unsigned long flags;
+
+    spin_lock_irqsave(&c->queue.lock, flags);
+    c->done = COMPLETION_ALL;
+    completion_wake(c, true);
+    spin_unlock_irqrestore(&c->queue.lock, flags);
+}
+
+// Jiffies left (at least 1), 0: timed out, -EINTR.
+static int64_t completion_wait(struct completion *c, enum thread_state state, uint32_t timeout)
+{
+    struct wait_queue_entry entry = {.thread = current};
+    int64_t result = 0;
+
+    might_sleep();
+    INIT_LIST_HEAD(&entry.link);
+    spin_lock_irq(&c->queue.lock);
+    while (c->done == 0) {
+        if (state == THREAD_SLEEPING && thread_interrupted()) {
+            result = -EINTR;
+            break;
+        }
+        if (timeout == 0) {
+            break;
+        }
+        if (list_empty(&entry.link)) {
+            list_add_tail(&entry.link, &c->queue.entries);
+        }
+        entry.thread->wait_channel = c->queue.lock.name;
+        set_current_state(state);
+        spin_unlock_irq(&c->queue.lock);
+        timeout = schedule_timeout(timeout);
+        spin_lock_irq(&c->queue.lock);
+    }
+    set_current_state(THREAD_RUNNING);
+    if (!list_empty(&entry.link)) {
+        list_del_init(&entry.link);
+    }
+    if (c->done != 0) {
+        result = timeout != 0 ? timeout : 1;
+        if (c->done != COMPLETION_ALL) {
+            c->done--;
+        }
+    }
+    spin_unlock_irq(&c->queue.lock);
+    entry.thread->wait_channel = NULL;
+    return result;
+}
+
+void wait_for_completion(struct completion *c)
+{
+    completion_wait(c, THREAD_BLOCKED, MAX_SCHEDULE_TIMEOUT);
+}
+
+uint32_t wait_for_completion_timeout(struct completion *c, uint32_t timeout_jiffies)
+{
+    return (uint32_t)completion_wait(c, THREAD_BLOCKED, timeout_jiffies);
+}
+
+int wait_for_completion_interruptible(struct completion *c)
+{
+    return completion_wait(c, THREAD_SLEEPING, MAX_SCHEDULE_TIMEOUT) < 0 ? -EINTR : 0;
+}

@@ -1,0 +1,96 @@
+// Wait queues: the two steps that make sleeping safe.
+//
+//     sleeper                              waker
+//     1 prepare_to_wait: on the queue,     a make the condition true
+//       state := sleeping                  b wake_up: everyone on the queue gets state := running
+//     2 condition? then done
+//     3 schedule()
+//     4 finish_wait: off the queue
+//
+// Steps 1 and b hold the queue's lock. If b comes first, 2 sees what a wrote; if 1 comes first, b finds the sleeper, and if he
+// has not reached 3 yet, then 3 returns at once, as his state says running. There is no third order.
+//
+// An entry lies on its sleeper's stack. The waker takes it off the queue as the last thing that he does with it, under the
+// lock; the sleeper in finish_wait takes the lock too, so he cannot leave while the waker still looks at his entry.
+//
+// Context: wake_up and wake_up_all any; the rest thread.
+#include <core/spinlock.h>
+#include <sched/wait.h>
+
+void init_waitqueue_head(struct wait_queue_head *queue, const char *name)
+{
+    spin_lock_init(&queue->lock, name);
+    INIT_LIST_HEAD(&queue->entries);
+}
+
+static bool wait_entry_queued(const struct wait_queue_entry *entry)
+{
+    return entry->link.next != NULL && !list_empty(&entry->link);
+}
+
+void prepare_to_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry,
+                     enum thread_state state)
+{
+    unsigned long flags;
+
+    entry->thread = current;
+    spin_lock_irqsave(&queue->lock, flags);
+    if (!wait_entry_queued(entry)) {
+        if (entry->exclusive) { // behind those whom every wake_up() wakes
+            list_add_tail(&entry->link, &queue->entries);
+        } else {
+            list_add(&entry->link, &queue->entries);
+        }
+    }
+    entry->thread->wait_channel = queue->lock.name;
+    set_current_state(state);
+    spin_unlock_irqrestore(&queue->lock, flags);
+}
+
+void finish_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry)
+{
+    unsigned long flags;
+
+    set_current_state(THREAD_RUNNING);
+    spin_lock_irqsave(&queue->lock, flags);
+    if (wait_entry_queued(entry)) {
+        list_del_init(&entry->link);
+    }
+    spin_unlock_irqrestore(&queue->lock, flags);
+    current->wait_channel = NULL;
+}
+
+static void wake_up_some(struct wait_queue_head *queue, unsigned exclusive_max)
+{
+    struct wait_queue_entry *entry, *next;
+    unsigned long flags;
+
+    spin_lock_irqsave(&queue->lock, flags);
+    list_for_each_entry_safe (entry, next, &queue->entries, link) {
+        bool exclusive = entry->exclusive;
+
+        list_del_init(&entry->link);
+        // One who was already awake (a timeout, say) has not used up an exclusive wake-up.
+        if (wake_up_process(entry->thread) && exclusive && --exclusive_max == 0) {
+            break;
+        }
+    }
+    spin_unlock_irqrestore(&queue->lock, flags);
+}
+
+void wake_up(struct wait_queue_head *queue)
+{
+    wake_up_some(queue, 1);
+}
+
+void wake_up_all(struct wait_queue_head *queue)
+{
+    wake_up_some(queue, UINT32_MAX);
+}
+
+bool waitqueue_active(struct wait_queue_head *queue)
+{
+    // The caller has just made a condition true; that must be visible before we look for sleepers.
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return !list_empty(&queue->entries);
+}
