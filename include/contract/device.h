@@ -9,6 +9,8 @@ struct device {
     uint64_t dma_mask;  // I: highest address the device can reach; dma_set_mask()
     void *driver_data;  // L by the bus: the bound driver's state, NULL when none is bound
     const char *driver; // L by the bus: the bound driver's name or NULL
+    uint32_t
+        dma_held; // A: mappings and coherent buffers that it has and must give back; kernel/dma's
 };
 
 // Log lines that say which device speaks: "e1000 0000:00:02.0: link is up". Need <core/log.h>.

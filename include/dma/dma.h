@@ -37,6 +37,14 @@ int dma_set_mask(struct device *dev, uint64_t mask);
 // Mappings and coherent buffers that this device still holds; a driver's remove must leave 0.
 unsigned dma_outstanding(const struct device *dev);
 
+// ISA DMA channels 0 to 7, for /proc/dma. Channel 4 is never free: it ties the two controllers together. 0, -EINVAL, -EBUSY. Context: thread.
+int request_dma(unsigned channel, const char *name);
+void free_dma(unsigned channel);
+
+// How many misuses were reported since boot, and how many mappings live unrecorded because the records ran out.
+uint64_t dma_debug_errors(void);
+uint64_t dma_debug_unrecorded(void);
+
 // Everything written before is visible to the device before what is written after: put it before every doorbell. On x86, stores to memory
 // are not reordered with each other nor with uncached stores, so a compiler barrier is enough (Intel SDM vol. 3, 8.2.2); the name is the lesson.
 static inline void dma_publish(void)

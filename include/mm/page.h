@@ -23,6 +23,8 @@ void page_init(const struct boot_info *boot);
 
 // 2^order pages, physically contiguous, aligned to their size; the direct-map address or NULL. Context: GFP_ATOMIC any, else thread.
 void *alloc_pages(enum gfp flags, unsigned order) __must_check;
+// The same with every byte at or below `highest`, for devices that cannot reach farther; takes longer. Context: as alloc_pages.
+void *alloc_pages_within(enum gfp flags, unsigned order, phys_t highest) __must_check;
 void free_pages(void *address, unsigned order);
 static inline void *alloc_page(enum gfp flags)
 {

@@ -216,17 +216,34 @@ static void zone_unlink_locked(struct zone *zone, struct page *page)
     page->kind = PAGE_INSIDE;
 }
 
-static struct page *zone_take_locked(struct zone *zone, unsigned order)
+// The first free block of `order` that begins below page frame `limit` with enough room for `want`; PAGE_NONE for none.
+static uint32_t zone_find_locked(const struct zone *zone, unsigned order, unsigned want,
+                                 uint64_t limit)
 {
+    uint32_t i = zone->free_head[order];
+
+    while (limit != UINT64_MAX && i != PAGE_NONE && page_pfn(&pages[i]) + (1ull << want) > limit) {
+        i = pages[i].next;
+    }
+    return i;
+}
+
+// Takes a block of which no page is at or above `limit`; UINT64_MAX, the usual case, looks at list heads only.
+static struct page *zone_take_locked(struct zone *zone, unsigned order, uint64_t limit)
+{
+    uint32_t found = PAGE_NONE;
     unsigned have = order;
 
-    while (have <= PAGE_MAX_ORDER && zone->free_head[have] == PAGE_NONE) {
-        have++;
+    for (; have <= PAGE_MAX_ORDER; have++) {
+        found = zone_find_locked(zone, have, order, limit);
+        if (found != PAGE_NONE) {
+            break;
+        }
     }
-    if (have > PAGE_MAX_ORDER) {
+    if (found == PAGE_NONE) {
         return NULL;
     }
-    struct page *page = &pages[zone->free_head[have]];
+    struct page *page = &pages[found];
     zone_unlink_locked(zone, page);
     while (have > order) {
         have--;
@@ -261,7 +278,7 @@ static void zone_give_locked(struct zone *zone, struct page *page, uint64_t pfn,
 
 // ---- allocation ----------------------------------------------------------------------------------
 
-void *alloc_pages(enum gfp flags, unsigned order)
+static void *page_alloc(enum gfp flags, unsigned order, uint64_t limit)
 {
     struct page *page = NULL;
     unsigned long irq;
@@ -272,7 +289,7 @@ void *alloc_pages(enum gfp flags, unsigned order)
     // The scarce zone last: a device that reaches 4 GiB only can use no other.
     for (int z = flags & GFP_DMA32 ? ZONE_DMA32 : ZONE_NORMAL; z >= 0 && page == NULL; z--) {
         spin_lock_irqsave(&zones[z].lock, irq);
-        page = zone_take_locked(&zones[z], order);
+        page = zone_take_locked(&zones[z], order, limit);
         spin_unlock_irqrestore(&zones[z].lock, irq);
     }
     if (page == NULL) {
@@ -283,6 +300,18 @@ void *alloc_pages(enum gfp flags, unsigned order)
         memset(address, 0, (size_t)PAGE_SIZE << order);
     }
     return address;
+}
+
+void *alloc_pages(enum gfp flags, unsigned order)
+{
+    return page_alloc(flags, order, UINT64_MAX);
+}
+
+void *alloc_pages_within(enum gfp flags, unsigned order, phys_t highest)
+{
+    uint64_t limit = (highest >> PAGE_SHIFT) + ((highest & (PAGE_SIZE - 1)) == PAGE_SIZE - 1);
+
+    return page_alloc(highest < BIT64(32) ? flags | GFP_DMA32 : flags, order, limit);
 }
 
 // Why [address] is no block that may be freed with this order; NULL when it is.

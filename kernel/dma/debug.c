@@ -1,0 +1,520 @@
+// Remembers every mapping while it lives, and objects to what drivers get wrong. Always on: most DMA mistakes corrupt
+// memory long after the mistake, and cannot be found from the corruption.
+//
+//   mapped twice        the device owns part of this memory already, and one of the two may write
+//   not mapped          unmapped twice, or never mapped
+//   other size, direction, kind or device than it was mapped with
+//   sync outside        of the mapping, or against its direction
+//
+// Records hang in buckets by the page that the mapping starts in. Most mappings, packets and sectors, are at most a page long, so what
+// overlaps them starts in their own page; the page before matters only while some mapping crosses into its next page, and the
+// longer ones are few and have a list of their own. So the usual cost is one hash, one lock, a chain of one or two.
+//
+//   bucket[hash(page)] -> record -> record        records: at most 8192, in pages taken as they are needed
+//   bucket[LONG]       -> record                  each bucket keeps some spare ones, so that the pool's lock is rarely taken
+//
+// When the records run out, mappings work all the same, are counted (`unrecorded`) and said once.
+//
+// Context: any; a spinlock per bucket with interrupts off. Reports are logged after the lock is released.
+#include <lib/errno.h>
+#include <lib/string.h>
+#include <lib/text.h>
+#include <lib/types.h>
+#include <contract/boot_option.h>
+#include <contract/device.h>
+#include <contract/proc_file.h>
+#include <core/kallsyms.h>
+#include <core/log.h>
+#include <core/panic.h>
+#include <core/spinlock.h>
+#include <mm/page.h>
+#include <dma/dma.h>
+
+#include "debug.h"
+
+enum {
+    DEBUG_BUCKET_BITS = 8,
+    DEBUG_BUCKETS = 1 << DEBUG_BUCKET_BITS,
+    DEBUG_LONG = DEBUG_BUCKETS, // the bucket of mappings longer than a page
+    DEBUG_RECORDS = 8192,
+    DEBUG_SPARE = 8,    // records that a bucket keeps for itself
+    DEBUG_REPORTS = 64, // reports that are printed; all are counted
+};
+
+struct dma_record {
+    struct dma_record *next; // L of its bucket, or of the pool
+    struct dma_use use;      // L
+    bool cpu_looks;          // L: between sync_for_cpu and sync_for_device
+};
+
+struct dma_bucket {
+    struct spinlock lock;
+    struct dma_record *live, *spare; // L
+    uint32_t spares;                 // L
+};
+
+static struct dma_bucket dma_buckets[] = {
+    [0 ... DEBUG_LONG] = {.lock = SPINLOCK_INIT("dma bucket")},
+};
+static uint32_t dma_long_count;     // A: mappings in bucket LONG
+static uint32_t dma_crossing_count; // A: short mappings that touch two pages
+static uint32_t dma_live, dma_peak; // A
+static uint64_t dma_unrecorded;     // A
+static uint64_t dma_errors;         // A
+static bool dma_debug_off;          // I: boot option
+
+static DEFINE_SPINLOCK(dma_pool_lock);
+static struct dma_record *dma_pool; // L: free records
+static uint32_t dma_pool_made;      // L
+
+bool dma_debug_is_on(void)
+{
+    return !dma_debug_off;
+}
+
+uint64_t dma_debug_errors(void)
+{
+    return __atomic_load_n(&dma_errors, __ATOMIC_RELAXED);
+}
+
+uint64_t dma_debug_unrecorded(void)
+{
+    return __atomic_load_n(&dma_unrecorded, __ATOMIC_RELAXED);
+}
+
+// ---- reports -------------------------------------------------------------------------------------
+
+static const char *const dma_direction_names[] = {"bidirectional", "to-device", "from-device"};
+
+static const char *dma_kind_name(const struct dma_use *use)
+{
+    return use->coherent ? "coherent" : dma_direction_names[use->direction % 3];
+}
+
+static void dma_describe(struct text *t, const struct dma_use *use)
+{
+    text_printf(t, "%s [%#llx, +%llu) %s by ", use->dev->name, (unsigned long long)use->bus,
+                (unsigned long long)use->size, dma_kind_name(use));
+    text_symbol(t, (uintptr_t)use->caller);
+}
+
+// `other` is the mapping that is in the way, or NULL.
+static __noinline void dma_report(const struct dma_use *use, const char *what,
+                                  const struct dma_use *other)
+{
+    char buffer[400];
+    struct text t = TEXT_INIT(buffer);
+
+    if (__atomic_fetch_add(&dma_errors, 1, __ATOMIC_RELAXED) >= DEBUG_REPORTS) {
+        return;
+    }
+    dma_describe(&t, use);
+    pr_err("DMA-API: %s: %s", what, buffer);
+    if (other != NULL) {
+        text_init(&t, buffer, sizeof(buffer));
+        dma_describe(&t, other);
+        pr_err("DMA-API:   mapped: %s", buffer);
+    }
+    WARN_ON(use->dev != NULL);
+}
+
+void dma_debug_refuse(const struct dma_use *use, const char *what)
+{
+    char buffer[96];
+    struct text t = TEXT_INIT(buffer);
+
+    text_printf(&t, "refused, the memory %s", what);
+    dma_report(use, buffer, NULL);
+}
+
+// ---- records -------------------------------------------------------------------------------------
+
+// Puts a page full of new records into the pool; false when there may be no more.
+static bool dma_pool_grow_locked(void)
+{
+    uint32_t count = min((uint32_t)(PAGE_SIZE / sizeof(struct dma_record)),
+                         (uint32_t)DEBUG_RECORDS - dma_pool_made);
+    struct dma_record *fresh = count > 0 ? alloc_page(GFP_ATOMIC) : NULL;
+
+    if (fresh == NULL) {
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        fresh[i].next = dma_pool;
+        dma_pool = &fresh[i];
+    }
+    dma_pool_made += count;
+    return true;
+}
+
+// The bucket's lock is held, interrupts are off.
+static struct dma_record *dma_record_take_locked(struct dma_bucket *bucket)
+{
+    struct dma_record *record = bucket->spare;
+
+    if (likely(record != NULL)) {
+        bucket->spare = record->next;
+        bucket->spares--;
+        return record;
+    }
+    spin_lock(&dma_pool_lock);
+    if (dma_pool != NULL || dma_pool_grow_locked()) {
+        record = dma_pool;
+        dma_pool = record->next;
+    }
+    spin_unlock(&dma_pool_lock);
+    return record;
+}
+
+static void dma_record_give_locked(struct dma_bucket *bucket, struct dma_record *record)
+{
+    if (likely(bucket->spares < DEBUG_SPARE)) {
+        record->next = bucket->spare;
+        bucket->spare = record;
+        bucket->spares++;
+        return;
+    }
+    spin_lock(&dma_pool_lock);
+    record->next = dma_pool;
+    dma_pool = record;
+    spin_unlock(&dma_pool_lock);
+}
+
+static bool dma_is_long(const struct dma_use *use)
+{
+    return use->size > PAGE_SIZE;
+}
+
+static bool dma_is_crossing(const struct dma_use *use)
+{
+    return !dma_is_long(use) && use->bus >> PAGE_SHIFT != (use->bus + use->size - 1) >> PAGE_SHIFT;
+}
+
+static struct dma_bucket *dma_bucket_of_page(uint64_t page)
+{
+    // Fibonacci hashing: neighbouring pages spread over all buckets.
+    return &dma_buckets[page * 0x9e3779b97f4a7c15ull >> (64 - DEBUG_BUCKET_BITS)];
+}
+
+static struct dma_bucket *dma_bucket_of(const struct dma_use *use)
+{
+    return dma_is_long(use) ? &dma_buckets[DEBUG_LONG] : dma_bucket_of_page(use->bus >> PAGE_SHIFT);
+}
+
+static void dma_count(const struct dma_use *use, uint32_t change)
+{
+    if (unlikely(dma_is_long(use))) {
+        __atomic_fetch_add(&dma_long_count, change, __ATOMIC_RELAXED);
+    } else if (dma_is_crossing(use)) {
+        __atomic_fetch_add(&dma_crossing_count, change, __ATOMIC_RELAXED);
+    }
+    uint32_t live = __atomic_add_fetch(&dma_live, change, __ATOMIC_RELAXED);
+    if (live > READ_ONCE(dma_peak)) {
+        WRITE_ONCE(dma_peak, live);
+    }
+}
+
+// ---- mapping -------------------------------------------------------------------------------------
+
+// Two devices may read the same memory; but what one of them writes is the other's surprise.
+static bool dma_collide(const struct dma_use *a, const struct dma_use *b)
+{
+    return a->bus < b->bus + b->size && b->bus < a->bus + a->size &&
+           !(a->direction == DMA_TO_DEVICE && b->direction == DMA_TO_DEVICE);
+}
+
+// Copies the first record of the bucket that collides; the record `except` does not.
+static bool dma_find_collision_locked(const struct dma_bucket *bucket, const struct dma_use *use,
+                                      const struct dma_record *except, struct dma_use *found)
+{
+    for (const struct dma_record *r = bucket->live; r != NULL; r = r->next) {
+        if (r != except && unlikely(dma_collide(&r->use, use))) {
+            *found = r->use;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool dma_find_collision(struct dma_bucket *bucket, const struct dma_use *use,
+                               struct dma_use *found)
+{
+    unsigned long flags;
+
+    spin_lock_irqsave(&bucket->lock, flags);
+    bool collides = dma_find_collision_locked(bucket, use, NULL, found);
+    spin_unlock_irqrestore(&bucket->lock, flags);
+    return collides;
+}
+
+// Looks beyond the mapping's own bucket: whatever may reach into it from elsewhere.
+static bool dma_find_elsewhere(const struct dma_use *use, struct dma_use *found)
+{
+    uint64_t first = use->bus >> PAGE_SHIFT, last = (use->bus + use->size - 1) >> PAGE_SHIFT;
+    bool is_long = dma_is_long(use), collides = false;
+
+    if (!is_long && __atomic_load_n(&dma_long_count, __ATOMIC_RELAXED) > 0) {
+        collides = dma_find_collision(&dma_buckets[DEBUG_LONG], use, found);
+    }
+    if (!collides && first > 0 && __atomic_load_n(&dma_crossing_count, __ATOMIC_RELAXED) > 0) {
+        collides = dma_find_collision(dma_bucket_of_page(first - 1), use, found);
+    }
+    // More pages than buckets: each bucket once is all there is.
+    last = min(last, first + DEBUG_BUCKETS);
+    for (uint64_t page = first + !is_long; page <= last && !collides; page++) {
+        collides = dma_find_collision(dma_bucket_of_page(page), use, found);
+    }
+    return collides;
+}
+
+void dma_debug_map(const struct dma_use *use)
+{
+    struct dma_bucket *bucket = dma_bucket_of(use);
+    struct dma_use other;
+    unsigned long flags;
+
+    if (dma_debug_off) {
+        return;
+    }
+    spin_lock_irqsave(&bucket->lock, flags);
+    struct dma_record *record = dma_record_take_locked(bucket);
+    if (likely(record != NULL)) {
+        record->use = *use;
+        record->cpu_looks = false;
+        record->next = bucket->live;
+        bucket->live = record;
+    }
+    bool collides = dma_find_collision_locked(bucket, use, record, &other);
+    spin_unlock_irqrestore(&bucket->lock, flags);
+
+    if (likely(record != NULL)) {
+        dma_count(use, 1);
+    } else if (__atomic_fetch_add(&dma_unrecorded, 1, __ATOMIC_RELAXED) == 0) {
+        pr_warn("DMA-API: all %d records are in use or there is no memory for more: "
+                "from now on not every mapping is checked",
+                DEBUG_RECORDS);
+    }
+    if (unlikely(collides || dma_find_elsewhere(use, &other))) {
+        dma_report(use, "mapped although a device owns it already", &other);
+    }
+}
+
+// ---- unmapping -----------------------------------------------------------------------------------
+
+static bool dma_same(const struct dma_use *a, const struct dma_use *b)
+{
+    return a->size == b->size && a->direction == b->direction && a->coherent == b->coherent;
+}
+
+// The link to the record of this device at this address, the one that is the same in all else if there are several.
+static struct dma_record **dma_find_locked(struct dma_bucket *bucket, const struct dma_use *use)
+{
+    struct dma_record **found = NULL;
+
+    for (struct dma_record **link = &bucket->live; *link != NULL; link = &(*link)->next) {
+        const struct dma_use *have = &(*link)->use;
+
+        if (have->bus == use->bus && have->dev == use->dev) {
+            if (likely(dma_same(have, use))) {
+                return link;
+            }
+            found = link;
+        }
+    }
+    return found;
+}
+
+// Takes the record out of a bucket. A coherent buffer is not given back by unmapping, nor the other way round: it stays.
+static bool dma_remove(struct dma_bucket *bucket, const struct dma_use *use, struct dma_use *was)
+{
+    unsigned long flags;
+
+    spin_lock_irqsave(&bucket->lock, flags);
+    struct dma_record **link = dma_find_locked(bucket, use), *record;
+    if (link != NULL) {
+        record = *link;
+        *was = record->use;
+        if (was->coherent == use->coherent) {
+            *link = record->next;
+            dma_record_give_locked(bucket, record);
+        }
+    }
+    spin_unlock_irqrestore(&bucket->lock, flags);
+    return link != NULL;
+}
+
+// Any device's mapping that starts at this address.
+static bool dma_find_foreign(struct dma_bucket *bucket, uint64_t bus, struct dma_use *found)
+{
+    unsigned long flags;
+    bool hit = false;
+
+    spin_lock_irqsave(&bucket->lock, flags);
+    for (struct dma_record *r = bucket->live; r != NULL && !hit; r = r->next) {
+        if (r->use.bus == bus) {
+            *found = r->use;
+            hit = true;
+        }
+    }
+    spin_unlock_irqrestore(&bucket->lock, flags);
+    return hit;
+}
+
+// The mapping was not where its size says, or not this device's. False: nothing was unmapped.
+static bool dma_unmap_strange(const struct dma_use *use, struct dma_use *was)
+{
+    struct dma_bucket *by_page = dma_bucket_of_page(use->bus >> PAGE_SHIFT);
+    struct dma_bucket *by_length = &dma_buckets[DEBUG_LONG];
+
+    if (dma_remove(by_page, use, was) || dma_remove(by_length, use, was)) {
+        return true;
+    }
+    if (dma_find_foreign(by_page, use->bus, was) || dma_find_foreign(by_length, use->bus, was)) {
+        dma_report(use, "unmapped by another device than mapped it", was);
+        return false;
+    }
+    dma_report(use, "unmapped, but is not mapped (unmapped twice?)", NULL);
+    return false;
+}
+
+// One that there was no record for.
+static bool dma_unmap_unrecorded(void)
+{
+    uint64_t count = __atomic_load_n(&dma_unrecorded, __ATOMIC_RELAXED);
+
+    while (count > 0) {
+        if (__atomic_compare_exchange_n(&dma_unrecorded, &count, count - 1, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool dma_debug_unmap(const struct dma_use *use)
+{
+    struct dma_use was;
+
+    if (dma_debug_off) {
+        return true;
+    }
+    if (unlikely(!dma_remove(dma_bucket_of(use), use, &was))) {
+        if (dma_unmap_unrecorded()) {
+            return true;
+        }
+        if (!dma_unmap_strange(use, &was)) {
+            return false;
+        }
+    }
+    if (unlikely(was.coherent != use->coherent)) {
+        dma_report(use,
+                   was.coherent ? "is coherent memory: dma_free_coherent gives it back"
+                                : "is a streaming mapping: dma_unmap_single gives it back",
+                   &was);
+        return false;
+    }
+    dma_count(&was, -1u);
+    if (unlikely(was.size != use->size)) {
+        dma_report(use, "unmapped with another size", &was);
+    } else if (unlikely(was.direction != use->direction)) {
+        dma_report(use, "unmapped with another direction", &was);
+    }
+    return true;
+}
+
+// ---- syncing -------------------------------------------------------------------------------------
+
+// Why this look at the mapping is wrong; NULL when it is not.
+static const char *dma_sync_fault(const struct dma_use *use, const struct dma_use *have)
+{
+    if (use->bus + use->size > have->bus + have->size) {
+        return "synced beyond the end of the mapping";
+    }
+    if (have->direction != DMA_BIDIRECTIONAL && use->direction != have->direction) {
+        return "synced in another direction";
+    }
+    return NULL;
+}
+
+// Part of a mapping may be synced: its record may hang under the page before, or be a long one.
+void dma_debug_sync(const struct dma_use *use, bool for_cpu)
+{
+    uint64_t page = use->bus >> PAGE_SHIFT;
+    struct dma_bucket *places[] = {dma_bucket_of_page(page), dma_bucket_of_page(page - (page > 0)),
+                                   &dma_buckets[DEBUG_LONG]};
+    const char *fault = "synced, but is not mapped";
+    struct dma_use have = *use;
+    bool found = false;
+
+    if (dma_debug_off || dma_debug_unrecorded() > 0) {
+        return;
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(places) && !found; i++) {
+        unsigned long flags;
+
+        spin_lock_irqsave(&places[i]->lock, flags);
+        for (struct dma_record *r = places[i]->live; r != NULL && !found; r = r->next) {
+            found = r->use.dev == use->dev && use->bus >= r->use.bus &&
+                    use->bus < r->use.bus + r->use.size;
+            if (found) {
+                have = r->use;
+                r->cpu_looks = for_cpu;
+            }
+        }
+        spin_unlock_irqrestore(&places[i]->lock, flags);
+    }
+    if (found) {
+        fault = dma_sync_fault(use, &have);
+    }
+    if (unlikely(fault != NULL)) {
+        dma_report(use, fault, found ? &have : NULL);
+    }
+}
+
+// ---- looking at it -------------------------------------------------------------------------------
+
+static void dma_show_record(struct text *t, const struct dma_record *r)
+{
+    text_printf(t, "%-14s %#018llx %8llu %-13s %-6s ", r->use.dev->name,
+                (unsigned long long)r->use.bus, (unsigned long long)r->use.size,
+                dma_kind_name(&r->use),
+                r->use.coherent ? "both"
+                : r->cpu_looks  ? "cpu"
+                                : "device");
+    text_symbol(t, (uintptr_t)r->use.caller);
+    text_putc(t, '\n');
+}
+
+static void dma_show_map(struct text *t, unsigned long index)
+{
+    (void)index;
+    if (dma_debug_off) {
+        text_puts(t, "mappings are not recorded (boot option dma_debug=off)\n");
+        return;
+    }
+    text_printf(t, "mappings %u, most at once %u, unrecorded %llu, errors %llu\n",
+                READ_ONCE(dma_live), READ_ONCE(dma_peak),
+                (unsigned long long)dma_debug_unrecorded(), (unsigned long long)dma_debug_errors());
+    text_printf(t, "%-14s %-18s %8s %-13s %-6s %s\n", "device", "bus address", "bytes", "direction",
+                "owner", "mapped by");
+    for (unsigned i = 0; i < ARRAY_SIZE(dma_buckets); i++) {
+        unsigned long flags;
+
+        spin_lock_irqsave(&dma_buckets[i].lock, flags);
+        for (const struct dma_record *r = dma_buckets[i].live; r != NULL; r = r->next) {
+            dma_show_record(t, r);
+        }
+        spin_unlock_irqrestore(&dma_buckets[i].lock, flags);
+    }
+}
+PROC_FILE("dma-map", dma_show_map);
+
+static int dma_set_debug(const char *value)
+{
+    if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0) {
+        return -EINVAL;
+    }
+    dma_debug_off = strcmp(value, "off") == 0;
+    return 0;
+}
+BOOT_OPTION("dma_debug", dma_set_debug, "dma_debug=off: do not record and check DMA mappings");

@@ -1,0 +1,26 @@
+// The records of who owns which memory: kernel/dma/dma.c tells, kernel/dma/debug.c remembers and objects.
+#pragma once
+
+#include <lib/types.h>
+#include <contract/device.h>
+#include <dma/dma.h>
+
+struct dma_use { // one call of the API, as its caller made it
+    struct device *dev;
+    uint64_t bus; // first address
+    uint64_t size;
+    uint8_t direction; // enum dma_data_direction
+    bool coherent;
+    const void *caller; // code address
+};
+
+// Remembers a mapping; objects when the device owns part of it already. Context: any.
+void dma_debug_map(const struct dma_use *use);
+// Forgets it. False when there was none of this device at this address: then nothing was unmapped. Context: any.
+bool dma_debug_unmap(const struct dma_use *use);
+// The CPU (or the device again) wants to look at part of a mapping. Context: any.
+void dma_debug_sync(const struct dma_use *use, bool for_cpu);
+// A request that could not be a mapping at all; `what` says why. Context: any.
+void dma_debug_refuse(const struct dma_use *use, const char *what);
+
+bool dma_debug_is_on(void);
