@@ -13,6 +13,13 @@ HOST_FLAGS := -std=gnu17 -O1 -g -Wall -Wextra -Werror -Wshadow -fno-omit-frame-p
 HOST_CFLAGS := $(HOST_FLAGS) -fsanitize=address,undefined
 FUZZ_CFLAGS := $(HOST_FLAGS) -fsanitize=fuzzer,address,undefined
 
+# The kernel's own memcpy and its kin must not replace those of the host, on which the sanitizers
+# rely: here they are called tophalf_memcpy and so on, and tests/host/test_string.c tests them so.
+LIBC_NAMES := memcpy memmove memset memcmp memchr strlen strnlen strcmp strncmp strchr strrchr strstr \
+              strspn strcspn
+$(BUILD)/host/obj/kernel/lib/string.c.o $(BUILD)/host/fuzz/kernel/lib/string.c.o: \
+    HOST_RENAMES := -fno-builtin $(foreach f,$(LIBC_NAMES),-D$f=tophalf_$f)
+
 host_links = $(shell sed -n 's,^// *links: *,,p' $1)
 
 $(BUILD)/host/.flags: FORCE
@@ -20,12 +27,12 @@ $(BUILD)/host/.flags: FORCE
 
 $(BUILD)/host/obj/%.c.o: %.c $(BUILD)/host/.flags
 	@mkdir -p $(@D)
-	$(call quiet,HOSTCC,$<)$(HOSTCC) $(HOST_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call quiet,HOSTCC,$<)$(HOSTCC) $(HOST_CFLAGS) $(HOST_RENAMES) -MMD -MP -c -o $@ $<
 
 # A fuzz target is compiled whole: its own sources carry the coverage counters too.
 $(BUILD)/host/fuzz/%.c.o: %.c $(BUILD)/host/.flags
 	@mkdir -p $(@D)
-	$(call quiet,FUZZCC,$<)clang $(FUZZ_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call quiet,FUZZCC,$<)clang $(FUZZ_CFLAGS) $(HOST_RENAMES) -MMD -MP -c -o $@ $<
 
 # $1: tests/host/test_x.c
 define host_test
