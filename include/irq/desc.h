@@ -34,6 +34,7 @@ struct irq_desc {
     bool started;                       // L: vector programmed
     bool masked;                        // L: at the controller
     bool pending;                       // L: an edge came while disabled or in progress
+    bool killed;                        // L: disabled by the spurious detector
     uint32_t in_progress;               // A: CPUs that are in the handlers now
     struct cpumask affinity;            // L: the wish (smp_affinity)
     struct cpumask effective_affinity;  // L: the truth
@@ -55,6 +56,15 @@ void irq_dispatch(uint8_t vector);
 void flow_level(struct irq_desc *desc);  // "fasteoi": actions, then EOI
 void flow_edge(struct irq_desc *desc);   // EOI first, actions; again if another edge came meanwhile
 void flow_percpu(struct irq_desc *desc); // EOI, action; no lock
+// Programs vector, CPU and trigger, and lets it in; and the reverse. Called with desc->lock held. 0 or -ENOSPC (no vector left).
+int irq_start(struct irq_desc *desc);
+void irq_shutdown(struct irq_desc *desc);
+// Mask and unmask that remember. Called with desc->lock held.
+void irq_mask(struct irq_desc *desc);
+void irq_unmask(struct irq_desc *desc);
+
+// Takes note of what the handlers said; a line that nobody cares for is shut after 99,900 of 100,000. Called with desc->lock held.
+void irq_note_result(struct irq_desc *desc, irqreturn_t result);
 // Walks the action list; feeds the spurious detector. Called and returns with desc->lock held; lets go of it around the handlers,
 // in_progress says so meanwhile. Returns what the handlers said.
 irqreturn_t irq_handle_actions(struct irq_desc *desc);
