@@ -55,3 +55,7 @@ struct boot_info {
     uint32_t note_count;
     const char *notes[BOOT_MAX_NOTES]; // what was refused and why, printed by kernel_main
 };
+
+// What assembly calls upward: the kernel on the boot CPU, and on each other CPU. Both in kernel/main.c.
+__noreturn void kernel_main(const struct boot_info *boot);
+__noreturn void ap_main(unsigned cpu);

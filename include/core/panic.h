@@ -7,7 +7,7 @@
 struct frame;
 
 __noreturn void panic(const char *format, ...) __printf(1, 2);
-// The same with the registers of the exception that caused it.
+// The same for an exception: the backtrace starts where it struck. The text may have lines (exception_show).
 __noreturn void panic_frame(const struct frame *frame, const char *format, ...) __printf(2, 3);
 
 // A warning with a backtrace; the kernel goes on. Returns the condition.
@@ -34,11 +34,16 @@ extern uint32_t warn_count; // A: how many there were, for tests: a clean run ha
 void backtrace_print(const struct frame *frame);
 unsigned backtrace_collect(uintptr_t *addresses, unsigned max, uintptr_t rbp, uintptr_t rip);
 
+// Looks for panic=exit in a command line that nobody has parsed yet, so that a panic before boot_options_parse()
+// ends as the options ask. Call first in kernel_main.
+void panic_peek(const char *cmdline);
+
 // Tied in kernel_main; each may be NULL early. Stop the other CPUs; write log lines out without interrupts;
-// describe the running thread.
+// describe the running thread; reset the machine (for panic=reboot; NULL: by port 0xcf9).
 extern void (*panic_stop_others)(void);
 extern void (*panic_flush)(void);
 extern const char *(*panic_thread_name)(void);
+extern void (*panic_reboot)(void);
 // True when [address, address + size) lies on a mapped kernel stack: the guard of the backtrace. NULL: only the current page's.
 extern bool (*panic_is_stack)(uintptr_t address, size_t size);
 

@@ -35,5 +35,7 @@
 #define ETIMEDOUT    110
 #define EHOSTUNREACH 113
 
+#ifndef __ASSEMBLER__
 // Text of an error number (either sign), in Linux's words; "Unknown error" for one that is not listed above.
 char *strerror(int error); // not to be written to; without const because C says so
+#endif

@@ -3,8 +3,7 @@
 
 #include <lib/text.h>
 #include <lib/types.h>
-
-struct frame;
+#include <x86/frame.h>
 
 enum {
     EXC_DE = 0,
@@ -37,21 +36,34 @@ void exception(struct frame *frame);
 const char *exception_mnemonic(unsigned vector);
 const char *exception_name(unsigned vector);
 
-// Registers, error-code bits, CR2 and the rest, a line each, as a panic prints them.
-void exception_show(struct text *t, const struct frame *frame);
-void exception_print(const struct frame *frame); // the same into the log
+// What is known about one exception. CR2 and DR6 are read before a next one can change them.
+struct exception_record {
+    struct frame frame;
+    uint64_t cr2; // #PF: the address
+    uint64_t dr6; // #DB: the causes
+};
+
+// The whole story: name, error code in words, address, registers; the first line alone says most of
+// it. Lines end with newlines, the last one too. Context: any.
+void exception_show(struct text *t, const struct exception_record *record);
 
 uint64_t exception_count(unsigned vector, unsigned cpu);
 
-// Runs fn(arg) so that a fault inside (any of #DE #DB #BP #OF #BR #UD #NM #NP #SS #GP #PF #AC #MF #XM raised in kernel code by
-// this thread outside of interrupts) comes back here instead of ending in a panic. Returns -1 when fn returned, else the vector; *frame
-// (may be NULL) gets the registers at the fault. Resources that fn held stay held: it is for demonstrations and tests. Context: thread.
-int exception_catch(void (*fn)(void *arg), void *arg, struct frame *frame);
+// Runs fn(arg) so that a fault inside (any of #DE #DB #BP #OF #BR #UD #NM #TS #NP #SS #GP #PF #AC #MF
+// #XM raised in kernel code by this thread outside of interrupts) comes back here instead of ending in
+// a panic. Returns -1 when fn returned, else the vector; *record (may be NULL) then says what happened.
+// Resources that fn held stay held, but for disabled interrupts, preemption and softirqs, which are as
+// before: it is for demonstrations and tests. Nests. Context: thread.
+int exception_catch(void (*fn)(void *arg), void *arg, struct exception_record *record);
 
-// Reads or writes `size` bytes that may not be there. 0 or -EFAULT. Context: any.
+// Copies `size` bytes from where there may be nothing. 0 or -EFAULT (some may have been copied).
+// Context: any.
 int copy_from_kernel_nofault(void *to, const void *from, size_t size);
 
-// A handler that may repair a page fault (address, error code): true when it did. One, tied in kernel_main. Context: exception.
+// Tied in kernel_main; each may be NULL.
+// May repair a page fault: true when it did. Context: exception, interrupts off.
 extern bool (*exception_fixup_page)(uintptr_t address, struct frame *frame);
-// NMI listeners other than the panic stop; returns true when the NMI was theirs.
+// NMI listeners other than the panic stop; true when the NMI was theirs. Context: NMI.
 extern bool (*exception_nmi)(struct frame *frame);
+// Whose guard page an address lies in, NULL when in none: map_guard_name. Context: any.
+extern const char *(*exception_guard_name)(uintptr_t address);

@@ -1,0 +1,308 @@
+// The end, told as well as possible; and the backtraces that warnings share with it.
+//
+// Whatever brought us here, less and less may be trusted: the order below is from sure to unsure.
+//
+//   1. interrupts off; one CPU reports, a second one that panics too waits for ever
+//   2. stop the others, so that they neither overwrite the evidence nor the screen
+//   3. message, CPU, thread; then the backtrace, which reads memory that may be wrong
+//   4. the end that the boot option panic= asked for
+//
+// A panic inside of the report goes straight to 4 with one line on COM1, written by hand.
+//
+// The backtrace follows saved frame pointers. Each function begins with "push rbp; mov rbp, rsp":
+//
+//   rbp --> | caller's rbp | return address |      and so on, until rbp is 0 or leaves the stacks
+//
+// entry.S leaves the same link below each struct frame, so the way goes on through interrupts. It is
+// bounded, and each address is checked before it is read.
+//
+// Context: any, NMI included.
+#include <contract/boot_option.h>
+#include <core/clock.h>
+#include <core/cpu.h>
+#include <core/io.h>
+#include <core/kallsyms.h>
+#include <core/log.h>
+#include <core/panic.h>
+#include <lib/errno.h>
+#include <lib/format.h>
+#include <lib/parse.h>
+#include <lib/string.h>
+#include <x86/frame.h>
+#include <x86/pte.h>
+
+enum { BACKTRACE_MAX = 32, PANIC_TEXT_SIZE = 2048, PANIC_MAX_SECONDS = 3600 };
+
+enum panic_mode { PANIC_HALT, PANIC_REBOOT, PANIC_EXIT };
+
+void (*panic_stop_others)(void);
+void (*panic_flush)(void);
+const char *(*panic_thread_name)(void);
+void (*panic_reboot)(void);
+bool (*panic_is_stack)(uintptr_t address, size_t size);
+uint32_t warn_count;
+
+static enum panic_mode panic_mode; // I
+static uint32_t panic_seconds;     // I: how long to wait before a reboot
+static bool panic_options_read;    // I: panic= was parsed, or peeked at
+static uint32_t panic_owner;       // A: CPU + 1 that reports, 0 none
+static char panic_text[PANIC_TEXT_SIZE];
+
+extern const char boot_stack_bottom[], boot_stack_top[]; // boot/start.S
+
+// ---- the last way out ---------------------------------------------------------------------------
+
+// Straight to COM1, when the log cannot be trusted or does not reach the console yet.
+static void panic_com1(const char *s)
+{
+    enum { COM1 = 0x3f8, COM1_STATUS = COM1 + 5, EMPTY = 0x20, TRIES = 100000 };
+
+    for (; *s != '\0'; s++) {
+        for (unsigned n = 0; n < TRIES && (inb(COM1_STATUS) & EMPTY) == 0; n++) {
+            cpu_relax();
+        }
+        outb((uint8_t)*s, COM1);
+    }
+}
+
+void debug_exit(uint8_t code)
+{
+    outb(code, 0xf4); // QEMU's isa-debug-exit; on a PC without one nobody listens there
+}
+
+// Reset control register of every chipset since PIIX (Intel ICH9 data sheet, 13.7.5): full reset.
+static void panic_reset(void)
+{
+    if (panic_reboot) {
+        panic_reboot();
+    }
+    outb(0x02, 0xcf9);
+    outb(0x06, 0xcf9);
+}
+
+static __noreturn void panic_end(void)
+{
+    if (panic_flush) {
+        panic_flush();
+    }
+    if (panic_mode == PANIC_EXIT) {
+        debug_exit(panic_options_read ? EXIT_PANIC : EXIT_EARLY_PANIC);
+    }
+    if (panic_mode == PANIC_REBOOT) {
+        for (uint32_t ms = 0; ms < panic_seconds * 1000; ms++) {
+            udelay(1000);
+        }
+        panic_reset();
+    }
+    cpu_stop();
+}
+
+// ---- the report ---------------------------------------------------------------------------------
+
+static void panic_line(const char *format, ...) __printf(1, 2);
+
+static void panic_line(const char *format, ...)
+{
+    char line[240];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    printk(LOG_EMERG, "%s", line);
+    if (!log_sink) {
+        panic_com1(line);
+        panic_com1("\r\n");
+    }
+}
+
+// The message may have lines; a log line may not.
+static void panic_print_text(char *text)
+{
+    const char *prefix = "panic: ";
+
+    while (*text != '\0') {
+        size_t length = strcspn(text, "\n");
+        bool last = text[length] == '\0';
+        text[length] = '\0';
+        panic_line("%s%s", prefix, text);
+        prefix = "  ";
+        text += last ? length : length + 1;
+    }
+}
+
+static bool panic_may_read(uintptr_t address, size_t size)
+{
+    if (address < PHYS_BASE || !IS_ALIGNED(address, 8)) {
+        return false;
+    }
+    if (panic_is_stack) {
+        return panic_is_stack(address, size);
+    }
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    return (address >= (uintptr_t)boot_stack_bottom &&
+            address + size <= (uintptr_t)boot_stack_top) ||
+           ALIGN_DOWN(address, PAGE_SIZE) == ALIGN_DOWN(here, PAGE_SIZE);
+}
+
+unsigned backtrace_collect(uintptr_t *addresses, unsigned max, uintptr_t rbp, uintptr_t rip)
+{
+    unsigned count = 0;
+
+    if (rip != 0 && count < max) {
+        addresses[count++] = rip;
+    }
+    while (count < max && panic_may_read(rbp, 2 * sizeof(uintptr_t))) {
+        const uintptr_t *link = (const uintptr_t *)rbp;
+        if (link[1] == 0) {
+            break;
+        }
+        addresses[count++] = link[1];
+        rbp = link[0];
+    }
+    return count;
+}
+
+// A return address belongs to the call before it, which may be the last thing in its function.
+static void backtrace_name(struct text *t, uintptr_t address, bool is_return)
+{
+    uintptr_t offset;
+    const char *name = kallsyms_lookup(address - is_return, &offset);
+
+    text_printf(t, "0x%016lx", address);
+    if (name) {
+        text_printf(t, "  %s+%#lx", name, offset + is_return);
+    }
+}
+
+// From an exception's frame, or from a function's own frame pointer: its caller comes first then.
+static void backtrace_print_with(void (*print)(const char *format, ...), const struct frame *frame,
+                                 const void *rbp)
+{
+    uintptr_t addresses[BACKTRACE_MAX];
+    char name[160];
+    unsigned count;
+
+    if (frame) {
+        count = backtrace_collect(addresses, ARRAY_SIZE(addresses), frame->rbp, frame->rip);
+    } else {
+        count = backtrace_collect(addresses, ARRAY_SIZE(addresses), (uintptr_t)rbp, 0);
+    }
+    print("  backtrace%s:", count == 0 ? ": none, the stack is not one of ours" : "");
+    for (unsigned n = 0; n < count; n++) {
+        struct text t = TEXT_INIT(name);
+        backtrace_name(&t, addresses[n], n > 0 || !frame);
+        print("    %s", name);
+    }
+    if (count == ARRAY_SIZE(addresses)) {
+        print("    ... (only the innermost %u are shown)", count);
+    }
+}
+
+static void backtrace_line(const char *format, ...) __printf(1, 2);
+
+static void backtrace_line(const char *format, ...)
+{
+    char line[240];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    pr_warn("%s", line);
+}
+
+void backtrace_print(const struct frame *frame)
+{
+    backtrace_print_with(backtrace_line, frame, __builtin_frame_address(0));
+}
+
+static __noreturn void panic_report(const struct frame *frame, const void *rbp, const char *format,
+                                    va_list args)
+{
+    local_irq_disable();
+
+    uint32_t me = cpu_id() + 1, nobody = 0;
+    if (!__atomic_compare_exchange_n(&panic_owner, &nobody, me, false, __ATOMIC_SEQ_CST,
+                                     __ATOMIC_SEQ_CST)) {
+        if (nobody != me) {
+            cpu_stop(); // another CPU is telling its story
+        }
+        panic_com1("\r\npanic: another panic inside of the report, giving up\r\n");
+        panic_end();
+    }
+    cpu_self()->in_panic = true;
+    if (panic_stop_others) {
+        panic_stop_others();
+    }
+
+    uint64_t ns = clock_ns();
+    const char *thread = panic_thread_name ? panic_thread_name() : NULL;
+    vsnprintf(panic_text, sizeof(panic_text), format, args);
+    panic_print_text(panic_text);
+    panic_line("  CPU %u, thread %s, %lu.%06lu s after start", me - 1,
+               thread ? thread : "(none yet)", ns / 1000000000, ns / 1000 % 1000000);
+    backtrace_print_with(panic_line, frame, rbp);
+    panic_line("panic: %s", panic_mode == PANIC_EXIT     ? "leaving the emulator (panic=exit)"
+                            : panic_mode == PANIC_REBOOT ? "rebooting (panic=)"
+                                                         : "halted");
+    panic_end();
+}
+
+void panic(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    panic_report(NULL, __builtin_frame_address(0), format, args);
+}
+
+void panic_frame(const struct frame *frame, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    panic_report(frame, NULL, format, args);
+}
+
+void warn_at(const char *file, int line, const char *what)
+{
+    __atomic_fetch_add(&warn_count, 1, __ATOMIC_RELAXED);
+    pr_warn("WARN at %s:%d: %s", file, line, what);
+    backtrace_print(NULL);
+}
+
+// ---- the option ---------------------------------------------------------------------------------
+
+static int panic_set(const char *value)
+{
+    uint32_t seconds;
+
+    if (strcmp(value, "exit") == 0) {
+        panic_mode = PANIC_EXIT;
+    } else if (strcmp(value, "halt") == 0 || strcmp(value, "0") == 0) {
+        panic_mode = PANIC_HALT;
+    } else if (strcmp(value, "reboot") == 0) {
+        panic_mode = PANIC_REBOOT;
+        panic_seconds = 0;
+    } else if (kstrtou32(value, 10, &seconds) == 0 && seconds <= PANIC_MAX_SECONDS) {
+        panic_mode = PANIC_REBOOT;
+        panic_seconds = seconds;
+    } else {
+        return -EINVAL;
+    }
+    panic_options_read = true;
+    return 0;
+}
+
+void panic_peek(const char *cmdline)
+{
+    const char *at = strstr(cmdline, "panic=exit");
+
+    if (at && (at == cmdline || at[-1] == ' ')) {
+        panic_mode = PANIC_EXIT;
+    }
+}
+
+BOOT_OPTION("panic", panic_set,
+            "what follows a panic: halt, reboot, exit (the emulator), or seconds until a reboot");

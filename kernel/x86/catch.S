@@ -1,0 +1,76 @@
+// Two ways to survive a fault in kernel code; kernel/x86/exception.c sends the CPU here.
+//
+//   exception_call   calls a function after noting where to go on. A fault inside "returns" the vector
+//                    from it, as if the rest of the function did not exist.
+//   copy_nofault     copies with one instruction, which has a record in the set exception_fixup:
+//                    {the instruction, where to go on when it faults}.
+//
+// Context: exception_call thread, copy_nofault any.
+
+#include <lib/errno.h>
+
+    .cfi_sections .debug_frame
+    .text
+
+// int exception_call(void (*fn)(void *arg), void *arg, uintptr_t *resume_rsp): -1, or the vector of a fault in fn.
+    .globl exception_call, exception_resume
+    .type exception_call, @function
+    .balign 16
+exception_call:
+    .cfi_startproc
+    pushq %rbp
+    .cfi_def_cfa_offset 16
+    .cfi_offset %rbp, -16
+    movq %rsp, %rbp // a link for backtraces through here
+    .cfi_def_cfa_register %rbp
+    pushq %rbx
+    .cfi_offset %rbx, -24
+    pushq %r12
+    .cfi_offset %r12, -32
+    pushq %r13
+    .cfi_offset %r13, -40
+    pushq %r14
+    .cfi_offset %r14, -48
+    pushq %r15
+    .cfi_offset %r15, -56
+    pushfq
+    movq %rsp, (%rdx)
+    movq %rdi, %rax
+    movq %rsi, %rdi
+    call *%rax
+    movl $-1, %eax
+    jmp 1f
+exception_resume: // here with rax = vector, rsp as noted, interrupts off; rbp and the rest as the fault left them
+    leaq 48(%rsp), %rbp
+1:  popfq // interrupts, single step and direction as they were at the call
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    .cfi_def_cfa %rsp, 8
+    ret
+    .cfi_endproc
+    .size exception_call, . - exception_call
+
+// int copy_nofault(void *to, const void *from, size_t size): 0 or -EFAULT.
+    .globl copy_nofault
+    .type copy_nofault, @function
+    .balign 16
+copy_nofault:
+    .cfi_startproc
+    movq %rdx, %rcx
+1:  rep movsb
+    xorl %eax, %eax
+    ret
+2:  movl $-EFAULT, %eax
+    ret
+    .cfi_endproc
+    .size copy_nofault, . - copy_nofault
+
+    .section .set.exception_fixup.copy_nofault, "a", @progbits
+    .balign 8
+    .quad 1b, 2b
+
+    .section .note.GNU-stack, "", @progbits

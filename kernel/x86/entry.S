@@ -1,0 +1,201 @@
+// Where every interrupt and every exception enters the kernel: stop 1 of 6. Next: kernel/interrupt.c.
+//
+// The CPU has looked up the IDT gate, has pushed what it must to come back, and is at isr_stubs + 16 * vector:
+//
+//   the stub    pushes a zero where this vector's exception has no error code, so that every frame looks the same,
+//               and the vector; jumps to
+//   isr_common  which pushes the 15 general registers: struct frame (<x86/frame.h>) is complete; takes the kernel's
+//               %gs if ring 3 was interrupted; calls interrupt(frame)
+//   isr_return  undoes it all and returns by IRETQ to wherever `frame` now says
+//
+//   higher   ss           |                              isr_paranoid does the same for NMI, #DF and #MC, which can
+//            rsp          |  by the CPU, always all      strike between any two instructions, also where the kernel
+//            rflags       |  five in 64-bit mode         still or already has the user's %gs: it does not ask which
+//            cs           |                              ring was interrupted but which %gs base is loaded.
+//            rip          |
+//            error code      by the CPU or the stub
+//            vector          by the stub                 The link below the frame makes the interrupted function the
+//            rax ... r15     isr_common                  caller of isr_common for whoever follows saved frame pointers
+//    rdi --> (r15 lowest)                                (kernel/core/panic.c); gdb uses the .cfi lines instead, which
+//            link: rip       for backtraces              are right at every instruction, stubs included.
+//    rbp --> link: rbp
+//
+// For gdb: `break *((char *)&isr_stubs + 16 * vector)`; step to interrupt(); `break isr_return`; stepping on from there
+// ends at the interrupted instruction.
+//
+// The CPU aligns the stack to 16 before it pushes, so rsp is aligned again at both calls. SYSCALL's entry will stand
+// here too; segments, rsp0 and the swapped %gs base are laid out for it. Intel SDM vol. 3, 6.14.
+// Context: interrupts off.
+
+#include <x86/segments.h>
+
+    .cfi_sections .debug_frame
+
+// Offsets into struct frame, asserted in kernel/x86/exception.c.
+#define FRAME_RBP 64
+#define FRAME_RIP 136
+#define FRAME_CS  144
+#define FRAME_SIZE 176
+
+#define MSR_GS_BASE 0xc0000101
+
+// The vectors for which the CPU pushes an error code: #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX. SDM table 6-1, APM vol. 2, 8.2.
+#define HAS_ERROR(vector)                                                                          \
+    ((vector) == 8 || ((vector) >= 10 && (vector) <= 14) || (vector) == 17 || (vector) == 21 ||    \
+     (vector) == 29 || (vector) == 30)
+// The vectors with a stack of their own (kernel/x86/idt.c): #DF, NMI, #MC.
+#define IS_PARANOID(vector) ((vector) == 2 || (vector) == 8 || (vector) == 18)
+
+    .section .text.entry, "ax", @progbits
+
+// The CFA of all that follows is the address behind the frame, where ss ends. What the CPU pushed lies at fixed
+// offsets from it, so the interrupted rip and rsp are found from the first instruction of a stub on.
+    .globl isr_stubs
+    .type isr_stubs, @function
+    .balign 16
+isr_stubs:
+    .cfi_startproc simple
+    .cfi_signal_frame
+    .cfi_offset %rip, -40
+    .cfi_offset %rsp, -16
+    .set vector, 0
+    .rept 256
+    .balign 16
+    .if HAS_ERROR(vector)
+    .cfi_def_cfa %rsp, 48
+    .else
+    .cfi_def_cfa %rsp, 40
+    pushq $0
+    .cfi_def_cfa_offset 48
+    .endif
+    pushq $vector
+    .cfi_def_cfa_offset 56
+    .if IS_PARANOID(vector)
+    jmp isr_paranoid
+    .else
+    jmp isr_common
+    .endif
+    .set vector, vector + 1
+    .endr
+    .cfi_endproc
+    .size isr_stubs, . - isr_stubs
+
+    .macro PUSH register
+    pushq \register
+    .cfi_adjust_cfa_offset 8
+    .cfi_rel_offset \register, 0
+    .endm
+
+    .macro POP register
+    popq \register
+    .cfi_adjust_cfa_offset -8
+    .cfi_restore \register
+    .endm
+
+    // The rest of struct frame, then the link: saved rbp and rip of what was interrupted, as a function prologue leaves them.
+    .macro SAVE_REGISTERS
+    PUSH %rax
+    PUSH %rbx
+    PUSH %rcx
+    PUSH %rdx
+    PUSH %rsi
+    PUSH %rdi
+    PUSH %rbp
+    PUSH %r8
+    PUSH %r9
+    PUSH %r10
+    PUSH %r11
+    PUSH %r12
+    PUSH %r13
+    PUSH %r14
+    PUSH %r15
+    movq %rsp, %rdi
+    pushq FRAME_RIP(%rdi)
+    .cfi_adjust_cfa_offset 8
+    pushq %rbp
+    .cfi_adjust_cfa_offset 8
+    movq %rsp, %rbp
+    cld // C expects it; IRETQ brings the old flag back
+    .endm
+
+    .macro RESTORE_REGISTERS
+    addq $16, %rsp
+    .cfi_adjust_cfa_offset -16
+    POP %r15
+    POP %r14
+    POP %r13
+    POP %r12
+    POP %r11
+    POP %r10
+    POP %r9
+    POP %r8
+    POP %rbp
+    POP %rdi
+    POP %rsi
+    POP %rdx
+    POP %rcx
+    POP %rbx
+    POP %rax
+    addq $16, %rsp // vector, error code
+    .cfi_adjust_cfa_offset -16
+    .endm
+
+    // A handler must not reach user memory because a user program, or an interrupted copy, had RFLAGS.AC set.
+    .macro CLEAR_AC
+    cmpb $0, cpu_has_smap(%rip)
+    je 1f
+    clac
+1:
+    .endm
+
+    .macro FRAME_BEGIN
+    .cfi_startproc simple
+    .cfi_signal_frame
+    .cfi_def_cfa %rsp, 56
+    .cfi_offset %rip, -40
+    .cfi_offset %rsp, -16
+    .endm
+
+    .globl isr_common, isr_return
+    .type isr_common, @function
+    .balign 16
+isr_common:
+    FRAME_BEGIN
+    SAVE_REGISTERS
+    CLEAR_AC
+    testb $3, FRAME_CS(%rdi)
+    jz 1f
+    swapgs
+1:  call interrupt
+isr_return:
+    testb $3, FRAME_CS + 16(%rsp) // again: the handler may have changed where we return to
+    jz 1f
+    swapgs
+1:  RESTORE_REGISTERS
+    iretq
+    .cfi_endproc
+    .size isr_common, . - isr_common
+
+    .globl isr_paranoid
+    .type isr_paranoid, @function
+    .balign 16
+isr_paranoid:
+    FRAME_BEGIN
+    SAVE_REGISTERS
+    CLEAR_AC
+    movl $MSR_GS_BASE, %ecx
+    rdmsr
+    movl %edx, %ebx // bit 31: the base is in the kernel's half. interrupt() keeps rbx
+    testl %ebx, %ebx
+    js 1f
+    swapgs
+1:  call interrupt
+    testl %ebx, %ebx
+    js 1f
+    swapgs
+1:  RESTORE_REGISTERS
+    iretq
+    .cfi_endproc
+    .size isr_paranoid, . - isr_paranoid
+
+    .section .note.GNU-stack, "", @progbits

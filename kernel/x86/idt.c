@@ -1,0 +1,67 @@
+// The interrupt descriptor table: for each of the 256 vectors, where the CPU goes.
+//
+// All gates are interrupt gates: IF is off on the way in, so no handler is interrupted before it has
+// said what it is. All lead to the stubs of kernel/x86/entry.S, 16 bytes apart, and one table serves
+// every CPU; which stack and which handler follow is decided later.
+//
+//   gate   offset 15:0 | selector | IST, type, DPL, P | offset 31:16 | offset 63:32 | 0
+//
+// Intel SDM vol. 3, 6.14.1. Context: boot, then each CPU loads it.
+#include <lib/types.h>
+#include <x86/exception.h>
+#include <x86/segments.h>
+
+enum { IDT_GATES = 256, IDT_STUB_SIZE = 16 };
+
+#define GATE_PRESENT   0x80
+#define GATE_INTERRUPT 0x0e
+#define GATE_RING3     0x60 // INT n may come from ring 3
+
+// entry.S: the stub of vector n begins at isr_stubs + 16 n.
+extern const uint8_t isr_stubs[];
+
+static uint64_t idt[IDT_GATES][2] __aligned(16); // I
+
+static uint8_t idt_ist(unsigned vector)
+{
+    switch (vector) {
+    case EXC_DF:
+        return IST_DOUBLE_FAULT;
+    case EXC_NMI:
+        return IST_NMI;
+    case EXC_MC:
+        return IST_MACHINE_CHECK;
+    default:
+        return 0;
+    }
+}
+
+static void idt_set(unsigned vector, uint8_t flags)
+{
+    uint64_t offset = (uintptr_t)isr_stubs + vector * IDT_STUB_SIZE;
+
+    idt[vector][0] = (offset & 0xffff) | (uint64_t)KERNEL_CS << 16 |
+                     (uint64_t)idt_ist(vector) << 32 | (uint64_t)flags << 40 |
+                     (offset >> 16 & 0xffff) << 48;
+    idt[vector][1] = offset >> 32;
+}
+
+void idt_init(void)
+{
+    for (unsigned vector = 0; vector < IDT_GATES; vector++) {
+        // A program may set a breakpoint and test for overflow; every other INT n from ring 3 is #GP.
+        bool open = vector == EXC_BP || vector == EXC_OF;
+        idt_set(vector, GATE_PRESENT | GATE_INTERRUPT | (open ? GATE_RING3 : 0));
+    }
+    idt_load();
+}
+
+void idt_load(void)
+{
+    struct {
+        uint16_t limit;
+        uint64_t base;
+    } __packed pointer = {sizeof(idt) - 1, (uintptr_t)idt};
+
+    __asm__ volatile("lidt %0" ::"m"(pointer) : "memory");
+}
