@@ -5,26 +5,27 @@
 #include <lib/types.h>
 
 struct timer_list {
-    struct list_head link;                      // L of the wheel
-    uint32_t expires;                           // L: jiffies
+    struct list_head link; // L of the wheel; link.next is NULL when not pending
+    uint32_t expires;      // L: jiffies
     void (*function)(struct timer_list *timer); // I
-    int cpu;                                    // L: wheel it is on, -1 none
-    bool running;                               // L
+    int cpu; // L: the wheel whose lock guards it, pending or not; -1: changing wheels
 };
 
+// Makes each CPU's wheel. Context: boot, once cpu_count is known.
 void timer_init_subsystem(void);
+// flags: none yet, 0. The function runs in softirq context.
 void timer_setup(struct timer_list *timer, void (*function)(struct timer_list *timer),
                  unsigned flags);
-// Starts it or moves it; true when it was pending. Context: any.
+// Starts it, on this CPU, or moves it; 1 when it was pending. At most 2^31 - 1 ticks ahead. Context: any.
 int mod_timer(struct timer_list *timer, uint32_t expires_jiffies);
+// Starts it at timer->expires; it must not be pending. add_timer_on: its function runs on `cpu`.
 void add_timer(struct timer_list *timer);
+void add_timer_on(struct timer_list *timer, unsigned cpu);
 bool timer_pending(const struct timer_list *timer);
-int del_timer(
-    struct timer_list
-        *timer); // true when it was pending; the function may still be running. Context: any
-int del_timer_sync(
-    struct timer_list
-        *timer); // and waits for the function. Context: thread; not from the function itself
+// 1 when it was pending; the function may still be running. Context: any.
+int del_timer(struct timer_list *timer);
+// The same, and waits for the function. Context: thread; not from the function itself, nor with a lock held that it takes.
+int del_timer_sync(struct timer_list *timer);
 
-// The tick of each CPU: jiffies (boot CPU only), wheel, scheduler. Context: hard irq. Tied to VECTOR_TIMER by kernel_main.
+// The tick of each CPU: jiffies (boot CPU only), wheel, sleepers, scheduler. Context: hard irq. Tied to VECTOR_TIMER by kernel_main.
 void timer_tick(void);

@@ -1,0 +1,246 @@
+// Softirqs: the work that top halves asked for, done with interrupts on. Stop 5 of an interrupt's way.
+//
+//   4 the driver's top half   raise_softirq_irqoff(NET_RX_SOFTIRQ)                <- previous (drivers/net/e1000/)
+//   2 kernel/interrupt.c      outermost hard interrupt over, something pending: softirq_run()
+//   5 this file               each pending softirq's handler, bounded
+//   6 poll, protocol, reader  net_rx_action and what it calls                     <- next (kernel/dev/netdev.c, drivers/net/e1000/)
+//
+// Each CPU has a word of pending bits, which only this CPU touches, with interrupts off: a softirq runs on the CPU that raised it.
+// Handlers of one kind may run on several CPUs at once; on one CPU softirqs never nest, and no thread runs between two of them.
+//
+// Three places run them, all through softirq_serve(): the end of an interrupt, the last local_bh_enable(), and ksoftirqd/N, a
+// thread like any other. Serving is bounded: SOFTIRQ_MAX_ROUNDS rounds, SOFTIRQ_MAX_MS, or until a thread should run. What is left
+// then goes to ksoftirqd, which the scheduler lets have its share beside the other threads; and until ksoftirqd has caught up, the
+// end of an interrupt leaves everything to it. That is why a flood of packets, or a softirq that raises itself for ever, slows
+// threads down but does not starve them.
+//
+// Context: as <defer/softirq.h> says.
+#include <contract/proc_file.h>
+#include <core/clock.h>
+#include <core/cpu.h>
+#include <core/log.h>
+#include <core/panic.h>
+#include <core/trace.h>
+#include <sched/thread.h>
+#include <defer/softirq.h>
+
+struct softirq_cpu {
+    uint32_t pending;            // C: bit n: softirq n
+    bool handed_over;            // C: ksoftirqd has it; the ends of interrupts keep out
+    struct thread *ksoftirqd;    // I
+    uint64_t count[NR_SOFTIRQS]; // C
+} __aligned(64);
+
+static struct softirq_cpu softirq_cpus[MAX_CPUS];
+static void (*softirq_actions[NR_SOFTIRQS])(void); // I
+
+static const char *const softirq_names[NR_SOFTIRQS] = {
+    "HI",       "TIMER",   "NET_TX", "NET_RX",  "BLOCK", //
+    "IRQ_POLL", "TASKLET", "SCHED",  "HRTIMER", "RCU",
+};
+
+void open_softirq(enum softirq nr, void (*action)(void))
+{
+    softirq_actions[nr] = action;
+}
+
+// ---- raising -----------------------------------------------------------------------------------
+
+static void softirq_wake_thread(const struct softirq_cpu *self)
+{
+    if (self->ksoftirqd != NULL) {
+        wake_up_process(self->ksoftirqd);
+    }
+}
+
+void raise_softirq_irqoff(enum softirq nr)
+{
+    struct softirq_cpu *self = &this_cpu(softirq_cpus);
+
+    self->pending |= BIT(nr);
+    trace(TRACE_SOFTIRQ_RAISE, nr, 0);
+    // In an interrupt its end will look, in a softirq the next round, with bottom halves off their enabling. In a thread nobody
+    // would look before the next interrupt.
+    if (!in_hardirq() && !in_softirq()) {
+        softirq_wake_thread(self);
+    }
+}
+
+void raise_softirq(enum softirq nr)
+{
+    unsigned long flags = local_irq_save();
+
+    raise_softirq_irqoff(nr);
+    local_irq_restore(flags);
+    // The thread that was woken is better than us, perhaps.
+    if (unlikely(cpu_field(want_resched))) {
+        preempt_enable_slow();
+    }
+}
+
+bool softirq_pending(void)
+{
+    return this_cpu(softirq_cpus).pending != 0;
+}
+
+// ---- running -----------------------------------------------------------------------------------
+
+static void softirq_call(struct softirq_cpu *self, unsigned nr)
+{
+    uint32_t preempt_off = cpu_field(preempt_off);
+
+    self->count[nr]++;
+    trace(TRACE_SOFTIRQ_ENTRY, nr, 0);
+    if (likely(softirq_actions[nr] != NULL)) {
+        softirq_actions[nr]();
+    } else {
+        pr_ratelimited(LOG_ERR, "BUG: softirq %s was raised but nobody opened it",
+                       softirq_names[nr]);
+    }
+    trace(TRACE_SOFTIRQ_EXIT, nr, 0);
+    if (unlikely(cpu_field(preempt_off) != preempt_off)) {
+        pr_err("BUG: softirq %s came back with preempt_off %u, went with %u", softirq_names[nr],
+               cpu_field(preempt_off), preempt_off);
+        cpu_self()->preempt_off = preempt_off;
+        WARN_ON(true);
+    }
+}
+
+// Serves what is pending, in rounds. True when it stopped with something left. Interrupts are off on entry and exit, on while
+// handlers run. Preemption stays off: the CPU is in softirq context all the time.
+static bool softirq_serve(struct softirq_cpu *self)
+{
+    struct cpu *cpu = cpu_self();
+    uint64_t end_ns = clock_ns() + SOFTIRQ_MAX_MS * 1000000ull;
+    unsigned rounds = 0;
+
+    cpu->preempt_off++;
+    cpu->serving_softirq = true;
+    do {
+        uint32_t bits = self->pending;
+
+        self->pending = 0;
+        local_irq_enable();
+        for (; bits != 0; bits &= bits - 1) {
+            softirq_call(self, (unsigned)__builtin_ctz(bits));
+        }
+        local_irq_disable();
+    } while (self->pending != 0 && ++rounds < SOFTIRQ_MAX_ROUNDS && !cpu->want_resched &&
+             clock_ns() < end_ns);
+    cpu->serving_softirq = false;
+    cpu->preempt_off--;
+    return self->pending != 0;
+}
+
+void softirq_run(void)
+{
+    struct softirq_cpu *self = &this_cpu(softirq_cpus);
+
+    if (in_softirq() || self->handed_over) {
+        return;
+    }
+    if (softirq_serve(self) && self->ksoftirqd != NULL) {
+        self->handed_over = true;
+        softirq_wake_thread(self);
+    }
+}
+
+// ---- bottom halves off and on ------------------------------------------------------------------
+
+// Preemption is off as well: the counter belongs to the CPU, so the thread has to stay.
+void local_bh_disable(void)
+{
+    preempt_disable();
+    cpu_self()->bh_disabled++;
+    barrier();
+}
+
+void local_bh_enable(void)
+{
+    struct cpu *cpu = cpu_self();
+
+    barrier();
+    if (WARN_ON(cpu->bh_disabled == 0)) {
+        return;
+    }
+    cpu->bh_disabled--;
+    if (cpu->bh_disabled == 0 && unlikely(softirq_pending()) && !in_hardirq() &&
+        !cpu->serving_softirq) {
+        unsigned long flags = local_irq_save();
+
+        if ((flags & CPU_FLAGS_IF) != 0) {
+            softirq_run();
+        } else { // handlers need interrupts on, and the caller wants them off
+            softirq_wake_thread(&this_cpu(softirq_cpus));
+        }
+        local_irq_restore(flags);
+    }
+    preempt_enable();
+}
+
+// ---- ksoftirqd/N -------------------------------------------------------------------------------
+
+static void softirq_thread(void *arg)
+{
+    struct softirq_cpu *self = arg;
+
+    for (;;) {
+        local_irq_disable(); // whoever raises on this CPU comes after the test and finds us asleep
+        if (self->pending == 0) {
+            self->handed_over = false;
+            set_current_state(THREAD_SLEEPING);
+            local_irq_enable();
+            schedule();
+        } else {
+            softirq_serve(self);
+            local_irq_enable();
+            sched_preempt();
+        }
+    }
+}
+
+void softirq_start_threads(void)
+{
+    for_each_online_cpu (cpu) {
+        struct softirq_cpu *self = &softirq_cpus[cpu];
+
+        if (self->ksoftirqd == NULL) {
+            self->ksoftirqd = kthread_run_on(cpu, softirq_thread, self, "ksoftirqd/%u", cpu);
+            if (self->ksoftirqd == NULL) {
+                pr_err("softirq: no memory for ksoftirqd/%u: overload will not be deferred", cpu);
+            }
+        }
+    }
+}
+
+// ---- counts ------------------------------------------------------------------------------------
+
+uint64_t softirq_count(enum softirq nr, unsigned cpu)
+{
+    return READ_ONCE(softirq_cpus[cpu].count[nr]);
+}
+
+const char *softirq_name(enum softirq nr)
+{
+    return softirq_names[nr];
+}
+
+// As Linux prints it: a column for each CPU that the machine has.
+static void softirq_show(struct text *t, unsigned long index)
+{
+    (void)index;
+    text_printf(t, "%20s", "");
+    for (unsigned cpu = 0; cpu < cpu_count; cpu++) {
+        text_printf(t, "CPU%-8u", cpu);
+    }
+    text_putc(t, '\n');
+    for (unsigned nr = 0; nr < NR_SOFTIRQS; nr++) {
+        text_printf(t, "%12s:", softirq_names[nr]);
+        for (unsigned cpu = 0; cpu < cpu_count; cpu++) {
+            text_printf(t, " %10u", (uint32_t)softirq_count(nr, cpu));
+        }
+        text_putc(t, '\n');
+    }
+}
+
+PROC_FILE("softirqs", softirq_show);

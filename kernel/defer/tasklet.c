@@ -1,0 +1,181 @@
+// Tasklets: small functions to be run soon, once, in softirq context. A tasklet never runs on two CPUs at once; two tasklets may.
+//
+//   TASKLET_SCHEDULED  asked for: on a CPU's list, or parked
+//   TASKLET_RUNNING    its function is being called on some CPU
+//   TASKLET_PARKED     found disabled; tasklet_enable() puts it back on a list
+//
+// tasklet_schedule() sets SCHEDULED; who finds it set has nothing to do, the run to come will see what he has to show. The softirq
+// clears SCHEDULED before it calls the function: asked for again from then on, even by the function itself, it runs exactly
+// once more. If another CPU finds the tasklet on its list while it is still RUNNING here, it puts it back and tries again in
+// the next round.
+//
+// Linux calls tasklets deprecated (threads and workqueues do more); they are here because everybody has to read them.
+//
+// Context: tasklet_action softirq; the rest as <defer/tasklet.h> says.
+#include <core/cpu.h>
+#include <core/panic.h>
+#include <core/trace.h>
+#include <sched/wait.h>
+#include <defer/softirq.h>
+#include <defer/tasklet.h>
+
+enum { TASKLET_SCHEDULED = 1, TASKLET_RUNNING = 2, TASKLET_PARKED = 4, TASKLET_HI = 8 };
+
+struct tasklet_cpu {
+    struct list_head hi;     // C
+    struct list_head normal; // C
+};
+
+static struct tasklet_cpu tasklet_cpus[MAX_CPUS];
+
+void tasklet_setup(struct tasklet_struct *t, void (*callback)(struct tasklet_struct *t),
+                   const char *name)
+{
+    *t = (struct tasklet_struct){.callback = callback, .name = name};
+}
+
+// Sets the bit; true when it was clear.
+static bool tasklet_set(struct tasklet_struct *t, uint32_t bit)
+{
+    return (__atomic_fetch_or(&t->state, bit, __ATOMIC_SEQ_CST) & bit) == 0;
+}
+
+// Clears the bit; true when it was set.
+static bool tasklet_clear(struct tasklet_struct *t, uint32_t bit)
+{
+    return (__atomic_fetch_and(&t->state, ~bit, __ATOMIC_SEQ_CST) & bit) != 0;
+}
+
+static uint32_t tasklet_state(const struct tasklet_struct *t)
+{
+    return __atomic_load_n(&t->state, __ATOMIC_SEQ_CST);
+}
+
+// Puts a tasklet, whose SCHEDULED the caller has set, on this CPU's list.
+static void tasklet_enqueue(struct tasklet_struct *t)
+{
+    unsigned long flags = local_irq_save();
+    struct tasklet_cpu *self = &this_cpu(tasklet_cpus);
+    bool hi = (tasklet_state(t) & TASKLET_HI) != 0;
+
+    list_add_tail(&t->link, hi ? &self->hi : &self->normal);
+    raise_softirq_irqoff(hi ? HI_SOFTIRQ : TASKLET_SOFTIRQ);
+    local_irq_restore(flags);
+    if (unlikely(cpu_field(want_resched))) {
+        preempt_enable_slow();
+    }
+}
+
+void tasklet_schedule(struct tasklet_struct *t)
+{
+    if (tasklet_set(t, TASKLET_SCHEDULED)) {
+        tasklet_clear(t, TASKLET_HI);
+        tasklet_enqueue(t);
+    }
+}
+
+void tasklet_hi_schedule(struct tasklet_struct *t)
+{
+    if (tasklet_set(t, TASKLET_SCHEDULED)) {
+        tasklet_set(t, TASKLET_HI);
+        tasklet_enqueue(t);
+    }
+}
+
+// Disabled: leaves it scheduled but on no list, so that nothing spins on it. Enabled in this very moment: somebody has to put it
+// back, and whoever clears PARKED does.
+static void tasklet_park(struct tasklet_struct *t)
+{
+    tasklet_set(t, TASKLET_PARKED);
+    if (__atomic_load_n(&t->disabled, __ATOMIC_SEQ_CST) == 0 && tasklet_clear(t, TASKLET_PARKED)) {
+        tasklet_enqueue(t);
+    }
+}
+
+static void tasklet_run_one(struct tasklet_struct *t)
+{
+    if (!tasklet_set(t, TASKLET_RUNNING)) { // on another CPU, right now
+        tasklet_enqueue(t);
+        return;
+    }
+    if (__atomic_load_n(&t->disabled, __ATOMIC_SEQ_CST) != 0) {
+        tasklet_clear(t, TASKLET_RUNNING);
+        tasklet_park(t);
+        return;
+    }
+    WARN_ON(!tasklet_clear(t, TASKLET_SCHEDULED));
+    t->runs++;
+    trace(TRACE_TASKLET_ENTRY, 0, (uintptr_t)t->callback);
+    t->callback(t);
+    tasklet_clear(t, TASKLET_RUNNING);
+}
+
+static void tasklet_action(struct list_head *list)
+{
+    LIST_HEAD(todo);
+
+    local_irq_disable();
+    list_splice_tail_init(list, &todo);
+    local_irq_enable();
+    while (!list_empty(&todo)) {
+        struct tasklet_struct *t = list_first_entry(&todo, struct tasklet_struct, link);
+
+        list_del(&t->link); // before it may be scheduled again
+        tasklet_run_one(t);
+    }
+}
+
+static void tasklet_normal_softirq(void)
+{
+    tasklet_action(&this_cpu(tasklet_cpus).normal);
+}
+
+static void tasklet_hi_softirq(void)
+{
+    tasklet_action(&this_cpu(tasklet_cpus).hi);
+}
+
+void tasklet_disable(struct tasklet_struct *t)
+{
+    assert_context(CTX_THREAD | CTX_ATOMIC);
+    __atomic_fetch_add(&t->disabled, 1, __ATOMIC_SEQ_CST);
+    while (tasklet_state(t) & TASKLET_RUNNING) { // in a softirq of another CPU: not for long
+        cpu_relax();
+    }
+}
+
+void tasklet_enable(struct tasklet_struct *t)
+{
+    if (WARN_ON(__atomic_load_n(&t->disabled, __ATOMIC_RELAXED) == 0)) {
+        return;
+    }
+    if (__atomic_sub_fetch(&t->disabled, 1, __ATOMIC_SEQ_CST) == 0 &&
+        tasklet_clear(t, TASKLET_PARKED)) {
+        tasklet_enqueue(t);
+    }
+}
+
+void tasklet_kill(struct tasklet_struct *t)
+{
+    might_sleep();
+    // Takes SCHEDULED for itself: nobody can put it on a list any more. One that is parked will not run; taking PARKED takes over
+    // its SCHEDULED.
+    while (!tasklet_clear(t, TASKLET_PARKED) && !tasklet_set(t, TASKLET_SCHEDULED)) {
+        set_current_state(THREAD_BLOCKED);
+        schedule_timeout(1);
+    }
+    while (tasklet_state(t) & TASKLET_RUNNING) {
+        cpu_relax();
+    }
+    tasklet_clear(t, TASKLET_SCHEDULED);
+}
+
+void tasklet_init_subsystem(void)
+{
+    for (unsigned cpu = 0; cpu < MAX_CPUS; cpu++) {
+        INIT_LIST_HEAD(&tasklet_cpus[cpu].hi);
+        INIT_LIST_HEAD(&tasklet_cpus[cpu].normal);
+    }
+    open_softirq(HI_SOFTIRQ, tasklet_hi_softirq);
+    open_softirq(TASKLET_SOFTIRQ, tasklet_normal_softirq);
+}

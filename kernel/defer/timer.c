@@ -1,0 +1,238 @@
+// Timers and the tick.
+//
+// Each CPU has a wheel (wheel.h) and a tick, HZ times a second. The tick, a hard interrupt, only looks whether the wheel has
+// something due and raises TIMER_SOFTIRQ; timer functions run there, interrupts on, one after another.
+//
+// A timer always belongs to one wheel, pending or not, and that wheel's lock guards it. mod_timer() brings a timer to the wheel of
+// the CPU that calls it, except while its function runs elsewhere: then it stays, so that the function never runs on two CPUs at
+// once. While a timer changes wheels its cpu is -1 for a few instructions, and whoever wants it spins.
+//
+//     del_timer       off the wheel; the function may be running right now
+//     del_timer_sync  off the wheel, and then waits while wheel->running names it
+//
+// The function may free its timer or start it again: nothing touches the timer after the call.
+//
+// jiffies is advanced by the boot CPU's tick, by the clock: where an emulator or a long stretch with interrupts off swallowed
+// ticks, it catches up.
+//
+// Context: timer_tick hard irq; timer_softirq softirq; the rest as <defer/timer.h> says.
+#include <core/clock.h>
+#include <core/cpu.h>
+#include <core/log.h>
+#include <core/panic.h>
+#include <core/spinlock.h>
+#include <core/trace.h>
+#include <mm/slab.h>
+#include <sched/thread.h>
+#include <defer/softirq.h>
+#include <defer/timer.h>
+
+#include "wheel.h"
+
+#define TICK_NS (1000000000ull / HZ)
+
+struct timer_wheel {
+    struct spinlock lock;
+    unsigned cpu;               // I: who turns it
+    struct timer_list *running; // L: whose function runs now; only compared, never followed
+    struct wheel wheel;         // L
+};
+
+static struct timer_wheel timer_boot_wheel;
+static struct timer_wheel *timer_wheels[MAX_CPUS]; // I
+static uint64_t timer_next_jiffy_ns;               // C of the boot CPU
+
+// ---- starting and stopping ---------------------------------------------------------------------
+
+void timer_setup(struct timer_list *timer, void (*function)(struct timer_list *timer),
+                 unsigned flags)
+{
+    WARN_ON(flags != 0);
+    *timer = (struct timer_list){.function = function, .cpu = (int)cpu_id()};
+}
+
+// The wheel that a timer belongs to, locked.
+static struct timer_wheel *timer_lock(const struct timer_list *timer, unsigned long *flags)
+{
+    for (;;) {
+        int cpu = READ_ONCE(timer->cpu);
+
+        if (likely(cpu >= 0)) {
+            struct timer_wheel *wheel = timer_wheels[cpu];
+
+            spin_lock_irqsave(&wheel->lock, *flags);
+            if (likely(timer->cpu == cpu)) {
+                return wheel;
+            }
+            spin_unlock_irqrestore(&wheel->lock, *flags);
+        }
+        cpu_relax();
+    }
+}
+
+bool timer_pending(const struct timer_list *timer)
+{
+    return READ_ONCE(timer->link.next) != NULL;
+}
+
+static bool timer_take_off(struct timer_wheel *wheel, struct timer_list *timer)
+{
+    if (!timer_pending(timer)) {
+        return false;
+    }
+    wheel_remove(&wheel->wheel, timer);
+    return true;
+}
+
+// With the timer's wheel locked and the timer off it: starts it on `cpu` if possible.
+static void timer_start_locked(struct timer_wheel *wheel, struct timer_list *timer,
+                               uint32_t expires, unsigned cpu)
+{
+    struct timer_wheel *target = timer_wheels[cpu];
+
+    if (target != wheel && wheel->running != timer) {
+        WRITE_ONCE(timer->cpu, -1); // nobody else touches it now
+        spin_unlock(&wheel->lock);
+        spin_lock(&target->lock);
+        WRITE_ONCE(timer->cpu, (int)cpu);
+        wheel = target;
+    }
+    timer->expires = expires;
+    wheel_skip(&wheel->wheel, jiffies);
+    wheel_add(&wheel->wheel, timer);
+    spin_unlock(&wheel->lock);
+}
+
+static bool timer_start(struct timer_list *timer, uint32_t expires, int cpu)
+{
+    unsigned long flags;
+    struct timer_wheel *wheel;
+    bool was_pending;
+
+    preempt_disable();
+    wheel = timer_lock(timer, &flags);
+    was_pending = timer_take_off(wheel, timer);
+    timer_start_locked(wheel, timer, expires, cpu >= 0 ? (unsigned)cpu : cpu_id());
+    local_irq_restore(flags);
+    preempt_enable();
+    return was_pending;
+}
+
+int mod_timer(struct timer_list *timer, uint32_t expires_jiffies)
+{
+    return timer_start(timer, expires_jiffies, -1);
+}
+
+void add_timer(struct timer_list *timer)
+{
+    WARN_ON(timer_pending(timer));
+    timer_start(timer, timer->expires, -1);
+}
+
+void add_timer_on(struct timer_list *timer, unsigned cpu)
+{
+    WARN_ON(timer_pending(timer));
+    timer_start(timer, timer->expires, (int)cpu);
+}
+
+int del_timer(struct timer_list *timer)
+{
+    unsigned long flags;
+    struct timer_wheel *wheel = timer_lock(timer, &flags);
+    bool was_pending = timer_take_off(wheel, timer);
+
+    spin_unlock_irqrestore(&wheel->lock, flags);
+    return was_pending;
+}
+
+int del_timer_sync(struct timer_list *timer)
+{
+    bool was_pending = false;
+
+    assert_context(CTX_THREAD | CTX_ATOMIC);
+    for (;;) {
+        unsigned long flags;
+        struct timer_wheel *wheel = timer_lock(timer, &flags);
+        bool running = wheel->running == timer;
+
+        // While it runs it may start itself again, so this is done in every round.
+        was_pending |= timer_take_off(wheel, timer);
+        spin_unlock_irqrestore(&wheel->lock, flags);
+        if (!running) {
+            return was_pending;
+        }
+        cpu_relax();
+    }
+}
+
+// ---- running -----------------------------------------------------------------------------------
+
+static void timer_softirq(void)
+{
+    struct timer_wheel *wheel = this_cpu(timer_wheels);
+    LIST_HEAD(due);
+
+    spin_lock_irq(&wheel->lock);
+    wheel_advance(&wheel->wheel, jiffies, &due);
+    while (!list_empty(&due)) {
+        struct timer_list *timer = list_first_entry(&due, struct timer_list, link);
+        void (*function)(struct timer_list * timer) = timer->function;
+
+        wheel_remove(&wheel->wheel, timer);
+        wheel->running = timer;
+        spin_unlock_irq(&wheel->lock);
+        trace(TRACE_TIMER, 0, (uintptr_t)function);
+        function(timer);
+        spin_lock_irq(&wheel->lock);
+        wheel->running = NULL;
+    }
+    spin_unlock_irq(&wheel->lock);
+}
+
+static void timer_advance_jiffies(void)
+{
+    uint64_t now_ns = clock_ns();
+    uint32_t ticks = 0;
+
+    if (unlikely(timer_next_jiffy_ns == 0)) {
+        timer_next_jiffy_ns = now_ns;
+    }
+    if (now_ns >= timer_next_jiffy_ns) {
+        ticks = (uint32_t)((now_ns - timer_next_jiffy_ns) / TICK_NS) + 1;
+    }
+    timer_next_jiffy_ns += ticks * TICK_NS;
+    jiffies += ticks;
+}
+
+void timer_tick(void)
+{
+    struct timer_wheel *wheel = this_cpu(timer_wheels);
+
+    if (cpu_id() == 0) {
+        timer_advance_jiffies();
+    }
+    // A look without the lock: the tick after the next one will see what this one misses.
+    if (wheel->cpu == cpu_id() && wheel_has_work(&wheel->wheel, jiffies)) {
+        raise_softirq_irqoff(TIMER_SOFTIRQ);
+    }
+    sched_tick();
+}
+
+void timer_init_subsystem(void)
+{
+    for (unsigned cpu = 0; cpu < cpu_count; cpu++) {
+        struct timer_wheel *wheel =
+            cpu == 0 ? &timer_boot_wheel : kzalloc(sizeof(struct timer_wheel), GFP_KERNEL);
+
+        if (wheel == NULL) {
+            pr_err("timer: no memory for the wheel of CPU %u: it shares the boot CPU's", cpu);
+            timer_wheels[cpu] = &timer_boot_wheel;
+            continue;
+        }
+        spin_lock_init(&wheel->lock, "timer wheel");
+        wheel->cpu = cpu;
+        wheel_init(&wheel->wheel, jiffies);
+        timer_wheels[cpu] = wheel;
+    }
+    open_softirq(TIMER_SOFTIRQ, timer_softirq);
+}
