@@ -1,10 +1,12 @@
-// Reads what the loader told, whichever it was, into the one struct boot_info: the first C that runs.
+// Reads what the loader told, whichever it was, into the one struct boot_info: the first C that
+// runs.
 //
-// The loader's structures lie anywhere in RAM and nothing protects them, so all of it is copied into the image before
-// anybody allocates memory; afterwards their memory is ordinary RAM. They are read through the direct map of the first
-// 4 GiB that boot/start.S made.
+// The loader's structures lie anywhere in RAM and nothing protects them, so all of it is copied
+// into the image before anybody allocates memory; afterwards their memory is ordinary RAM. They are
+// read through the direct map of the first 4 GiB that boot/start.S made.
 //
-// Context: boot CPU, interrupts off, called by boot/start.S. Previous: boot/start.S. Next: kernel/main.c.
+// Context: boot CPU, interrupts off, called by boot/start.S. Previous: boot/start.S. Next:
+// kernel/main.c.
 #include <x86/pte.h>
 
 #include "boot.h"

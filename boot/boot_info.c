@@ -1,4 +1,5 @@
-// The common tail of the two readers: what goes into struct boot_info goes through here, checked or cut to fit.
+// The common tail of the two readers: what goes into struct boot_info goes through here, checked or
+// cut to fit.
 //
 // Pure. Tested and fuzzed on the host through its callers, boot/multiboot2.c and boot/pvh.c.
 #include <lib/string.h>

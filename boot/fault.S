@@ -1,9 +1,11 @@
-// The first table of exceptions: it can only say what happened and stop, but it can do that from the first 64-bit
-// instructions on, when there is no log, no console and no C to rely on. Without it the earliest mistakes would be
-// triple faults, which reset the machine without a word. kernel/x86/idt.c replaces it in the first lines of
-// kernel_main; every other CPU passes through it too, between boot/trampoline.S and its own tables.
+// The first table of exceptions: it can only say what happened and stop, but it can do that from
+// the first 64-bit instructions on, when there is no log, no console and no C to rely on. Without
+// it the earliest mistakes would be triple faults, which reset the machine without a word.
+// kernel/x86/idt.c replaces it in the first lines of kernel_main; every other CPU passes through it
+// too, between boot/trampoline.S and its own tables.
 //
-// Context: any CPU, interrupts off. Intel SDM vol. 3, 6.14.1 (gates), 6.15 (which exceptions push an error code).
+// Context: any CPU, interrupts off. Intel SDM vol. 3, 6.14.1 (gates), 6.15 (which exceptions push
+// an error code).
 
 #include <x86/segments.h>
 
@@ -15,7 +17,8 @@
 
 #define GATE_INTERRUPT 0x8e00 // present, ring 0, interrupts off
 #define EXCEPTIONS     32
-#define PUSH_ERROR     0x60227d00 // a bit for each vector for which the CPU pushes an error code: 8 10-14 17 21 29 30
+// A bit for each vector for which the CPU pushes an error code: 8, 10 to 14, 17, 21, 29, 30.
+#define PUSH_ERROR 0x60227d00
 
     .text
     .globl boot_fault_init

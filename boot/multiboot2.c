@@ -1,12 +1,15 @@
-// Multiboot2 information, as GRUB leaves it: a size, then tags, each 8-aligned with its own type and size.
+// Multiboot2 information, as GRUB leaves it: a size, then tags, each 8-aligned with its own type
+// and size.
 //
 //   +0 total size   +4 reserved   +8 tag   ...   end tag
 //              tag: +0 type   +4 size (this header included, padding not)   +8 what the type says
 //
-// Nothing of it is trusted: each tag must lie inside the whole, each field inside its tag; what does not is left out
-// with a note that names the tag, and reading goes on with the next. Multiboot2 Specification 2.0, 3.6.
+// Nothing of it is trusted: each tag must lie inside the whole, each field inside its tag; what
+// does not is left out with a note that names the tag, and reading goes on with the next.
+// Multiboot2 Specification 2.0, 3.6.
 //
-// Pure: reads its argument, writes *boot. Tested and fuzzed on the host (tests/host/test_multiboot2.c).
+// Pure: reads its argument, writes *boot. Tested and fuzzed on the host
+// (tests/host/test_multiboot2.c).
 #include <lib/string.h>
 
 #include "boot.h"

@@ -1,11 +1,13 @@
-// PVH start information, as QEMU's -kernel leaves it: one struct with physical pointers to the rest.
+// PVH start information, as QEMU's -kernel leaves it: one struct with physical pointers to the
+// rest.
 //
-//   hvm_start_info:  +0 magic  +4 version  +8 flags  +12 modules  +16 -> module list  +24 -> command line
-//                    +32 RSDP's address  +40 -> memory map  +48 its entries (version 1)
-//   module:          +0 address  +8 size  +16 -> its command line  +24 reserved
-//   memory map:      +0 address  +8 size  +16 type, as in ACPI's E820  +20 reserved
+//   hvm_start_info   +0 magic  +4 version  +8 flags  +12 modules  +16 -> module list
+//                    +24 -> command line  +32 RSDP's address  +40 -> memory map  +48 its entries (v1)
+//   module           +0 address  +8 size  +16 -> its command line  +24 reserved
+//   memory map       +0 address  +8 size  +16 type, as in ACPI's E820  +20 reserved
 //
-// Source: Xen's public header arch-x86/hvm/start_info.h. Pointers are followed only where `map` says that memory is.
+// Source: Xen's public header arch-x86/hvm/start_info.h. Pointers are followed only where `map`
+// says that memory is.
 //
 // Pure: reads through `map`, writes *boot. Tested on the host (tests/host/test_pvh.c).
 #include "boot.h"

@@ -1,21 +1,22 @@
 // From the loader's 32-bit handover to kernel_main in 64 bits, in the upper half, on a stack.
 //
-// GRUB and QEMU leave the boot CPU in the same state: protected mode, flat segments, no paging, interrupts off, ebx
-// pointing at what they want to tell. The way up:
+// GRUB and QEMU leave the boot CPU in the same state: protected mode, flat segments, no paging,
+// interrupts off, ebx pointing at what they want to tell. The way up:
 //
-//   32 bit, at 1 MiB     the CPU must know long mode: else say so on COM1 and on the screen, and stop
+//   32 bit, at 1 MiB     the CPU must know long mode: else say so on COM1 and on the screen, stop;
 //                        one set of page tables, 2 MiB a page, seven pages of memory in all:
 //
-//       boot_pml4 [  0] ---> boot_pdpt [0..3] ---> boot_pd    0 .. 4 GiB as they are    until kernel_main has its own
-//                 [256] --^                                   PHYS_BASE + 0 .. 4 GiB    the direct map
-//                 [511] ---> boot_pdpt_high [510] -> boot_pd  KERNEL_BASE + 0 .. 1 GiB  the image
+//      boot_pml4 [  0] ---> boot_pdpt [0..3] ---> boot_pd   0 .. 4 GiB as they are
+//                [256] --^                                  PHYS_BASE + 0 .. 4 GiB, the direct map
+//                [511] ---> boot_pdpt_high [510] ---^       KERNEL_BASE + 0 .. 1 GiB, the image
 //
 //   64 bit, at 1 MiB     a jump
-//   64 bit, upper half   a table of exceptions (boot/fault.S) before anything else can go wrong; then boot/boot.c reads
-//                        what the loader said, and kernel_main is called
+//   64 bit, upper half   a table of exceptions (boot/fault.S) before anything else can go wrong;
+//                        boot/boot.c reads what the loader said; kernel_main
 //
-// The tables write and execute everywhere; kernel/mm/map.c replaces them. They stay where they are, for the CPUs that
-// boot/trampoline.S brings up. Intel SDM vol. 3, 9.8.5 (the steps into IA-32e mode), 4.5 (the tables).
+// Everything in these tables may be written and executed; kernel/mm/map.c replaces them. They stay
+// where they are, for the CPUs that boot/trampoline.S brings up.
+// Intel SDM vol. 3, 9.8.5 (the steps into IA-32e mode), 4.5 (the tables).
 // Context: boot CPU, once. Next: boot/boot.c.
 
 #include <x86/pte.h>
@@ -87,7 +88,8 @@ start_multiboot2:
     movl $PHYS(boot_pml4), %eax
     movl %eax, %cr3
 
-    // No-execute bits may stand in page tables from here on, where the CPU has them (edx: check_long_mode).
+    // No-execute bits may stand in page tables from here on, where the CPU has them (edx:
+    // check_long_mode).
     movl %edx, %esi
     movl $MSR_EFER, %ecx
     rdmsr
@@ -105,7 +107,8 @@ start_multiboot2:
     lgdt PHYS(boot_gdt_pointer)
     ljmp $KERNEL_CS, $start64
 
-// Returns with CPUID 80000001h's edx in edx; does not return when this CPU has no long mode. Changes eax, ecx, edx.
+// Returns with CPUID 80000001h's edx in edx; does not return when this CPU has no long mode.
+// Changes eax, ecx, edx.
 check_long_mode:
     pushfl // CPUID exists when the ID flag can be changed
     popl %eax
@@ -193,7 +196,8 @@ start64_high:
     ud2
     .size start64_high, . - start64_high
 
-// Flat segments with the selectors of <x86/segments.h>; each CPU gets a table of its own later (kernel/x86/gdt.c).
+// Flat segments with the selectors of <x86/segments.h>; each CPU gets a table of its own later
+// (kernel/x86/gdt.c).
     .section .rodata
     .balign 8
 boot_gdt:
@@ -221,7 +225,8 @@ boot_pdpt_high:
 boot_pd:
     .skip 4 * PAGE_SIZE
 
-// The stack of kernel_main, later of the boot CPU's idle thread. Nothing is mapped at the guard once map.c has run.
+// The stack of kernel_main, later of the boot CPU's idle thread. Nothing is mapped at the guard
+// once map.c has run.
     .globl boot_stack_guard, boot_stack_bottom, boot_stack_top
 boot_stack_guard:
     .skip PAGE_SIZE

@@ -1,25 +1,26 @@
 // The way up for every other CPU: from real mode, below 1 MiB, to 64-bit C.
 //
-// A start-up IPI names a page; the CPU begins there in real mode with cs = page << 8, ip = 0 (Intel SDM vol. 3, 9.4.4).
-// The code is copied to whatever page is free, so until it reaches the upper half it may only use addresses relative to
-// cs. It goes straight from real to long mode: paging and protection are switched on by one write to CR0, which saves
-// the 32-bit step between them.
+// A start-up IPI names a page; the CPU begins there in real mode with cs = page << 8, ip = 0 (Intel
+// SDM vol. 3, 9.4.4). The code is copied to whatever page is free, so until it reaches the upper
+// half it may only use addresses relative to cs. It goes straight from real to long mode: paging
+// and protection are switched on by one write to CR0, which saves the 32-bit step between them.
 //
-//   16 bit, in the copy      is the offer in the block still open? tables of boot/start.S (the first
-//                            4 GiB are mapped as they are), LME, PG + PE, far jump
+//   16 bit, in the copy      is the offer in the block still open? then the tables of boot/start.S
+//                            (the first 4 GiB are mapped as they are), LME, PG + PE, far jump
 //   64 bit, in the copy      reads the block; a jump to the upper half
 //   64 bit, in the image     boot GDT and exception table (boot/fault.S), the kernel's page tables,
 //                            its stack, ap_main
 //
-// A CPU that wakes late finds the offer taken or withdrawn and stops: it can never run on a stack that
-// was meant for another. Contract: <x86/smp.h>. Context: any CPU but the first, interrupts off.
-// Previous: smp_start_cpu in kernel/x86/smp.c. Next: ap_main in kernel/main.c.
+// A CPU that wakes late finds the offer taken or withdrawn and stops: it can never run on a stack
+// that was meant for another. Contract: <x86/smp.h>. Context: any CPU but the first, interrupts
+// off. Previous: smp_start_cpu in kernel/x86/smp.c. Next: ap_main in kernel/main.c.
 
 #include <x86/pte.h>
 #include <x86/segments.h>
 #include <x86/smp.h>
 
-#define CR0_LONG_MODE 0x80010033 // PG WP NE ET MP PE; written whole: after INIT, CD and NW hold what they held before
+// PG WP NE ET MP PE. Written whole: through INIT, CD and NW keep what they held before.
+#define CR0_LONG_MODE 0x80010033
 #define CR4_PAE       0x20
 #define MSR_EFER      0xc0000080
 #define EFER_LME      (1 << 8)

@@ -1,5 +1,6 @@
-// What the boot loader told us, in our own words: boot/ fills it from multiboot2 tags or from PVH's start info, the
-// kernel never looks at either again. Everything here was checked or cut to fit; notes say what was refused.
+// What the boot loader told us, in our own words: boot/ fills it from multiboot2 tags or from PVH's
+// start info, the kernel never looks at either again. Everything here was checked or cut to fit;
+// notes say what was refused.
 #pragma once
 
 #include <lib/types.h>
@@ -56,6 +57,7 @@ struct boot_info {
     const char *notes[BOOT_MAX_NOTES]; // what was refused and why, printed by kernel_main
 };
 
-// What assembly calls upward: the kernel on the boot CPU, and on each other CPU. Both in kernel/main.c.
+// What assembly calls upward: the kernel on the boot CPU, and on each other CPU. Both in
+// kernel/main.c.
 __noreturn void kernel_main(const struct boot_info *boot);
 __noreturn void ap_main(unsigned cpu);

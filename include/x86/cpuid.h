@@ -31,7 +31,8 @@ void cpuid_init(void);
 bool cpu_has(enum cpu_feature feature);
 unsigned cpu_phys_bits(void);
 
-// Sets CR0.WP, CR4.{PGE,SMEP,SMAP,UMIP,MCE,FSGSBASE}, EFER.{NXE,SCE}, PAT as this CPU has them. Context: once per CPU.
+// Sets CR0.{WP,NE,MP}, CR4.{PGE,SMEP,SMAP,UMIP,MCE}, EFER.NXE and the PAT (<x86/pte.h>) as this CPU
+// has them; FSGSBASE and SCE stay off, cpuid.c says why. Context: once per CPU.
 void cpu_protect(void);
 
 // The text of /proc/cpuinfo for one CPU, in Linux's lines.

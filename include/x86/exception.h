@@ -1,4 +1,5 @@
-// The CPU's own exceptions, vectors 0 to 31: named, decoded, counted; repaired, given to whoever expected them, or fatal.
+// The CPU's own exceptions, vectors 0 to 31: named, decoded, counted; repaired, given to whoever
+// expected them, or fatal.
 #pragma once
 
 #include <lib/text.h>
@@ -49,11 +50,11 @@ void exception_show(struct text *t, const struct exception_record *record);
 
 uint64_t exception_count(unsigned vector, unsigned cpu);
 
-// Runs fn(arg) so that a fault inside (any of #DE #DB #BP #OF #BR #UD #NM #TS #NP #SS #GP #PF #AC #MF
-// #XM raised in kernel code by this thread outside of interrupts) comes back here instead of ending in
-// a panic. Returns -1 when fn returned, else the vector; *record (may be NULL) then says what happened.
-// Resources that fn held stay held, but for disabled interrupts, preemption and softirqs, which are as
-// before: it is for demonstrations and tests. Nests. Context: thread.
+// Runs fn(arg) so that a fault inside (any of #DE #DB #BP #OF #BR #UD #NM #TS #NP #SS #GP #PF #AC
+// #MF #XM raised in kernel code by this thread outside of interrupts) comes back here instead of
+// ending in a panic. Returns -1 when fn returned, else the vector; *record (may be NULL) then says
+// what happened. Resources that fn held stay held, but for disabled interrupts, preemption and
+// softirqs, which are as before: it is for demonstrations and tests. Nests. Context: thread.
 int exception_catch(void (*fn)(void *arg), void *arg, struct exception_record *record);
 
 // Copies `size` bytes from where there may be nothing. 0 or -EFAULT (some may have been copied).

@@ -1,4 +1,5 @@
-// Selectors of the GDT (order forced by SYSCALL/SYSRET: kernel code, kernel data, user data, user code) and interrupt stack table slots.
+// Selectors of the GDT (order forced by SYSCALL/SYSRET: kernel code, kernel data, user data, user
+// code) and interrupt stack table slots.
 #pragma once
 
 #define KERNEL_CS 0x08
@@ -7,7 +8,8 @@
 #define USER_CS   (0x20 | 3)
 #define TSS_SEL   0x28
 
-// TSS.IST slots: stacks that are good even when the current one is not. 0 means "stay on the current stack".
+// TSS.IST slots: stacks that are good even when the current one is not. 0 means "stay on the
+// current stack".
 #define IST_DOUBLE_FAULT  1
 #define IST_NMI           2
 #define IST_MACHINE_CHECK 3
@@ -16,7 +18,8 @@
 #ifndef __ASSEMBLER__
 #include <lib/types.h>
 
-// Loads this CPU's GDT, TSS and IDT and its %gs base. `ist_tops` are IST_COUNT stack tops (16-byte aligned). Context: once per CPU, interrupts off.
+// Loads this CPU's GDT, TSS and IDT and its %gs base. `ist_tops` are IST_COUNT stack tops (16-byte
+// aligned). Context: once per CPU, interrupts off.
 void gdt_init_cpu(unsigned cpu, const uintptr_t ist_tops[IST_COUNT]);
 // Stack for entries from ring 3; called at each thread switch. Context: interrupts off.
 void gdt_set_kernel_stack(uintptr_t top);
@@ -25,6 +28,7 @@ void gdt_set_kernel_stack(uintptr_t top);
 void idt_init(void);
 void idt_load(void);
 
-// Early: before stacks for the ISTs can be allocated the boot CPU runs on static ones (kernel/x86/gdt.c).
+// The first line of kernel_main: all of the above for the boot CPU, with static stacks for the ISTs
+// (kernel/x86/gdt.c) until others can be allocated. From here on cpu_id() works and exceptions are told.
 void gdt_init_early(void);
 #endif

@@ -13,8 +13,8 @@
 //
 //   rbp --> | caller's rbp | return address |      and so on, until rbp is 0 or leaves the stacks
 //
-// entry.S leaves the same link below each struct frame, so the way goes on through interrupts. It is
-// bounded, and each address is checked before it is read.
+// entry.S leaves the same link below each struct frame, so the way goes on through interrupts. It
+// is bounded, and each address is checked before it is read.
 //
 // Context: any, NMI included.
 #include <contract/boot_option.h>

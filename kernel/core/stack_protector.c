@@ -1,8 +1,8 @@
 // What the compiler's stack protector needs: the value that it puts between a function's arrays and
 // its return address, and what happens when a function finds it changed at its end.
 //
-// Each function compares with the same global value (-mstack-protector-guard=global). The lowest byte
-// stays zero, so that a string that runs over cannot write it. Context: any.
+// Each function compares with the same global value (-mstack-protector-guard=global). The lowest
+// byte stays zero, so that a string that runs over cannot write it. Context: any.
 #include <core/cpu.h>
 #include <core/kallsyms.h>
 #include <core/panic.h>

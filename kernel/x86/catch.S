@@ -1,7 +1,7 @@
 // Two ways to survive a fault in kernel code; kernel/x86/exception.c sends the CPU here.
 //
-//   exception_call   calls a function after noting where to go on. A fault inside "returns" the vector
-//                    from it, as if the rest of the function did not exist.
+//   exception_call   calls a function after noting where to go on. A fault inside "returns" the
+//                    vector from it, as if the rest of the function did not exist.
 //   copy_nofault     copies with one instruction, which has a record in the set exception_fixup:
 //                    {the instruction, where to go on when it faults}.
 //
@@ -12,7 +12,8 @@
     .cfi_sections .debug_frame
     .text
 
-// int exception_call(void (*fn)(void *arg), void *arg, uintptr_t *resume_rsp): -1, or the vector of a fault in fn.
+// int exception_call(void (*fn)(void *arg), void *arg, uintptr_t *resume_rsp): -1, or the vector of
+// a fault in fn.
     .globl exception_call, exception_resume
     .type exception_call, @function
     .balign 16
@@ -40,7 +41,8 @@ exception_call:
     call *%rax
     movl $-1, %eax
     jmp 1f
-exception_resume: // here with rax = vector, rsp as noted, interrupts off; rbp and the rest as the fault left them
+// Here with the vector in rax, rsp as noted, interrupts off, the other registers as the fault left them.
+exception_resume:
     leaq 48(%rsp), %rbp
 1:  popfq // interrupts, single step and direction as they were at the call
     popq %r15

@@ -1,10 +1,11 @@
 // What this CPU can do, and the protections that follow from it.
 //
 // CPUID answers in 32-bit words of bits. They are read once, on the boot CPU, and kept as they are;
-// a feature is a bit in one of them, and Linux's name of each bit stands in a string, in bit order, so
-// that /proc/cpuinfo can print all of them.
+// a feature is a bit in one of them, and Linux's name of each bit stands in a string, in bit order,
+// so that /proc/cpuinfo can print all of them.
 //
-// Intel SDM vol. 2, CPUID; vol. 3, 2.5 (control registers), 11.12 (PAT); AMD APM vol. 3, appendix E.
+// Intel SDM vol. 2, CPUID; vol. 3, 2.5 (control registers), 11.12 (PAT); AMD APM vol. 3, appendix
+// E.
 #include <contract/proc_file.h>
 #include <core/clock.h>
 #include <core/cpu.h>
@@ -181,8 +182,9 @@ void cpu_protect(void)
     write_cr0((read_cr0() | CR0_WP | CR0_NE | CR0_MP) & ~(CR0_EM | CR0_TS));
 
     // FSGSBASE stays off although the CPU may have it: entry.S tells the kernel's %gs base from the
-    // user's by its sign, so ring 3 must not be able to choose any base it likes. EFER.SCE stays off
-    // until there is a SYSCALL entry: without one the instruction is #UD, not a jump to nowhere.
+    // user's by its sign, so ring 3 must not be able to choose any base it likes. EFER.SCE stays
+    // off until there is a SYSCALL entry: without one the instruction is #UD, not a jump to
+    // nowhere.
     uint64_t cr4 = read_cr4();
     cr4 |= cpu_has(FEATURE_PGE) ? CR4_PGE : 0;
     cr4 |= cpu_has(FEATURE_SMEP) ? CR4_SMEP : 0;

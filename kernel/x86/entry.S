@@ -1,31 +1,38 @@
 // Where every interrupt and every exception enters the kernel: stop 1 of 6. Next: kernel/interrupt.c.
 //
-// The CPU has looked up the IDT gate, has pushed what it must to come back, and is at isr_stubs + 16 * vector:
+// The CPU has looked up the IDT gate, has pushed what it must to come back, and is at the stub of its
+// vector, isr_stubs + 16 * vector:
 //
-//   the stub    pushes a zero where this vector's exception has no error code, so that every frame looks the same,
-//               and the vector; jumps to
-//   isr_common  which pushes the 15 general registers: struct frame (<x86/frame.h>) is complete; takes the kernel's
-//               %gs if ring 3 was interrupted; calls interrupt(frame)
-//   isr_return  undoes it all and returns by IRETQ to wherever `frame` now says
+//   the stub     pushes a zero where this exception has no error code, so that every frame looks the
+//                same, and the vector
+//   isr_common   pushes the 15 general registers: struct frame (<x86/frame.h>) is complete; takes the
+//                kernel's %gs base if ring 3 was interrupted; calls interrupt(frame)
+//   isr_return   undoes it all; IRETQ goes to wherever the frame now says
 //
-//   higher   ss           |                              isr_paranoid does the same for NMI, #DF and #MC, which can
-//            rsp          |  by the CPU, always all      strike between any two instructions, also where the kernel
-//            rflags       |  five in 64-bit mode         still or already has the user's %gs: it does not ask which
-//            cs           |                              ring was interrupted but which %gs base is loaded.
-//            rip          |
-//            error code      by the CPU or the stub
-//            vector          by the stub                 The link below the frame makes the interrupted function the
-//            rax ... r15     isr_common                  caller of isr_common for whoever follows saved frame pointers
-//    rdi --> (r15 lowest)                                (kernel/core/panic.c); gdb uses the .cfi lines instead, which
-//            link: rip       for backtraces              are right at every instruction, stubs included.
-//    rbp --> link: rbp
+//       high    ss
+//               rsp             pushed by the CPU, in 64-bit mode always all five
+//               rflags
+//               cs
+//               rip
+//               error code      pushed by the CPU or by the stub
+//               vector          pushed by the stub
+//               rax
+//               ...             pushed by isr_common
+//     rdi -->   r15
+//               rip             the link: makes the interrupted function the caller of isr_common
+//     rbp -->   rbp             for whoever follows saved frame pointers (kernel/core/panic.c)
 //
-// For gdb: `break *((char *)&isr_stubs + 16 * vector)`; step to interrupt(); `break isr_return`; stepping on from there
-// ends at the interrupted instruction.
+// NMI, #DF and #MC can strike between any two instructions, also where the kernel has the user's %gs
+// still or already. Theirs is isr_paranoid: it does not ask which ring was interrupted but which base
+// is loaded.
 //
-// The CPU aligns the stack to 16 before it pushes, so rsp is aligned again at both calls. SYSCALL's entry will stand
-// here too; segments, rsp0 and the swapped %gs base are laid out for it. Intel SDM vol. 3, 6.14.
-// Context: interrupts off.
+// gdb unwinds by the .cfi lines instead; they are right at every instruction, stubs included. Break at
+// `*((char *)isr_stubs + 16 * vector)`, step into interrupt(), break at isr_return, and step on from
+// there: the way ends at the interrupted instruction.
+//
+// The CPU aligns the stack to 16 bytes before it pushes, which makes rsp aligned at the calls. The
+// entry of SYSCALL will stand here too; segments, rsp0 and the swapped %gs base are laid out for it.
+// Intel SDM vol. 3, 6.14. Context: interrupts off.
 
 #include <x86/segments.h>
 
@@ -39,7 +46,8 @@
 
 #define MSR_GS_BASE 0xc0000101
 
-// The vectors for which the CPU pushes an error code: #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX. SDM table 6-1, APM vol. 2, 8.2.
+// The vectors for which the CPU pushes an error code: #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX. SDM
+// table 6-1, APM vol. 2, 8.2.
 #define HAS_ERROR(vector)                                                                          \
     ((vector) == 8 || ((vector) >= 10 && (vector) <= 14) || (vector) == 17 || (vector) == 21 ||    \
      (vector) == 29 || (vector) == 30)
@@ -48,8 +56,9 @@
 
     .section .text.entry, "ax", @progbits
 
-// The CFA of all that follows is the address behind the frame, where ss ends. What the CPU pushed lies at fixed
-// offsets from it, so the interrupted rip and rsp are found from the first instruction of a stub on.
+// The CFA of all that follows is the address behind the frame, where ss ends. What the CPU pushed
+// lies at fixed offsets from it, so the interrupted rip and rsp are found from the first
+// instruction of a stub on.
     .globl isr_stubs
     .type isr_stubs, @function
     .balign 16
@@ -92,7 +101,8 @@ isr_stubs:
     .cfi_restore \register
     .endm
 
-    // The rest of struct frame, then the link: saved rbp and rip of what was interrupted, as a function prologue leaves them.
+    // The rest of struct frame, then the link: saved rbp and rip of what was interrupted, as a
+    // function prologue leaves them.
     .macro SAVE_REGISTERS
     PUSH %rax
     PUSH %rbx
@@ -140,7 +150,8 @@ isr_stubs:
     .cfi_adjust_cfa_offset -16
     .endm
 
-    // A handler must not reach user memory because a user program, or an interrupted copy, had RFLAGS.AC set.
+    // A handler must not reach user memory because a user program, or an interrupted copy, had
+    // RFLAGS.AC set.
     .macro CLEAR_AC
     cmpb $0, cpu_has_smap(%rip)
     je 1f

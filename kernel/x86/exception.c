@@ -1,11 +1,11 @@
-// The CPU's own exceptions: named, decoded, counted; then repaired, caught by whoever expected them,
-// or told in full and fatal.
+// The CPU's own exceptions: named, decoded, counted; then repaired, caught by whoever expected
+// them, or told in full and fatal.
 //
 // Called by the spine for vectors 0 to 31. In order:
 //
 //   NMI, #MC          have their own ends
 //   a page fault      may be repaired by whoever is tied to exception_fixup_page
-//   an instruction    that is allowed to fault has a record in the set exception_fixup: go on where it says
+//   an instruction    that may fault has a record in the set exception_fixup: go on where it says
 //   a thread          that runs inside exception_catch gets its fault back as a return value
 //   #BP, #DB          nobody asked for are told, and execution goes on: they are traps
 //   anything else     is our own mistake: panic, with all that is known
@@ -257,8 +257,8 @@ int copy_from_kernel_nofault(void *to, const void *from, size_t size)
 
 // ---- faults that were expected ------------------------------------------------------------------
 
-// One call of exception_catch under way. It lives on its thread's stack, and the thread is the key: the
-// thread may sleep and move to another CPU meanwhile.
+// One call of exception_catch under way. It lives on its thread's stack, and the thread is the key:
+// the thread may sleep and move to another CPU meanwhile.
 struct exception_context {
     struct exception_context *next;    // L by exception_lock: older ones
     struct thread *thread;             // I

@@ -1,8 +1,8 @@
 // Segments, task state and the spare stacks: one GDT and one TSS for each CPU.
 //
 // In 64-bit mode a segment is little more than a privilege level, so the GDT is short and the same
-// everywhere but for its last entry, which points at the CPU's own TSS. The TSS holds no task: it is
-// where the CPU looks up stacks.
+// everywhere but for its last entry, which points at the CPU's own TSS. The TSS holds no task: it
+// is where the CPU looks up stacks.
 //
 //   GDT   null | kernel code | kernel data | user data | user code | TSS (two entries)
 //   TSS   rsp0   the stack for entries from ring 3: the running thread's
@@ -10,8 +10,8 @@
 //         ist2   NMI            an exception that finds the stack full or its pointer wild
 //         ist3   #MC            must not need that stack to say so
 //
-// Intel SDM vol. 3, 3.4.5 (descriptors), 7.7 (TSS), 6.14.5 (IST); vol. 2, SYSCALL and SYSRET (order).
-// Context: each CPU for itself, interrupts off.
+// Intel SDM vol. 3, 3.4.5 (descriptors), 7.7 (TSS), 6.14.5 (IST); vol. 2, SYSCALL and SYSRET
+// (order). Context: each CPU for itself, interrupts off.
 #include <core/cpu.h>
 #include <x86/msr.h>
 #include <x86/segments.h>

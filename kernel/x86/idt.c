@@ -1,8 +1,8 @@
 // The interrupt descriptor table: for each of the 256 vectors, where the CPU goes.
 //
-// All gates are interrupt gates: IF is off on the way in, so no handler is interrupted before it has
-// said what it is. All lead to the stubs of kernel/x86/entry.S, 16 bytes apart, and one table serves
-// every CPU; which stack and which handler follow is decided later.
+// All gates are interrupt gates: IF is off on the way in, so no handler is interrupted before it
+// has said what it is. All lead to the stubs of kernel/x86/entry.S, 16 bytes apart, and one table
+// serves every CPU; which stack and which handler follow is decided later.
 //
 //   gate   offset 15:0 | selector | IST, type, DPL, P | offset 31:16 | offset 63:32 | 0
 //
@@ -49,7 +49,8 @@ static void idt_set(unsigned vector, uint8_t flags)
 void idt_init(void)
 {
     for (unsigned vector = 0; vector < IDT_GATES; vector++) {
-        // A program may set a breakpoint and test for overflow; every other INT n from ring 3 is #GP.
+        // A program may set a breakpoint and test for overflow; every other INT n from ring 3 is
+        // #GP.
         bool open = vector == EXC_BP || vector == EXC_OF;
         idt_set(vector, GATE_PRESENT | GATE_INTERRUPT | (open ? GATE_RING3 : 0));
     }

@@ -1,11 +1,11 @@
 // Machine checks: caches, buses and memory report errors of their own in banks of registers.
 //
-//   MCi_STATUS  63 VAL  62 OVER  61 UC  60 EN  59 MISCV  58 ADDRV  57 PCC  ...  31:16 model's  15:0 MCA code
+//   MCi_STATUS  63 VAL  62 OVER  61 UC  60 EN  59 MISCV  58 ADDRV  57 PCC ... 15:0 MCA code
 //   MCi_ADDR    where, when ADDRV
 //
 // An uncorrected error raises #MC; a corrected one waits until somebody looks (machine_check_poll).
-// PCC, "processor context corrupt", or RIPV clear in MCG_STATUS means that the interrupted code cannot
-// be returned to: panic. Intel SDM vol. 3, 15.3 (registers), 15.9 (codes).
+// PCC, "processor context corrupt", or RIPV clear in MCG_STATUS means that the interrupted code
+// cannot be returned to: panic. Intel SDM vol. 3, 15.3 (registers), 15.9 (codes).
 #include <core/cpu.h>
 #include <core/log.h>
 #include <core/panic.h>

@@ -1,11 +1,14 @@
-// Two stacks change places: the lowest step of a thread switch. Contract and context: <x86/switch.h>.
+// Two stacks change places: the lowest step of a thread switch. Contract and context:
+// <x86/switch.h>.
 //
-// Only what the C calling convention asks a function to keep is saved, as the caller expects the rest to be lost:
+// Only what the C calling convention asks a function to keep is saved, as the caller expects the
+// rest to be lost:
 //
 //   saved_rsp --> r15 r14 r13 r12 rbx rbp, return address       (upwards)
 //
-// A new thread finds the same picture, made by switch_prepare: its first "return" goes to switch_enter, with the
-// function in rbx, its argument in r12, and rbp zero, where the chain of frames ends.
+// A new thread finds the same picture, made by switch_prepare: its first "return" goes to
+// switch_enter, with the function in rbx, its argument in r12, and rbp zero, where the chain of
+// frames ends.
 
     .cfi_sections .debug_frame
     .text
