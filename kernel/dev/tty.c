@@ -173,7 +173,7 @@ void tty_write(const char *data, size_t size)
         return;
     }
     mutex_lock(&tty_output_mutex);
-    tty_line_start = data[size - 1] == '\n';
+    tty_line_start = data[size - 1] == '\n' || data[size - 1] == '\r';
     while (size != 0) {
         char chunk[TTY_CHUNK];
         size_t length, used = tty_convert(data, size, chunk, &length);

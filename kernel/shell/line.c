@@ -104,7 +104,7 @@ static void line_put_cell(struct line *l, char c)
     l->at++;
     l->cells = max(l->cells, l->at);
     if (!l->plain && l->at % l->columns == 0) {
-        line_put_string(l, "\r\n");
+        line_put_string(l, "\n");
     }
 }
 
@@ -192,8 +192,8 @@ void line_hide(struct line *l)
         line_put_string(l, "\r");
     } else {
         line_move(l, 0);
-        line_put_string(l, "\r");
         line_blank_rest(l);
+        line_put_string(l, "\r");
     }
     l->shown = false;
 }
@@ -204,7 +204,7 @@ static void line_leave(struct line *l, const char *mark)
     line_move(l, line_prompt_length(l) + l->length);
     line_put_string(l, mark);
     if (l->plain || l->at % l->columns != 0 || *mark != '\0' || l->at == 0) {
-        line_put_string(l, "\r\n");
+        line_put_string(l, "\n");
     }
     l->shown = false;
 }
@@ -326,7 +326,7 @@ static void line_transpose(struct line *l)
 static void line_clear_screen(struct line *l)
 {
     line_hide(l);
-    line_put_string(l, l->plain ? "\r\n" : "\033[H\033[2J");
+    line_put_string(l, l->plain ? "\n" : "\033[H\033[2J");
     line_show(l);
 }
 
@@ -576,6 +576,7 @@ enum line_event line_key(struct line *l, char key)
 {
     bool after_cr = l->after_cr;
     l->after_cr = key == KEY_CR;
+    line_show(l); // somebody may have taken it away
     if (l->state != LINE_TEXT && line_sequence(l, key)) {
         return LINE_NOTHING;
     }

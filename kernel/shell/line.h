@@ -33,7 +33,7 @@ struct line {
     bool plain;       // no escape sequences: movement by backspace, the line never wraps
     unsigned columns; // where we wrap when not plain
     const struct history *history;
-    void (*put)(const char *data, size_t size); // the screen
+    void (*put)(const char *data, size_t size); // the screen; "\n" begins a new row
 
     char text[LINE_MAX + 1];
     unsigned length, cursor;

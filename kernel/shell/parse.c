@@ -75,8 +75,22 @@ static int parse_add_word(struct parse *p, size_t *at)
     return 0;
 }
 
+// "2>" in sh; here the number would become an argument, and the command another than the one that was meant.
+static bool parse_is_numbered(const struct parse *p, const struct parse_command *c, size_t at)
+{
+    if (p->word_count == c->first_word) {
+        return false;
+    }
+    const struct parse_word *last = &p->words[p->word_count - 1];
+    return last->at + last->length == (int)at &&
+           strspn(p->line + last->at, "0123456789") >= last->length;
+}
+
 static int parse_redirection(struct parse *p, struct parse_command *c, size_t *at)
 {
+    if (parse_is_numbered(p, c, *at)) {
+        return parse_fail(p, *at, "a number before < or > is not supported, there is one output");
+    }
     bool in = p->line[*at] == '<';
     bool append = !in && p->line[*at + 1] == '>';
     size_t target = parse_blanks(p->line, *at + 1 + append);

@@ -1,0 +1,24 @@
+// Where a command reads and writes: the console, a file, a pipe. Context: thread.
+#pragma once
+
+#include <contract/command.h>
+#include <fs/vfs.h>
+
+enum shell_stream_kind { STREAM_NOTHING, STREAM_CONSOLE, STREAM_FILE, STREAM_PIPE };
+
+struct shell_pipe;
+
+struct shell_stream {
+    enum shell_stream_kind kind;
+    struct file *file;       // of STREAM_FILE; closed with the stream
+    struct shell_pipe *pipe; // of STREAM_PIPE: one end of it
+    bool broken; // the reader has gone, or the disk is full: nothing more can be written
+};
+
+long stream_read(struct shell_stream *stream, void *to,
+                 size_t size); // 0 at the end, -EINTR, -errno
+int stream_write(struct shell_stream *stream, const void *from,
+                 size_t size); // 0, -EPIPE, -EINTR, -errno
+int stream_make_pipe(struct shell_stream *reader, struct shell_stream *writer); // 0 or -ENOMEM
+void stream_close_read(struct shell_stream *stream);
+void stream_close_write(struct shell_stream *stream);
