@@ -13,6 +13,7 @@
 // Intel 82093AA data sheet; ACPI 6.4, 5.2.12.3.
 // Context: ioapic_add at boot; the chip's primitives under the irq descriptor's lock with interrupts off.
 #include <lib/errno.h>
+#include <contract/boot_option.h>
 #include <contract/proc_file.h>
 #include <core/io.h>
 #include <core/log.h>
@@ -33,6 +34,7 @@ struct ioapic {
 
 static struct ioapic ioapics[MAX_IOAPICS]; // I
 static unsigned ioapics_used;              // I
+static bool ioapic_unwanted;               // I: boot option noapic
 uint32_t ioapic_mis_count;
 
 // ---- registers ----
@@ -186,6 +188,10 @@ int ioapic_add(uint32_t id, phys_t base, uint32_t gsi_base,
     if (ioapics_used == MAX_IOAPICS) {
         return -ENOSPC;
     }
+    if (ioapic_unwanted) {
+        pr_warn("ioapic: noapic is refused: the 8259s are not used, so wires have no other way in");
+        ioapic_unwanted = false; // said once
+    }
     struct ioapic *io = &ioapics[ioapics_used];
     io->mmio = map(base, IOAPIC_MEMORY_SIZE);
     if (io->mmio == NULL) {
@@ -308,3 +314,12 @@ static void ioapic_proc_show(struct text *t, unsigned long index)
     ioapic_show(t);
 }
 PROC_FILE("ioapic", ioapic_proc_show);
+
+static int ioapic_option_noapic(const char *value)
+{
+    (void)value;
+    ioapic_unwanted = true;
+    return 0;
+}
+BOOT_OPTION("noapic", ioapic_option_noapic,
+            "refused with a warning: there is no way without IO-APICs");

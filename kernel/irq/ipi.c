@@ -1,0 +1,306 @@
+// Messages between CPUs. A vector carries no data, so each kind has its own place in memory that says what is wanted:
+//
+//   reschedule      nothing more to say: the target's want_resched is set, and the way out of the interrupt does the rest
+//   function call   each CPU has one slot for the call that it is making; the target's `from` mask says whose slots to look into
+//   shoot-down      one at a time for the machine: a range, and a mask of the CPUs that have not dropped it yet
+//   stop            an NMI, because a CPU that hangs with interrupts off must stop too
+//
+//   CPU s                                       CPU t
+//   slot[s] = fn, arg; offered[t], running[t]
+//   from[t] |= s; IPI ─────────────────────>    takes from[t]; takes offered[t]; fn(arg); clears running[t]
+//   waits until running is empty
+//
+// A CPU that never answers must not hang the one that asks. Whoever clears the `offered` bit decides: the target runs the call, or the
+// sender withdraws it after a second; never both, so a withdrawn call's argument may go away. A call that was begun is waited for.
+//
+// Two CPUs that wait for each other with interrupts off would wait for ever. For shoot-downs, which are harmless anywhere, a waiting CPU
+// serves its own while it waits; function calls could be anything, so waiting for those with interrupts off is refused with a warning.
+//
+// Intel SDM vol. 3, 11.6. Context: as <irq/ipi.h> says; the handlers in hard irq, the stop in NMI.
+#include <lib/errno.h>
+#include <core/clock.h>
+#include <core/kallsyms.h>
+#include <core/log.h>
+#include <core/panic.h>
+#include <core/spinlock.h>
+#include <core/trace.h>
+#include <x86/exception.h>
+#include <x86/lapic.h>
+#include <mm/map.h>
+#include <irq/desc.h>
+#include <irq/ipi.h>
+
+enum { IPI_PATIENCE_US = 1000 * 1000, IPI_STOP_US = 300 * 1000, IPI_NOBODY = -1 };
+
+static bool ipi_take(struct cpumask *mask, unsigned cpu)
+{
+    uint64_t bit = BIT64(cpu % 64);
+    return (__atomic_fetch_and(&mask->bits[cpu / 64], ~bit, __ATOMIC_ACQ_REL) & bit) != 0;
+}
+
+// ---- function calls ----
+
+struct ipi_call {
+    void (*fn)(void *arg);  // C by the sender, while running is empty
+    void *arg;              // likewise
+    uint32_t generation;    // C: counts the calls, so that a sender knows its own
+    struct cpumask offered; // A: have not begun it
+    struct cpumask running; // A: have not finished it
+};
+
+static struct ipi_call ipi_calls[MAX_CPUS]; // by sender
+static struct cpumask ipi_from[MAX_CPUS];   // A: by target, the senders to look at
+
+static void ipi_run_calls(void)
+{
+    unsigned self = cpu_id();
+    for (unsigned word = 0; word < MAX_CPUS / 64; word++) {
+        uint64_t senders = __atomic_exchange_n(&ipi_from[self].bits[word], 0, __ATOMIC_ACQ_REL);
+        for (; senders != 0; senders &= senders - 1) {
+            struct ipi_call *call = &ipi_calls[word * 64 + (unsigned)__builtin_ctzll(senders)];
+            if (ipi_take(&call->offered, self)) {
+                call->fn(call->arg);
+                cpumask_clear(&call->running, self);
+            }
+        }
+    }
+}
+
+// Calls that were not begun are withdrawn, with a line each. True when some were begun and are still running.
+static bool ipi_withdraw(struct ipi_call *call)
+{
+    for_each_cpu (cpu, &call->offered) {
+        if (ipi_take(&call->offered, cpu)) {
+            pr_err("ipi: CPU %u does not answer CPU %u's function call within a second, withdrawn",
+                   cpu, cpu_id());
+            cpumask_clear(&call->running, cpu);
+        }
+    }
+    return !cpumask_empty(&call->running);
+}
+
+// Until this call is over: its slot empty, or used for a later call by an interrupt on this CPU.
+static void ipi_wait_call(struct ipi_call *call, uint32_t generation)
+{
+    uint64_t late_ns = clock_ns() + IPI_PATIENCE_US * 1000ull;
+    while (READ_ONCE(call->generation) == generation && !cpumask_empty(&call->running)) {
+        cpu_relax();
+        if (clock_ns() > late_ns) {
+            if (ipi_withdraw(call)) {
+                char symbol[96];
+                struct text t = TEXT_INIT(symbol);
+                text_symbol(&t, (uintptr_t)call->fn);
+                pr_err("ipi: CPU %u is in %s for more than a second",
+                       cpumask_next(&call->running, 0), symbol);
+            }
+            late_ns =
+                UINT64_MAX; // said once; what runs uses the caller's argument and must be waited for
+        }
+    }
+}
+
+void smp_call_function_many(const struct cpumask *mask, void (*fn)(void *arg), void *arg, bool wait)
+{
+    preempt_disable();
+    unsigned self = cpu_id();
+    struct ipi_call *call = &ipi_calls[self];
+    WARN_ON(wait && irqs_disabled() && cpumask_weight(&cpu_online_mask) > 1);
+
+    unsigned long flags = local_irq_save();
+    while (!cpumask_empty(&call->running)) { // a call that was not waited for is still on its way
+        local_irq_restore(flags);
+        ipi_wait_call(call, READ_ONCE(call->generation));
+        flags = local_irq_save();
+    }
+    call->fn = fn;
+    call->arg = arg;
+    uint32_t generation = ++call->generation;
+    struct cpumask targets;
+    cpumask_and(&targets, mask, &cpu_online_mask);
+    cpumask_clear(&targets, self);
+    for_each_cpu (cpu, &targets) {
+        cpumask_set(&call->running, cpu);
+        cpumask_set(&call->offered, cpu);
+        cpumask_set(&ipi_from[cpu], self);
+        trace(TRACE_IPI, VECTOR_CALL_FUNCTION, cpu);
+        lapic_ipi(cpus[cpu].apic_id, VECTOR_CALL_FUNCTION);
+    }
+    local_irq_restore(flags);
+    if (wait) {
+        ipi_wait_call(call, generation);
+    }
+    preempt_enable();
+}
+
+static void ipi_call_here(void (*fn)(void *arg), void *arg)
+{
+    unsigned long flags = local_irq_save();
+    fn(arg);
+    local_irq_restore(flags);
+}
+
+int smp_call_function_single(unsigned cpu, void (*fn)(void *arg), void *arg, bool wait)
+{
+    if (!cpumask_test(&cpu_online_mask, cpu)) {
+        return -ENXIO;
+    }
+    preempt_disable();
+    if (cpu == cpu_id()) {
+        ipi_call_here(fn, arg);
+    } else {
+        struct cpumask mask = {0};
+        cpumask_set(&mask, cpu);
+        smp_call_function_many(&mask, fn, arg, wait);
+    }
+    preempt_enable();
+    return 0;
+}
+
+void on_each_cpu(void (*fn)(void *arg), void *arg)
+{
+    preempt_disable();
+    smp_call_function_many(&cpu_online_mask, fn, arg, true);
+    ipi_call_here(fn, arg);
+    preempt_enable();
+}
+
+// ---- reschedule ----
+
+static void ipi_rescheduled(void)
+{
+    cpu_self()->want_resched = true;
+}
+
+void ipi_reschedule(unsigned cpu)
+{
+    unsigned long flags = local_irq_save();
+    if (cpu == cpu_id()) {
+        ipi_rescheduled();
+    } else if (cpumask_test(&cpu_online_mask, cpu)) {
+        trace(TRACE_IPI, VECTOR_RESCHEDULE, cpu);
+        lapic_ipi(cpus[cpu].apic_id, VECTOR_RESCHEDULE);
+    }
+    local_irq_restore(flags);
+}
+
+// ---- shoot-down ----
+
+static DEFINE_SPINLOCK(ipi_tlb_lock);
+static struct {
+    uintptr_t start, end;   // L by ipi_tlb_lock
+    struct cpumask pending; // A: have not dropped the range
+    struct cpumask missed;  // A: were given up once; they drop everything next time
+} ipi_tlb;
+
+// Context: interrupts off, or the vector itself could come between the flush and the answer.
+static void ipi_tlb_serve(void)
+{
+    unsigned self = cpu_id();
+    if (!cpumask_test(&ipi_tlb.pending, self)) {
+        return; // served while it waited for something else
+    }
+    if (ipi_take(&ipi_tlb.missed, self)) {
+        map_flush_local(0, UINTPTR_MAX);
+    } else {
+        map_flush_local(ipi_tlb.start, ipi_tlb.end);
+    }
+    cpumask_clear(&ipi_tlb.pending, self);
+}
+
+static void ipi_tlb_wait(void)
+{
+    if (wait_until(cpumask_empty(&ipi_tlb.pending), IPI_PATIENCE_US)) {
+        return;
+    }
+    for_each_cpu (cpu, &ipi_tlb.pending) {
+        pr_err("ipi: CPU %u does not drop its translations within a second", cpu);
+        cpumask_set(&ipi_tlb.missed, cpu);
+    }
+}
+
+void ipi_tlb_shootdown(uintptr_t start, uintptr_t end)
+{
+    unsigned long flags = local_irq_save();
+    while (!spin_trylock(&ipi_tlb_lock)) {
+        ipi_tlb_serve(); // its holder waits for us
+        local_irq_restore(flags);
+        cpu_relax();
+        flags = local_irq_save();
+    }
+    struct cpumask targets = cpu_online_mask;
+    cpumask_clear(&targets, cpu_id());
+    ipi_tlb.start = start;
+    ipi_tlb.end = end;
+    for_each_cpu (cpu, &targets) {
+        cpumask_set(&ipi_tlb.pending, cpu);
+        trace(TRACE_IPI, VECTOR_TLB_SHOOTDOWN, cpu);
+        lapic_ipi(cpus[cpu].apic_id, VECTOR_TLB_SHOOTDOWN);
+    }
+    ipi_tlb_wait();
+    spin_unlock(&ipi_tlb_lock);
+    local_irq_restore(flags);
+}
+
+// ---- stop ----
+
+static int ipi_stopper = IPI_NOBODY; // A: the CPU that tells the end
+static struct cpumask ipi_stopped;   // A
+
+// True for the NMI that stops this CPU; it does not come back from it then.
+static bool ipi_nmi(struct frame *frame)
+{
+    (void)frame;
+    int stopper = __atomic_load_n(&ipi_stopper, __ATOMIC_ACQUIRE);
+    if (stopper == IPI_NOBODY || stopper == (int)cpu_id()) {
+        return false;
+    }
+    cpumask_set(&ipi_stopped, cpu_id());
+    cpu_stop();
+}
+
+static bool ipi_all_stopped(void)
+{
+    for_each_online_cpu (cpu) {
+        if (cpu != cpu_id() && !cpumask_test(&ipi_stopped, cpu)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void ipi_stop_others(void)
+{
+    int nobody = IPI_NOBODY, self = (int)cpu_id();
+    if (!__atomic_compare_exchange_n(&ipi_stopper, &nobody, self, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE) &&
+        nobody != self) { // two panics at once: the first one tells its story
+        cpumask_set(&ipi_stopped, cpu_id());
+        cpu_stop();
+    }
+    // One by one: what the firmware parked, or what never started, must not be woken by an NMI.
+    for_each_online_cpu (cpu) {
+        if (cpu != cpu_id()) {
+            lapic_nmi(cpus[cpu].apic_id);
+        }
+    }
+    if (!wait_until(ipi_all_stopped(), IPI_STOP_US)) {
+        pr_err("ipi: not all CPUs stopped");
+    }
+}
+
+// ---- set-up ----
+
+static void ipi_lapic_error(void)
+{
+    __atomic_fetch_add(&irq_err_count, 1, __ATOMIC_RELAXED); // Linux counts these in the same row
+    lapic_error_report();
+}
+
+void ipi_init(void)
+{
+    irq_set_system_vector(VECTOR_RESCHEDULE, IRQ_STAT_RES, ipi_rescheduled);
+    irq_set_system_vector(VECTOR_CALL_FUNCTION, IRQ_STAT_CAL, ipi_run_calls);
+    irq_set_system_vector(VECTOR_TLB_SHOOTDOWN, IRQ_STAT_TLB, ipi_tlb_serve);
+    irq_set_system_vector(VECTOR_LAPIC_ERROR, IRQ_STAT_COUNT, ipi_lapic_error);
+    exception_nmi = ipi_nmi;
+}
