@@ -394,40 +394,6 @@ bool map_is_stack(uintptr_t address, size_t size)
     return true;
 }
 
-// Walks one table; `allowed` are the rights that the way to it leaves: PTE_W, and PTE_NX inverted.
-static unsigned map_audit_table(phys_t table_phys, unsigned level, uintptr_t base, bool write,
-                                bool execute)
-{
-    const uint64_t *table = phys_to_virt(table_phys);
-    unsigned found = 0;
-
-    for (unsigned i = 0; i < 512; i++) {
-        uint64_t entry = READ_ONCE(table[i]);
-        uintptr_t virt = base | (uintptr_t)i << map_shift(level);
-
-        if ((entry & PTE_P) == 0) {
-            continue;
-        }
-        bool w = write && (entry & PTE_W), x = execute && (entry & PTE_NX) == 0;
-        if (level == MAP_LEVELS && i >= 256) {
-            virt |= 0xffff000000000000;
-        }
-        if (!map_is_leaf(entry, level)) {
-            found += map_audit_table(entry & PTE_ADDRESS, level - 1, virt, w, x);
-        } else if (w && x) {
-            found++;
-            pr_err("map_audit: page at %#lx (%llu KiB) is writable and executable",
-                   (unsigned long)virt, (1ull << map_shift(level)) >> 10);
-        }
-    }
-    return found;
-}
-
-unsigned map_audit(void)
-{
-    return map_audit_table(map_root_phys, MAP_LEVELS, 0, true, true);
-}
-
 void map_stats(struct map_stats *stats)
 {
     stats->table_bytes = READ_ONCE(map_table_count) * PAGE_SIZE;
