@@ -9,14 +9,17 @@
 #define PAGE_SHIFT 12
 #define PAGE_SIZE  4096
 
-#ifdef HOST_TEST
-#define PHYS_BASE 0x200000000000 // a host test maps its make-believe RAM here
-#else
-#define PHYS_BASE 0xffff800000000000
-#endif
+#define PHYS_BASE   0xffff800000000000
 #define VMAP_BASE   0xffffc00000000000
 #define VMAP_SIZE   0x8000000000
 #define KERNEL_BASE 0xffffffff80000000
+#ifdef HOST_TEST
+#undef PHYS_BASE
+#undef KERNEL_BASE
+#define PHYS_BASE   0x200000000000 // a host test maps its make-believe RAM here
+#define KERNEL_BASE host_kernel_base
+extern unsigned long host_kernel_base;
+#endif
 
 #define PTE_P       0x001
 #define PTE_W       0x002

@@ -458,19 +458,17 @@ static void page_place_array(void)
             page_keep(room, room + count * sizeof(struct page));
             return;
         }
-        struct page_span *top = &page_spans[page_span_count - 1];
-        if (page_span_count == 0 || (page_span_count == 1 && top->count < 2)) {
+        if (page_span_count == 0 || count < 2) {
             panic("no RAM for the page allocator: give the machine more, or raise mem=");
         }
         if (page_span_count > 1) {
             page_span_count--;
         } else {
-            top->count /= 2;
+            page_spans[0].count /= 2;
         }
+        const struct page_span *top = &page_spans[page_span_count - 1];
         pr_warn("no room below 4 GiB to manage all RAM: what is above %#llx stays unused",
-                (unsigned long long)(page_spans[page_span_count - 1].first +
-                                     page_spans[page_span_count - 1].count)
-                    << PAGE_SHIFT);
+                (unsigned long long)(top->first + top->count) << PAGE_SHIFT);
     }
 }
 
