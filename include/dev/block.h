@@ -8,6 +8,7 @@
 #include <lib/types.h>
 #include <sched/completion.h>
 #include <sched/mutex.h>
+#include <dma/dma.h>
 
 enum { SECTOR_SIZE = 512, BLK_MAX_SEGMENTS = 64 };
 enum req_op { REQ_OP_READ, REQ_OP_WRITE, REQ_OP_FLUSH };
@@ -15,6 +16,7 @@ enum req_op { REQ_OP_READ, REQ_OP_WRITE, REQ_OP_FLUSH };
 struct blk_segment {
     void *data;      // memory that dma_map_single takes, at an even address
     uint32_t length; // bytes, a multiple of 2
+    dma_addr_t bus;  // of the driver, while it has the request
 };
 
 // Whose a request is. Each step is made once, so a driver that completes twice is caught, not obeyed.

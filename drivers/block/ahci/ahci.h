@@ -1,0 +1,162 @@
+// The AHCI driver's own structures: a controller with up to 32 ports, a port with up to 32 command slots.
+//
+//   ahci_pci.c      finds the controller on the PCI bus           ─┐ thread
+//   ahci.c          the controller: hand-over, reset, interrupt    │ thread; hard irq
+//   ahci_port.c     a port's engine: link, start, stop, commands that are waited for   thread
+//   ahci_disk.c     the port as a disk: submit, reap, watchdog     any; tasklet; timer
+//   ahci_recover.c  what to do after an error                      work item
+//   ahci_cmd.c      bytes of commands: pure
+#pragma once
+
+#include <contract/device.h>
+#include <core/io.h>
+#include <core/spinlock.h>
+#include <irq/irq.h>
+#include <sched/completion.h>
+#include <defer/tasklet.h>
+#include <defer/timer.h>
+#include <defer/work.h>
+#include <dma/dma.h>
+#include <dev/block.h>
+
+#include "ahci_cmd.h"
+
+enum {
+    AHCI_TABLE_SIZE = 1024, // per slot: FIS and AHCI_MAX_PRDS entries
+    AHCI_MAX_PRDS = (AHCI_TABLE_SIZE - AHCI_TABLE_PRDT) / AHCI_PRD_SIZE, // 56
+    AHCI_MAX_TRIES = 3,
+    AHCI_TIMEOUT_MS = 10000, // of a command, unless the boot option ahci.timeout says otherwise
+
+    // What lies where in a port's page.
+    AHCI_PAGE_LIST = 0,
+    AHCI_PAGE_RFIS = 1024,
+    AHCI_PAGE_IDENTIFY_TABLE = 1280, // a table of its own, so that IDENTIFY needs no free slot
+    AHCI_PAGE_IDENTIFY_DATA = 2048,
+    AHCI_PAGE_SIZE = 4096,
+};
+
+enum ahci_port_state {
+    AHCI_PORT_STOPPED,    // no disk yet, or no longer
+    AHCI_PORT_RUNNING,    // commands go out, completions come in
+    AHCI_PORT_RECOVERING, // the work item has the port; new commands wait in `ready`
+    AHCI_PORT_DEAD,       // did not come back: everything gets -EIO
+};
+
+// Our shadow of a command. What the device wrote is compared with this, never the other way round.
+struct ahci_slot {
+    struct request *request; // of whoever took the slot's bit out of `free`
+    uint32_t deadline;       // L: jiffies
+    uint32_t bytes;          // that must be transferred
+    uint16_t prd_count;
+    bool write;
+};
+
+struct ahci_counters { // L
+    uint64_t commands, errors, retries, timeouts, resets, lost_interrupts, failed;
+};
+
+// A slot is in exactly one of these sets: free (nobody's), being filled (its taker's), ready (waits for the recovery to end),
+// issued (the device's, as far as we know), or with whoever took it out of issued: the tasklet, or the recovery.
+struct ahci_port {
+    struct ahci_hba *hba;             // I
+    unsigned index;                   // I
+    volatile void __iomem *registers; // I
+    struct spinlock lock;             // taken with interrupts off: submit may come from anywhere
+    enum ahci_port_state state;       // L
+    uint32_t free, ready, issued;     // L: a bit a slot
+    struct ahci_slot slots[AHCI_MAX_SLOTS]; // see above
+    uint32_t cause;                         // A: PxIS bits, from the handler to the tasklet
+    uint32_t error_cause;                   // L: PxIS bits, to the recovery
+    bool timed_out;                         // L: to the recovery
+    bool watchdog_armed;                    // L
+    struct tasklet_struct reap;
+    struct timer_list watchdog;
+    struct work_struct recover;
+    struct ahci_counters counters; // L
+
+    uint8_t *page; // I: list, received FISes, IDENTIFY; coherent; D
+    uint8_t *tables;
+    dma_addr_t page_bus, tables_bus; // I
+    struct ata_identity identity;    // I once the disk is added
+    struct gendisk *disk;            // I once the disk is added
+};
+
+struct ahci_hba {
+    struct device *dev;               // I
+    volatile void __iomem *registers; // I
+    uint32_t capabilities;            // I
+    uint32_t implemented;             // I: a bit a port
+    uint32_t linked;                  // I during the scan: ports that had a device before the reset
+    unsigned slot_count;              // I: 1..32
+    int irq;                          // I: -1 before request_irq
+    char irq_name[40];                // I: "ahci[0000:00:1f.2]"
+    bool stopping;                    // A: the driver is being removed
+    struct ahci_port
+        *ports[AHCI_MAX_PORTS]; // I before the port's interrupts are on; NULL: nothing there
+    void (*dma_off)(struct ahci_hba *hba); // I: takes the right to touch memory away
+    struct work_struct scan;
+    struct completion scanned;
+    struct list_head link; // L of ahci.c's list, for /proc
+};
+
+static inline uint32_t ahci_rd(const struct ahci_hba *hba, enum ahci_register reg)
+{
+    return readl((const volatile uint8_t __iomem *)hba->registers + reg);
+}
+
+static inline void ahci_wr(struct ahci_hba *hba, enum ahci_register reg, uint32_t value)
+{
+    writel(value, (volatile uint8_t __iomem *)hba->registers + reg);
+}
+
+static inline uint32_t port_rd(const struct ahci_port *port, enum ahci_port_register reg)
+{
+    return readl((const volatile uint8_t __iomem *)port->registers + reg);
+}
+
+static inline void port_wr(struct ahci_port *port, enum ahci_port_register reg, uint32_t value)
+{
+    writel(value, (volatile uint8_t __iomem *)port->registers + reg);
+}
+
+#define port_info(port, format, ...) \
+    dev_info((port)->hba->dev, "port %u: " format, (port)->index, ##__VA_ARGS__)
+#define port_warn(port, format, ...) \
+    dev_warn((port)->hba->dev, "port %u: " format, (port)->index, ##__VA_ARGS__)
+#define port_err(port, format, ...) \
+    dev_err((port)->hba->dev, "port %u: " format, (port)->index, ##__VA_ARGS__)
+
+extern uint32_t ahci_timeout_ms; // I: boot option ahci.timeout
+
+// ahci.c. Takes the controller over and starts looking for disks in the background; waits a moment for the usual case. 0 or
+// -errno, and then nothing is left behind. Context: thread.
+int ahci_hba_start(struct ahci_hba *hba, size_t registers_size, int irq);
+// Gives everything back: disks gone, memory freed, controller quiet. False: a port never gave its commands back, and *hba must
+// stay for it. Context: thread.
+bool ahci_hba_stop(struct ahci_hba *hba);
+
+// ahci_port.c: the engine. Context: thread, port not running (or in recovery).
+struct ahci_port *ahci_port_create(struct ahci_hba *hba, unsigned index); // NULL: no memory
+void ahci_port_destroy(struct ahci_port *port); // 0 commands under way; stops the engine, frees
+bool ahci_port_wait(const struct ahci_port *port, enum ahci_port_register reg, uint32_t mask,
+                    uint32_t value, uint32_t timeout_ms);
+int ahci_port_start(struct ahci_port *port); // commands are processed from here on; 0, -EIO
+int ahci_port_stop(struct ahci_port *port);  // the device no longer touches memory for commands
+int ahci_port_reset(
+    struct ahci_port *port); // COMRESET; the engine must be stopped; 0, -ENODEV, -EIO
+// Runs the command in a slot and waits for it, interrupts of the port off. 0, -EIO, -ETIMEDOUT.
+int ahci_port_execute(struct ahci_port *port, unsigned slot, uint32_t timeout_ms);
+int ahci_port_identify(struct ahci_port *port, struct ata_identity *identity, const char **why);
+void ahci_slot_write_header(struct ahci_port *port, unsigned slot);
+
+// ahci_disk.c
+int ahci_disk_add(struct ahci_port *port); // identity is known; 0 or -errno
+// Waits for everything under way. False: something never came back, and the port must be left to it.
+bool ahci_disk_remove(struct ahci_port *port);
+void ahci_disk_issue_locked(struct ahci_port *port, uint32_t slots);
+void ahci_slot_complete(struct ahci_port *port, unsigned slot, int status);
+uint32_t ahci_command_timeout_ms(const struct request *request);
+
+// ahci_recover.c
+void ahci_recover_begin_locked(struct ahci_port *port, uint32_t cause, bool timed_out);
+void ahci_recover_work(struct work_struct *work);

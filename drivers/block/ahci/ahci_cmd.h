@@ -1,0 +1,44 @@
+// Commands as bytes, and what a disk says of itself: no registers, no memory management, tested on the host.
+#pragma once
+
+#include <lib/types.h>
+
+#include "ahci_regs.h"
+
+enum { ATA_IDENTIFY_WORDS = 256 };
+
+// What IDENTIFY DEVICE said, checked. Strings are trimmed, printable and end with NUL.
+struct ata_identity {
+    char model[41], serial[21], firmware[9];
+    uint64_t sectors; // 512 bytes each, 1 .. 2^48
+    bool has_lba48, has_flush, has_write_cache, write_cache_on, has_fua, has_ncq;
+    uint8_t queue_depth; // for NCQ, 1..32
+    uint16_t rotation;   // per minute; 1: solid state; 0: not told
+};
+
+// A command's registers.
+struct ata_registers {
+    uint8_t command;
+    uint64_t lba;
+    uint32_t count; // sectors; 65,536 (256 without LBA48) is written as 0
+    bool lba48;
+};
+
+// The registers of a read, write or flush of this disk. 0; -EINVAL: does not fit into the disk's command set.
+int ahci_build_rw(struct ata_registers *regs, const struct ata_identity *identity, bool write,
+                  uint64_t lba, uint32_t sectors);
+void ahci_build_flush(struct ata_registers *regs, const struct ata_identity *identity);
+
+// Writes the register FIS, 20 bytes.
+void ahci_build_fis(uint8_t *fis, const struct ata_registers *regs);
+
+// One entry of the scatter list. 0; -EINVAL: odd address, odd or zero length, more than 4 MiB.
+int ahci_build_prd(struct ahci_prd *prd, uint64_t bus_address, uint32_t bytes);
+
+// The header of a slot whose table lies at `table`.
+void ahci_build_header(struct ahci_command_header *header, uint64_t table, unsigned prd_count,
+                       bool write);
+
+// Reads 256 words. 0; -ENODEV: not an ATA disk, or the page is nonsense; -EOPNOTSUPP: sectors of another size than 512,
+// no LBA or no DMA. *why says what in words.
+int ata_parse_identity(struct ata_identity *identity, const void *page, const char **why);
