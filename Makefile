@@ -95,7 +95,7 @@ CFLAGS += $(if $(clang),--target=x86_64-elf)
 STACK_GUARD := -fstack-protector-strong -mstack-protector-guard=global
 ASFLAGS     := -g -gdwarf-4 -Iinclude -Wall -Werror $(if $(clang),--target=x86_64-elf)
 LDFLAGS     := -nostdlib -static -z max-page-size=0x1000 -z noexecstack --build-id=none \
-               --no-warn-rwx-segments --orphan-handling=warn
+               --no-warn-rwx-segments --orphan-handling=error
 
 cflags_of = $(CFLAGS) $(if $(filter boot/%,$1),-fno-stack-protector,$(STACK_GUARD))
 

@@ -25,12 +25,15 @@ class Layers:
         self.blind = set()  # ranks whose folders may not see each other
         self.uses = {}  # folder -> folders that it may use although they are above
         self.upward = set()
+        self.compiler = set()  # symbols that no line of source names
         for line in open(path, encoding="utf-8"):
             words = line.split("#")[0].split()
             if not words:
                 continue
             if words[0] == "upward":
                 self.upward.update(words[1:])
+            elif words[0] == "compiler":
+                self.compiler.update(words[1:])
             elif len(words) > 1 and words[1] == "uses":
                 self.uses[words[0]] = set(words[2:])
             else:
@@ -138,7 +141,7 @@ def check_symbols(layers, build):
     owner = {name: path for path, defined, _ in objects for name in defined}
     for path, _, lacking in objects:
         user = layers.place(path)
-        for name in sorted(lacking & owner.keys()):
+        for name in sorted((lacking & owner.keys()) - layers.compiler):
             used = layers.place(owner[name])
             if path.endswith(".S") and name in layers.upward:
                 continue
