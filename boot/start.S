@@ -43,6 +43,8 @@
 // Where a symbol of the upper half lies in memory.
 #define PHYS(symbol) ((symbol) - KERNEL_BASE)
 
+    .cfi_sections .debug_frame
+
     .section .boot.text, "ax", @progbits
     .code32
 
@@ -173,6 +175,8 @@ start64:
     .text
     .type start64_high, @function
 start64_high:
+    .cfi_startproc
+    .cfi_undefined %rip // nobody called: backtraces end here
     lgdt boot_gdt_pointer_high(%rip) // the same table, by the address that stays
     movl $KERNEL_DS, %eax
     movl %eax, %ds
@@ -194,6 +198,7 @@ start64_high:
     xorl %ebp, %ebp
     call kernel_main
     ud2
+    .cfi_endproc
     .size start64_high, . - start64_high
 
 // Flat segments with the selectors of <x86/segments.h>; each CPU gets a table of its own later

@@ -31,6 +31,8 @@
 #define PHYS(symbol) ((symbol) - KERNEL_BASE)
 #define LOCAL(label) ((label) - trampoline_start)
 
+    .cfi_sections .debug_frame
+
     .section .rodata
     .balign 16
     .globl trampoline_start, trampoline_end, trampoline_block
@@ -102,6 +104,8 @@ trampoline_end:
     .text
     .type trampoline_high, @function
 trampoline_high:
+    .cfi_startproc
+    .cfi_undefined %rip // nobody called: backtraces end here
     lgdt boot_gdt_pointer_high(%rip)
     lidt boot_idt_pointer(%rip)
     movl $KERNEL_DS, %eax
@@ -116,6 +120,7 @@ trampoline_high:
     xorl %ebp, %ebp // the chain of frames ends here
     call ap_main
     ud2
+    .cfi_endproc
     .size trampoline_high, . - trampoline_high
 
     .section .note.GNU-stack, "", @progbits
