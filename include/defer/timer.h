@@ -13,7 +13,9 @@ struct timer_list {
 
 // Makes each CPU's wheel. Context: boot, once cpu_count is known.
 void timer_init_subsystem(void);
-// flags: none yet, 0. The function runs in softirq context.
+// The function runs in softirq context, interrupts on; with TIMER_IRQSAFE off, so that no hard interrupt on this CPU sees the timer
+// neither pending nor done.
+enum { TIMER_IRQSAFE = 1 };
 void timer_setup(struct timer_list *timer, void (*function)(struct timer_list *timer),
                  unsigned flags);
 // Starts it, on this CPU, or moves it; 1 when it was pending. At most 2^31 - 1 ticks ahead. Context: any.

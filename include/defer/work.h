@@ -7,21 +7,24 @@
 #include <lib/types.h>
 
 struct workqueue_struct;
+struct worker_pool;
 struct work_struct;
 typedef void (*work_func_t)(struct work_struct *work);
 
 struct work_struct {
-    struct list_head link;       // L of the pool
-    uint32_t pending;            // A: queued and not yet started
-    work_func_t func;            // I
+    struct list_head link; // L of the pool; empty while it is not queued
+    uint32_t pending;      // A: 0 idle, 1 queued and not yet started, 2 somebody is cancelling it
+    work_func_t func;      // I
     struct workqueue_struct *wq; // L: where it was queued last
-    int cpu;                     // L
+    struct worker_pool *pool;    // L of that pool: the one it was given to last
+    uint64_t sequence;           // L: its number in that pool, for flush_work()
+    uint8_t color;               // L: for flush_workqueue()
+    bool active;                 // L: counts against max_active
 };
 struct delayed_work {
     struct work_struct work;
     struct timer_list timer;
-    struct workqueue_struct *wq;
-    int cpu;
+    struct workqueue_struct *wq; // L: where it goes when the timer fires
 };
 
 #define INIT_WORK(w, f)         work_init((w), (f))
@@ -43,12 +46,16 @@ bool mod_delayed_work(struct workqueue_struct *wq, struct delayed_work *work,
                       uint32_t delay_jiffies);
 
 // Wait for an item to finish; cancel it and wait: true when it was pending. Context: thread; not from the item itself (cancel) .
+// An item that starts itself again is waited for once by flush, stopped for good by cancel. The item must not free itself.
 bool flush_work(struct work_struct *work);
 bool cancel_work_sync(struct work_struct *work);
 bool cancel_delayed_work_sync(struct delayed_work *work);
 void flush_workqueue(struct workqueue_struct *wq);
 
+// max_active: how many of its items may be under way in one pool at a time, 0 for the default. An unbound queue with 1 runs its
+// items strictly one after another. NULL when there is no memory. Context: thread.
 enum { WQ_UNBOUND = 2, WQ_MEM_RECLAIM = 8, WQ_HIGHPRI = 16 };
 struct workqueue_struct *alloc_workqueue(const char *name, unsigned flags, int max_active);
+// Waits for what is queued, then frees it.
 void destroy_workqueue(struct workqueue_struct *wq);
 extern struct workqueue_struct *system_wq;

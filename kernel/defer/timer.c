@@ -47,8 +47,7 @@ static uint64_t timer_next_jiffy_ns;               // C of the boot CPU
 void timer_setup(struct timer_list *timer, void (*function)(struct timer_list *timer),
                  unsigned flags)
 {
-    WARN_ON(flags != 0);
-    *timer = (struct timer_list){.function = function, .cpu = (int)cpu_id()};
+    *timer = (struct timer_list){.function = function, .flags = flags, .cpu = (int)cpu_id()};
 }
 
 // The wheel that a timer belongs to, locked.
@@ -167,6 +166,27 @@ int del_timer_sync(struct timer_list *timer)
 
 // ---- running -----------------------------------------------------------------------------------
 
+// Takes a due timer off and calls its function. The wheel is locked on entry and exit, not in between.
+static void timer_call(struct timer_wheel *wheel, struct timer_list *timer)
+{
+    void (*function)(struct timer_list * timer) = timer->function;
+    bool irqsafe = (timer->flags & TIMER_IRQSAFE) != 0;
+
+    wheel_remove(&wheel->wheel, timer);
+    wheel->running = timer;
+    spin_unlock(&wheel->lock);
+    trace(TRACE_TIMER, 0, (uintptr_t)function);
+    if (irqsafe) {
+        function(timer);
+    } else {
+        local_irq_enable();
+        function(timer);
+        local_irq_disable();
+    }
+    spin_lock(&wheel->lock);
+    wheel->running = NULL;
+}
+
 static void timer_softirq(void)
 {
     struct timer_wheel *wheel = this_cpu(timer_wheels);
@@ -175,16 +195,7 @@ static void timer_softirq(void)
     spin_lock_irq(&wheel->lock);
     wheel_advance(&wheel->wheel, jiffies, &due);
     while (!list_empty(&due)) {
-        struct timer_list *timer = list_first_entry(&due, struct timer_list, link);
-        void (*function)(struct timer_list * timer) = timer->function;
-
-        wheel_remove(&wheel->wheel, timer);
-        wheel->running = timer;
-        spin_unlock_irq(&wheel->lock);
-        trace(TRACE_TIMER, 0, (uintptr_t)function);
-        function(timer);
-        spin_lock_irq(&wheel->lock);
-        wheel->running = NULL;
+        timer_call(wheel, list_first_entry(&due, struct timer_list, link));
     }
     spin_unlock_irq(&wheel->lock);
 }

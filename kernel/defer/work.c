@@ -1,0 +1,561 @@
+// Workqueues: items of work on their way to a worker.
+//
+//   pending 0 ──queue──> 1 on a pool's list ──worker takes it──> 0, function runs
+//                        1 on a timer (delayed work) ──tick──> on a pool's list
+//                        1 held back by max_active ──an earlier item ends──> on a pool's list
+//   any ──cancel──> 2, off every list ──function has ended──> 0
+//
+// `pending` decides who owns the item: whoever turns 0 into 1 queues it, whoever turns it into 2 cancels it. While it is 2 nobody,
+// not even the item itself, can queue it: that is why cancelling an item that starts itself again comes to an end. Between
+// turning 0 into 1 (or taking it off a timer that fires) and putting it on a list interrupts are off, so others that see 1 and find it on no list need only look again.
+//
+// The same item never runs twice at once: it goes to the pool where it is running, if it is, and there the worker
+// that runs it gets it next (pool.c).
+//
+// flush_work() waits for one item: items are numbered by their pool, and it waits until none with this or a lower number is queued
+// or running. flush_workqueue() waits for all of a queue: items are counted in one of two colors; it changes the color for those
+// to come and waits until none of the old color is left.
+//
+// Locks: pool->lock guards the items given to that pool. Context: as <defer/work.h> says.
+#include <lib/errno.h>
+#include <contract/proc_file.h>
+#include <core/clock.h>
+#include <core/cpu.h>
+#include <core/log.h>
+#include <core/panic.h>
+#include <mm/slab.h>
+#include <sched/mutex.h>
+#include <sched/wait.h>
+#include <defer/timer.h>
+#include <defer/work.h>
+
+#include "pool.h"
+
+enum { WORK_IDLE = 0, WORK_PENDING = 1, WORK_CANCELLING = 2 };
+enum { WORK_MAX_ACTIVE = 256 };
+
+// What a queue has in one pool.
+struct wq_share {
+    unsigned active;            // L of the pool: on its list or running
+    struct list_head held_back; // L of the pool: over max_active
+};
+
+struct workqueue_struct {
+    const char *name;         // I
+    unsigned flags;           // I
+    unsigned max_active;      // I
+    struct wq_share *shares;  // I: by pool->cpu + 1
+    uint32_t color;           // A: 0 or 1, of items queued now
+    uint32_t in_flight[2];    // A: by color: queued or running
+    bool dying;               // A: takes no more items
+    struct mutex flush_mutex; // one flush at a time
+    struct wait_queue_head drained;
+    struct list_head all_link; // L of work_mutex
+};
+
+struct workqueue_struct *system_wq;
+
+static DEFINE_MUTEX(work_mutex);
+static LIST_HEAD(work_queues);                      // L of work_mutex
+static struct worker_pool *work_pools[MAX_CPUS][2]; // I: by CPU and whether high priority
+static struct worker_pool *work_unbound_pools[2];   // I
+
+void work_init(struct work_struct *work, work_func_t func)
+{
+    *work = (struct work_struct){.func = func};
+    INIT_LIST_HEAD(&work->link);
+}
+
+static void work_timer(struct timer_list *timer);
+
+void delayed_work_init(struct delayed_work *work, work_func_t func)
+{
+    work_init(&work->work, func);
+    timer_setup(&work->timer, work_timer, TIMER_IRQSAFE);
+    work->wq = NULL;
+}
+
+// ---- queueing ----------------------------------------------------------------------------------
+
+static struct wq_share *wq_share_of(struct workqueue_struct *wq, const struct worker_pool *pool)
+{
+    return &wq->shares[pool->cpu + 1];
+}
+
+static struct worker_pool *wq_pool_for(const struct workqueue_struct *wq, unsigned cpu)
+{
+    bool highpri = (wq->flags & WQ_HIGHPRI) != 0;
+    struct worker_pool *pool = NULL;
+
+    if ((wq->flags & WQ_UNBOUND) == 0 && cpu < MAX_CPUS) {
+        pool = work_pools[cpu][highpri];
+    }
+    return pool != NULL ? pool : work_unbound_pools[highpri]; // a CPU that came up late has none
+}
+
+// Counts an item in the color of now. The color may change between the look and the count; then it is counted again.
+static uint8_t wq_count_in(struct workqueue_struct *wq)
+{
+    for (;;) {
+        uint32_t color = __atomic_load_n(&wq->color, __ATOMIC_SEQ_CST);
+
+        __atomic_fetch_add(&wq->in_flight[color], 1, __ATOMIC_SEQ_CST);
+        if (likely(__atomic_load_n(&wq->color, __ATOMIC_SEQ_CST) == color)) {
+            return (uint8_t)color;
+        }
+        if (__atomic_sub_fetch(&wq->in_flight[color], 1, __ATOMIC_SEQ_CST) == 0) {
+            wake_up_all(&wq->drained);
+        }
+    }
+}
+
+// With the pool's lock held: one item of this color is no more. The next of those held back takes its place.
+static void wq_count_out(struct workqueue_struct *wq, struct worker_pool *pool, uint8_t color,
+                         bool was_active)
+{
+    struct wq_share *share = wq_share_of(wq, pool);
+
+    if (was_active) {
+        share->active--;
+        if (!list_empty(&share->held_back)) {
+            struct work_struct *next =
+                list_first_entry(&share->held_back, struct work_struct, link);
+
+            list_del(&next->link);
+            next->active = true;
+            share->active++;
+            list_add_tail(&next->link, &pool->items);
+            pool_kick(pool);
+        }
+    }
+    if (__atomic_sub_fetch(&wq->in_flight[color], 1, __ATOMIC_SEQ_CST) == 0) {
+        wake_up_all(&wq->drained);
+    }
+}
+
+void work_finished(struct workqueue_struct *wq, struct worker_pool *pool, uint8_t color)
+{
+    wq_count_out(wq, pool, color, true);
+}
+
+// The pool that the item shall go to, locked: the wanted one, unless the item runs in another right now.
+static struct worker_pool *work_lock_target(struct work_struct *work, struct worker_pool *wanted)
+{
+    struct worker_pool *last = work->pool;
+
+    if (last != NULL && last != wanted) {
+        spin_lock(&last->lock);
+        if (pool_runner_of(last, work) != NULL) {
+            return last;
+        }
+        spin_unlock(&last->lock);
+    }
+    spin_lock(&wanted->lock);
+    return wanted;
+}
+
+// Gives an item, which the caller has made pending, to a pool. Interrupts off.
+static void work_insert(struct workqueue_struct *wq, struct work_struct *work, unsigned cpu)
+{
+    struct worker_pool *pool = work_lock_target(work, wq_pool_for(wq, cpu));
+    struct wq_share *share = wq_share_of(wq, pool);
+
+    work->wq = wq;
+    WRITE_ONCE(work->pool, pool);
+    work->sequence = ++pool->sequence;
+    work->color = wq_count_in(wq);
+    work->active = share->active < wq->max_active;
+    if (work->active) {
+        share->active++;
+        list_add_tail(&work->link, &pool->items);
+        pool_kick(pool);
+    } else {
+        list_add_tail(&work->link, &share->held_back);
+    }
+    spin_unlock(&pool->lock);
+}
+
+static bool work_make_pending(struct work_struct *work)
+{
+    uint32_t idle = WORK_IDLE;
+
+    return __atomic_compare_exchange_n(&work->pending, &idle, WORK_PENDING, false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_SEQ_CST);
+}
+
+static bool wq_takes_items(const struct workqueue_struct *wq)
+{
+    return !WARN_ON(__atomic_load_n(&wq->dying, __ATOMIC_RELAXED));
+}
+
+bool queue_work_on(unsigned cpu, struct workqueue_struct *wq, struct work_struct *work)
+{
+    unsigned long flags = local_irq_save();
+    bool queued = wq_takes_items(wq) && work_make_pending(work);
+
+    if (queued) {
+        work_insert(wq, work, cpu);
+    }
+    local_irq_restore(flags);
+    if (unlikely(cpu_field(want_resched))) {
+        preempt_enable_slow();
+    }
+    return queued;
+}
+
+bool queue_work(struct workqueue_struct *wq, struct work_struct *work)
+{
+    return queue_work_on(cpu_id(), wq, work);
+}
+
+bool schedule_work(struct work_struct *work)
+{
+    return queue_work(system_wq, work);
+}
+
+bool schedule_work_on(unsigned cpu, struct work_struct *work)
+{
+    return queue_work_on(cpu, system_wq, work);
+}
+
+// ---- delayed work ------------------------------------------------------------------------------
+
+static void work_timer(struct timer_list *timer)
+{
+    struct delayed_work *delayed = container_of(timer, struct delayed_work, timer);
+
+    work_insert(delayed->wq, &delayed->work, cpu_id());
+}
+
+// With the item pending and on no list. Interrupts off.
+static void delayed_work_start(struct workqueue_struct *wq, struct delayed_work *delayed,
+                               uint32_t delay)
+{
+    delayed->wq = wq;
+    if (delay == 0) {
+        work_insert(wq, &delayed->work, cpu_id());
+    } else {
+        mod_timer(&delayed->timer, jiffies + delay);
+    }
+}
+
+bool queue_delayed_work(struct workqueue_struct *wq, struct delayed_work *work,
+                        uint32_t delay_jiffies)
+{
+    unsigned long flags = local_irq_save();
+    bool queued = wq_takes_items(wq) && work_make_pending(&work->work);
+
+    if (queued) {
+        delayed_work_start(wq, work, delay_jiffies);
+    }
+    local_irq_restore(flags);
+    return queued;
+}
+
+bool schedule_delayed_work(struct delayed_work *work, uint32_t delay_jiffies)
+{
+    return queue_delayed_work(system_wq, work, delay_jiffies);
+}
+
+// ---- cancelling --------------------------------------------------------------------------------
+
+// Takes the item off whatever list it is on. With its pool locked.
+static void work_remove(struct work_struct *work, struct worker_pool *pool)
+{
+    list_del_init(&work->link);
+    wq_count_out(work->wq, pool, work->color, work->active);
+}
+
+// One attempt to become the owner of an item: 1 it was pending, 0 it was idle, -EAGAIN somebody is about to queue it,
+// -EBUSY somebody cancels it. On success its state is WORK_CANCELLING. Interrupts off.
+static int work_try_grab(struct work_struct *work, struct timer_list *timer)
+{
+    uint32_t idle = WORK_IDLE;
+    struct worker_pool *pool;
+
+    if (timer != NULL && del_timer(timer)) {
+        __atomic_store_n(&work->pending, WORK_CANCELLING, __ATOMIC_SEQ_CST);
+        return 1;
+    }
+    if (__atomic_compare_exchange_n(&work->pending, &idle, WORK_CANCELLING, false, __ATOMIC_SEQ_CST,
+                                    __ATOMIC_SEQ_CST)) {
+        return 0;
+    }
+    pool = READ_ONCE(work->pool);
+    if (pool != NULL) {
+        spin_lock(&pool->lock);
+        if (work->pool == pool && !list_empty(&work->link)) {
+            work_remove(work, pool);
+            __atomic_store_n(&work->pending, WORK_CANCELLING, __ATOMIC_SEQ_CST);
+            spin_unlock(&pool->lock);
+            return 1;
+        }
+        spin_unlock(&pool->lock);
+    }
+    return __atomic_load_n(&work->pending, __ATOMIC_SEQ_CST) == WORK_CANCELLING ? -EBUSY : -EAGAIN;
+}
+
+// The same, as often as it takes; -EBUSY is for the caller to wait out.
+static int work_grab(struct work_struct *work, struct timer_list *timer)
+{
+    int result;
+
+    do {
+        unsigned long flags = local_irq_save();
+
+        result = work_try_grab(work, timer);
+        local_irq_restore(flags);
+        cpu_relax();
+    } while (result == -EAGAIN);
+    return result;
+}
+
+bool mod_delayed_work(struct workqueue_struct *wq, struct delayed_work *work,
+                      uint32_t delay_jiffies)
+{
+    int was_pending = work_grab(&work->work, &work->timer);
+
+    if (was_pending >= 0) {
+        unsigned long flags = local_irq_save();
+
+        __atomic_store_n(&work->work.pending, WORK_PENDING, __ATOMIC_SEQ_CST);
+        delayed_work_start(wq, work, delay_jiffies);
+        local_irq_restore(flags);
+    }
+    return was_pending > 0;
+}
+
+// ---- waiting -----------------------------------------------------------------------------------
+
+// Is the item queued or running in this pool under a number up to `sequence`?
+static bool work_is_busy(struct worker_pool *pool, struct work_struct *work, uint64_t sequence)
+{
+    unsigned long flags;
+    struct worker *runner;
+    bool busy;
+
+    spin_lock_irqsave(&pool->lock, flags);
+    runner = pool_runner_of(pool, work);
+    busy = (runner != NULL && runner->sequence <= sequence) ||
+           (work->pool == pool && !list_empty(&work->link) && work->sequence <= sequence);
+    spin_unlock_irqrestore(&pool->lock, flags);
+    return busy;
+}
+
+// Is it the caller himself who runs the item? Then waiting for it would never end.
+static bool work_is_own(struct worker_pool *pool, const struct work_struct *work)
+{
+    unsigned long flags;
+    struct worker *runner;
+
+    spin_lock_irqsave(&pool->lock, flags);
+    runner = pool_runner_of(pool, work);
+    bool own = runner != NULL && runner->thread == current;
+    spin_unlock_irqrestore(&pool->lock, flags);
+    return own;
+}
+
+// Waits until the item is done in the pool where it was queued last. True when there was something to wait for.
+static bool work_wait(struct work_struct *work)
+{
+    struct worker_pool *pool = READ_ONCE(work->pool);
+    uint64_t sequence;
+
+    if (pool == NULL) {
+        return false;
+    }
+    sequence = READ_ONCE(pool->sequence);
+    if (!work_is_busy(pool, work, sequence) || WARN_ON(work_is_own(pool, work))) {
+        return false;
+    }
+    __atomic_fetch_add(&pool->flushers, 1, __ATOMIC_SEQ_CST);
+    wait_event(&pool->finished, !work_is_busy(pool, work, sequence));
+    __atomic_fetch_sub(&pool->flushers, 1, __ATOMIC_SEQ_CST);
+    return true;
+}
+
+bool flush_work(struct work_struct *work)
+{
+    might_sleep();
+    return work_wait(work);
+}
+
+static bool work_cancel(struct work_struct *work, struct timer_list *timer)
+{
+    int was_pending;
+
+    might_sleep();
+    while ((was_pending = work_grab(work, timer)) == -EBUSY) {
+        set_current_state(THREAD_BLOCKED);
+        schedule_timeout(1);
+    }
+    work_wait(work);
+    __atomic_store_n(&work->pending, WORK_IDLE, __ATOMIC_SEQ_CST);
+    return was_pending > 0;
+}
+
+bool cancel_work_sync(struct work_struct *work)
+{
+    return work_cancel(work, NULL);
+}
+
+bool cancel_delayed_work_sync(struct delayed_work *work)
+{
+    return work_cancel(&work->work, &work->timer);
+}
+
+void flush_workqueue(struct workqueue_struct *wq)
+{
+    uint32_t old;
+
+    might_sleep();
+    mutex_lock(&wq->flush_mutex);
+    old = __atomic_fetch_xor(&wq->color, 1, __ATOMIC_SEQ_CST);
+    wait_event(&wq->drained, __atomic_load_n(&wq->in_flight[old], __ATOMIC_SEQ_CST) == 0);
+    mutex_unlock(&wq->flush_mutex);
+}
+
+// ---- queues ------------------------------------------------------------------------------------
+
+// The pools that a queue with these flags needs, made when the first such queue is. With work_mutex held.
+static bool work_make_pools(bool highpri)
+{
+    for_each_online_cpu (cpu) {
+        if (work_pools[cpu][highpri] == NULL) {
+            work_pools[cpu][highpri] = pool_make((int)cpu, highpri);
+            if (work_pools[cpu][highpri] == NULL) {
+                return false;
+            }
+        }
+    }
+    if (work_unbound_pools[highpri] == NULL) {
+        work_unbound_pools[highpri] = pool_make(-1, highpri);
+    }
+    return work_unbound_pools[highpri] != NULL;
+}
+
+struct workqueue_struct *alloc_workqueue(const char *name, unsigned flags, int max_active)
+{
+    struct workqueue_struct *wq = kzalloc(sizeof(*wq), GFP_KERNEL);
+    bool made;
+
+    if (wq == NULL) {
+        return NULL;
+    }
+    wq->shares = kcalloc(cpu_count + 1, sizeof(wq->shares[0]), GFP_KERNEL);
+    if (wq->shares == NULL) {
+        goto free_wq;
+    }
+    for (unsigned i = 0; i <= cpu_count; i++) {
+        INIT_LIST_HEAD(&wq->shares[i].held_back);
+    }
+    wq->name = name;
+    wq->flags = flags;
+    wq->max_active = max_active > 0 ? (unsigned)max_active : WORK_MAX_ACTIVE;
+    mutex_init(&wq->flush_mutex, "flush_workqueue");
+    init_waitqueue_head(&wq->drained, "flush_workqueue");
+    mutex_lock(&work_mutex);
+    made = work_make_pools((flags & WQ_HIGHPRI) != 0);
+    if (made) {
+        list_add_tail(&wq->all_link, &work_queues);
+    }
+    mutex_unlock(&work_mutex);
+    if (!made) {
+        goto free_shares;
+    }
+    return wq;
+
+free_shares:
+    kfree(wq->shares);
+free_wq:
+    kfree(wq);
+    return NULL;
+}
+
+// Passes through every pool's lock: who counted the last item out has let go of the queue then.
+static void wq_let_go(const struct workqueue_struct *wq)
+{
+    bool highpri = (wq->flags & WQ_HIGHPRI) != 0;
+
+    for (unsigned cpu = 0; cpu <= cpu_count; cpu++) {
+        struct worker_pool *pool =
+            cpu < cpu_count ? work_pools[cpu][highpri] : work_unbound_pools[highpri];
+
+        if (pool != NULL) {
+            spin_lock_irq(&pool->lock);
+            spin_unlock_irq(&pool->lock);
+        }
+    }
+}
+
+void destroy_workqueue(struct workqueue_struct *wq)
+{
+    mutex_lock(&work_mutex);
+    list_del(&wq->all_link);
+    mutex_unlock(&work_mutex);
+    flush_workqueue(wq);
+    __atomic_store_n(&wq->dying, true, __ATOMIC_SEQ_CST); // who starts itself again is told so
+    flush_workqueue(wq);
+    flush_workqueue(wq);
+    wq_let_go(wq);
+    kfree(wq->shares);
+    kfree(wq);
+}
+
+void workqueue_init(void)
+{
+    system_wq = alloc_workqueue("events", 0, 0);
+    if (system_wq == NULL) {
+        panic("no memory for the system workqueue: give the machine more than 16 MiB");
+    }
+}
+
+// ---- /proc/workqueues --------------------------------------------------------------------------
+
+static void work_show_pool(struct text *t, struct worker_pool *pool)
+{
+    unsigned waiting = 0;
+    struct work_struct *work;
+
+    if (pool == NULL) {
+        return;
+    }
+    spin_lock_irq(&pool->lock);
+    list_for_each_entry (work, &pool->items, link) {
+        waiting++;
+    }
+    if (pool->cpu >= 0) {
+        text_printf(t, "%4d", pool->cpu);
+    } else {
+        text_printf(t, "%4s", "any");
+    }
+    text_printf(t, " %4d %7u %4u %7u %7u %10llu\n", pool->highpri ? -20 : 0, pool->workers,
+                pool->idle_count, pool->running, waiting, (unsigned long long)pool->executed);
+    spin_unlock_irq(&pool->lock);
+}
+
+static void work_show(struct text *t, unsigned long index)
+{
+    struct workqueue_struct *wq;
+
+    (void)index;
+    text_puts(t, " CPU NICE WORKERS IDLE RUNNING WAITING   EXECUTED\n");
+    for (unsigned highpri = 0; highpri < 2; highpri++) {
+        for (unsigned cpu = 0; cpu < cpu_count; cpu++) {
+            work_show_pool(t, work_pools[cpu][highpri]);
+        }
+        work_show_pool(t, work_unbound_pools[highpri]);
+    }
+    text_puts(t, "\nQUEUE            FLAGS            MAX_ACTIVE IN_FLIGHT\n");
+    mutex_lock(&work_mutex);
+    list_for_each_entry (wq, &work_queues, all_link) {
+        text_printf(t, "%-16s %-16s %10u %9u\n", wq->name,
+                    (wq->flags & WQ_UNBOUND)   ? "unbound"
+                    : (wq->flags & WQ_HIGHPRI) ? "highpri"
+                                               : "-",
+                    wq->max_active, READ_ONCE(wq->in_flight[0]) + READ_ONCE(wq->in_flight[1]));
+    }
+    mutex_unlock(&work_mutex);
+}
+
+PROC_FILE("workqueues", work_show);
