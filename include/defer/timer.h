@@ -8,6 +8,7 @@ struct timer_list {
     struct list_head link; // L of the wheel; link.next is NULL when not pending
     uint32_t expires;      // L: jiffies
     void (*function)(struct timer_list *timer); // I
+    unsigned flags;                             // I
     int cpu; // L: the wheel whose lock guards it, pending or not; -1: changing wheels
 };
 
