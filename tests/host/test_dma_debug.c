@@ -1,0 +1,544 @@
+// The DMA interface and its memory of who owns what: each misuse gives one report that names it, and harms no other mapping.
+//
+// links: kernel/lib/text.c kernel/lib/format.c tests/host/stubs/log.c tests/host/stubs/panic.c tests/host/stubs/spinlock.c
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <cmocka.h>
+
+#include "kernel/dma/debug.c"
+#include "kernel/dma/dma.c"
+#include "stubs/stubs.h"
+
+#define RAM_SIZE (64ull << 20)
+
+// ---- what kernel/dma asks of the kernel ------------------------------------------------------------
+
+static uint64_t next_page;    // where alloc_pages_within takes from
+static bool no_memory;        // alloc_pages fails
+static unsigned record_pages; // taken for records
+static unsigned pages_freed;  // by free_pages
+static unsigned traced[TRACE_COUNT];
+unsigned long host_kernel_base;
+
+bool page_is_ram(phys_t address)
+{
+    return address >= PAGE_SIZE && address < RAM_SIZE;
+}
+
+bool page_ram_piece(unsigned index, phys_t *start, phys_t *end)
+{
+    *start = PAGE_SIZE;
+    *end = RAM_SIZE;
+    return index == 0;
+}
+
+phys_t virt_to_phys(const void *address)
+{
+    return (uintptr_t)address - PHYS_BASE;
+}
+
+unsigned page_order(size_t size)
+{
+    unsigned order = 0;
+
+    while (((size_t)PAGE_SIZE << order) < size) {
+        order++;
+    }
+    return order;
+}
+
+void *alloc_pages(enum gfp flags, unsigned order)
+{
+    static char pages[160][PAGE_SIZE] __aligned(PAGE_SIZE);
+
+    (void)flags;
+    assert_int_equal(order, 0);
+    assert_true(record_pages < ARRAY_SIZE(pages));
+    return no_memory ? NULL : pages[record_pages++];
+}
+
+void *alloc_pages_within(enum gfp flags, unsigned order, phys_t highest)
+{
+    uint64_t at = next_page;
+
+    assert_true(flags & GFP_ZERO);
+    if (no_memory || at + (PAGE_SIZE << order) - 1 > highest) {
+        return NULL;
+    }
+    next_page += PAGE_SIZE << order;
+    return phys_to_virt(at);
+}
+
+void free_pages(void *address, unsigned order)
+{
+    (void)address;
+    (void)order;
+    pages_freed++;
+}
+
+void trace(enum trace_event event, uint32_t a, uint64_t b)
+{
+    (void)a;
+    (void)b;
+    traced[event]++;
+}
+
+void text_symbol(struct text *t, uintptr_t address)
+{
+    text_printf(t, "%#lx", (unsigned long)address);
+}
+
+// ---- scaffolding -----------------------------------------------------------------------------------
+
+static struct device nic, disk;
+static char *ram;
+
+static int reset(void **state)
+{
+    (void)state;
+    void *want = (void *)PHYS_BASE;
+    if (mmap(want, RAM_SIZE, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != want) {
+        return -1;
+    }
+    ram = want;
+    for (unsigned i = 0; i < ARRAY_SIZE(dma_buckets); i++) {
+        dma_buckets[i] = (struct dma_bucket){.lock = SPINLOCK_INIT("dma bucket")};
+    }
+    dma_pool = NULL;
+    dma_pool_made = dma_long_count = dma_crossing_count = dma_live = dma_peak = 0;
+    dma_unrecorded = dma_errors = 0;
+    dma_debug_off = no_memory = false;
+    next_page = 16 * PAGE_SIZE;
+    pages_freed = record_pages = 0;
+    memset(traced, 0, sizeof(traced));
+    nic = (struct device){.name = "nic", .dma_mask = DMA_BIT_MASK(32)};
+    disk = (struct device){.name = "disk", .dma_mask = DMA_BIT_MASK(64)};
+    warn_count = 0;
+    stub_log_clear();
+    return 0;
+}
+
+// Exactly one report since the last look, and it says this.
+static void reported(const char *what)
+{
+    assert_int_equal(dma_errors, 1);
+    assert_int_equal(warn_count, 1);
+    if (strstr(stub_log(), what) == NULL) {
+        fail_msg("'%s' does not say '%s'", stub_log(), what);
+    }
+    dma_errors = 0;
+    warn_count = 0;
+    stub_log_clear();
+}
+
+static void quiet(void)
+{
+    assert_int_equal(dma_errors, 0);
+    assert_int_equal(warn_count, 0);
+    assert_string_equal(stub_log(), "");
+}
+
+static dma_addr_t map(struct device *dev, uint64_t at, size_t size,
+                      enum dma_data_direction direction)
+{
+    dma_addr_t handle = dma_map_single(dev, ram + at, size, direction);
+
+    assert_false(dma_mapping_error(dev, handle));
+    return handle;
+}
+
+// ---- what is right ---------------------------------------------------------------------------------
+
+static void a_mapping_lives_and_ends(void **state)
+{
+    (void)state;
+    dma_addr_t handle = map(&nic, 0x5800, 2048, DMA_FROM_DEVICE);
+    assert_int_equal(handle.value, 0x5800);
+    assert_int_equal(dma_outstanding(&nic), 1);
+    assert_int_equal(dma_live, 1);
+    dma_sync_single_for_cpu(&nic, handle, 2048, DMA_FROM_DEVICE);
+    dma_sync_single_for_device(&nic, handle, 64, DMA_FROM_DEVICE);
+    dma_unmap_single(&nic, handle, 2048, DMA_FROM_DEVICE);
+    assert_int_equal(dma_outstanding(&nic), 0);
+    assert_int_equal(dma_live, 0);
+    assert_int_equal(traced[TRACE_DMA_MAP], 1);
+    assert_int_equal(traced[TRACE_DMA_UNMAP], 1);
+    quiet();
+}
+
+static void neighbours_are_no_collision(void **state)
+{
+    (void)state;
+    map(&nic, 0x5000, 2048, DMA_FROM_DEVICE);
+    map(&nic, 0x5800, 2048, DMA_FROM_DEVICE);
+    map(&disk, 0x6000, 65536, DMA_FROM_DEVICE);
+    map(&disk, 0x4f00, 256, DMA_FROM_DEVICE);
+    quiet();
+}
+
+static void two_readers_may_share(void **state)
+{
+    (void)state;
+    map(&nic, 0x5000, 1500, DMA_TO_DEVICE);
+    map(&disk, 0x5000, 4096, DMA_TO_DEVICE);
+    quiet();
+}
+
+static void coherent_memory(void **state)
+{
+    (void)state;
+    dma_addr_t handle;
+    void *ring = dma_alloc_coherent(&nic, 5000, &handle);
+    assert_ptr_equal(ring, ram + 16 * PAGE_SIZE);
+    assert_int_equal(handle.value, 16 * PAGE_SIZE);
+    assert_int_equal(dma_outstanding(&nic), 1);
+    dma_free_coherent(&nic, 5000, ring, handle);
+    assert_int_equal(pages_freed, 1);
+    assert_int_equal(dma_outstanding(&nic), 0);
+    quiet();
+}
+
+static void coherent_memory_beyond_the_mask(void **state)
+{
+    (void)state;
+    dma_addr_t handle;
+    assert_int_equal(dma_set_mask(&nic, 0xffff), 0);
+    assert_null(dma_alloc_coherent(&nic, 4096, &handle));
+    assert_true(dma_mapping_error(&nic, handle));
+    assert_non_null(strstr(stub_log(), "nic"));
+    assert_null(dma_alloc_coherent(&nic, 0, &handle));
+    assert_null(dma_alloc_coherent(&nic, SIZE_MAX / 2, &handle));
+    assert_int_equal(dma_outstanding(&nic), 0);
+}
+
+static void masks(void **state)
+{
+    (void)state;
+    assert_int_equal(dma_set_mask(&nic, DMA_BIT_MASK(28)), 0);
+    assert_int_equal(nic.dma_mask, 0xfffffff);
+    assert_int_equal(dma_set_mask(&nic, 0xfff), -EIO); // no RAM lies there
+    assert_int_equal(nic.dma_mask, 0xfffffff);
+    assert_int_equal(DMA_BIT_MASK(64), UINT64_MAX);
+}
+
+// ---- what is wrong ---------------------------------------------------------------------------------
+
+static void refused_memory(void **state)
+{
+    (void)state;
+    char stack[64];
+
+    assert_true(dma_mapping_error(&nic, dma_map_single(&nic, stack, 64, DMA_TO_DEVICE)));
+    reported("not from kmalloc");
+    assert_true(
+        dma_mapping_error(&nic, dma_map_single(&nic, ram + RAM_SIZE - 64, 65, DMA_TO_DEVICE)));
+    reported("not from kmalloc");
+    assert_true(dma_mapping_error(&nic, dma_map_single(&nic, ram + 0x5000, 0, DMA_TO_DEVICE)));
+    reported("no size");
+    assert_true(
+        dma_mapping_error(&nic, dma_map_single(&nic, ram + 0x5000, SIZE_MAX, DMA_TO_DEVICE)));
+    reported("no size");
+    nic.dma_mask = 0x5fff;
+    assert_true(dma_mapping_error(&nic, dma_map_single(&nic, ram + 0x5fff, 2, DMA_TO_DEVICE)));
+    reported("beyond what the device can reach");
+    map(&nic, 0x5ffe, 2, DMA_TO_DEVICE);
+    quiet();
+    assert_int_equal(dma_outstanding(&nic), 1);
+}
+
+static void mapped_twice(void **state)
+{
+    (void)state;
+    map(&nic, 0x5000, 2048, DMA_FROM_DEVICE);
+    map(&nic, 0x5000, 2048, DMA_FROM_DEVICE);
+    reported("owns it already");
+    map(&disk, 0x57ff, 1, DMA_TO_DEVICE); // the last byte of both
+    reported("owns it already");
+}
+
+// All ways to overlap, short and long, from before and from behind, across page borders.
+static void overlaps_are_found(void **state)
+{
+    static const struct {
+        uint64_t at;
+        size_t size;
+    } a[] = {{0x8000, 64},   {0x8fc0, 128},  {0x8000, 4096},
+             {0x8800, 4096}, {0x8000, 4097}, {0x8000, 0x20000}};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(a); i++) {
+        for (uint64_t at = 0x6000; at < 0x2a000; at += 0x7c0) {
+            static const size_t sizes[] = {1, 0x800, 0x1000, 0x1001, 0x30000};
+
+            for (unsigned k = 0; k < ARRAY_SIZE(sizes); k++) {
+                bool overlap = at < a[i].at + a[i].size && a[i].at < at + sizes[k];
+
+                reset(state);
+                map(&disk, a[i].at, a[i].size, DMA_FROM_DEVICE);
+                map(&nic, at, sizes[k], DMA_TO_DEVICE);
+                assert_int_equal(dma_errors, overlap);
+                reset(state);
+                map(&nic, at, sizes[k], DMA_TO_DEVICE);
+                map(&disk, a[i].at, a[i].size, DMA_FROM_DEVICE);
+                assert_int_equal(dma_errors, overlap);
+            }
+        }
+    }
+}
+
+static void unmapped_twice(void **state)
+{
+    (void)state;
+    dma_addr_t other = map(&nic, 0x9000, 64, DMA_TO_DEVICE);
+    dma_addr_t handle = map(&nic, 0x5000, 2048, DMA_FROM_DEVICE);
+    dma_unmap_single(&nic, handle, 2048, DMA_FROM_DEVICE);
+    dma_unmap_single(&nic, handle, 2048, DMA_FROM_DEVICE);
+    reported("unmapped twice");
+    assert_int_equal(dma_outstanding(&nic), 1);
+    dma_unmap_single(&nic, other, 64, DMA_TO_DEVICE);
+    quiet();
+}
+
+static void never_mapped(void **state)
+{
+    (void)state;
+    dma_unmap_single(&nic, (dma_addr_t){0x77777}, 64, DMA_TO_DEVICE);
+    reported("is not mapped");
+    dma_unmap_single(&nic, (dma_addr_t){DMA_ERROR}, 64,
+                     DMA_TO_DEVICE); // a mapping error, unchecked
+    reported("is not mapped");
+    dma_unmap_single(&nic, (dma_addr_t){0}, 0, DMA_TO_DEVICE);
+    reported("is not mapped");
+    assert_int_equal(dma_outstanding(&nic), 0);
+}
+
+static void another_size(void **state)
+{
+    (void)state;
+    static const size_t sizes[][2] = {
+        {2048, 1024}, {2048, 8192}, {8192, 2048}, {8192, 16384}, {2048, 0}};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+        dma_addr_t handle = map(&nic, 0x5000, sizes[i][0], DMA_FROM_DEVICE);
+        dma_unmap_single(&nic, handle, sizes[i][1], DMA_FROM_DEVICE);
+        reported("with another size");
+        assert_int_equal(dma_outstanding(&nic), 0);
+        assert_int_equal(dma_live, 0);
+        assert_int_equal(dma_long_count, 0);
+    }
+}
+
+static void another_direction(void **state)
+{
+    (void)state;
+    dma_addr_t handle = map(&nic, 0x5000, 2048, DMA_FROM_DEVICE);
+    dma_unmap_single(&nic, handle, 2048, DMA_TO_DEVICE);
+    reported("with another direction");
+    assert_int_equal(dma_outstanding(&nic), 0);
+}
+
+static void another_device(void **state)
+{
+    (void)state;
+    dma_addr_t handle = map(&nic, 0x5000, 2048, DMA_FROM_DEVICE);
+    dma_unmap_single(&disk, handle, 2048, DMA_FROM_DEVICE);
+    reported("by another device");
+    assert_int_equal(dma_outstanding(&nic), 1); // it still owns it
+    dma_unmap_single(&nic, handle, 2048, DMA_FROM_DEVICE);
+    quiet();
+}
+
+static void another_kind(void **state)
+{
+    (void)state;
+    dma_addr_t handle;
+    void *ring = dma_alloc_coherent(&nic, 4096, &handle);
+    dma_unmap_single(&nic, handle, 4096, DMA_BIDIRECTIONAL);
+    reported("is coherent memory");
+    dma_free_coherent(&nic, 4096, ring, (dma_addr_t){handle.value + PAGE_SIZE});
+    reported("not at the address");
+    dma_free_coherent(&nic, 4096, ring, handle);
+    quiet();
+    assert_int_equal(pages_freed, 1);
+    dma_free_coherent(&nic, 4096, ring, handle);
+    reported("is not mapped");
+    assert_int_equal(pages_freed, 1);
+
+    handle = map(&nic, 0x5000, 4096, DMA_BIDIRECTIONAL);
+    dma_free_coherent(&nic, 4096, ram + 0x5000, handle);
+    reported("is a streaming mapping");
+    assert_int_equal(pages_freed, 1);
+}
+
+static void wrong_syncs(void **state)
+{
+    (void)state;
+    dma_addr_t handle = map(&nic, 0x5800, 2048, DMA_FROM_DEVICE);
+    dma_sync_single_for_cpu(&nic, handle, 2049, DMA_FROM_DEVICE);
+    reported("beyond the end");
+    dma_sync_single_for_cpu(&nic, handle, 64, DMA_TO_DEVICE);
+    reported("in another direction");
+    dma_sync_single_for_cpu(&disk, handle, 64, DMA_FROM_DEVICE);
+    reported("is not mapped");
+    dma_sync_single_for_cpu(&nic, (dma_addr_t){0x57ff}, 1, DMA_FROM_DEVICE);
+    reported("is not mapped");
+    dma_sync_single_for_cpu(&nic, (dma_addr_t){0x5fff}, 1, DMA_FROM_DEVICE); // the last byte
+    quiet();
+
+    map(&nic, 0x8f80, 256, DMA_BIDIRECTIONAL); // crosses: the second half is in the next page
+    dma_sync_single_for_cpu(&nic, (dma_addr_t){0x9000}, 64, DMA_FROM_DEVICE);
+    map(&disk, 0x20000, 0x10000, DMA_TO_DEVICE);
+    dma_sync_single_for_device(&disk, (dma_addr_t){0x2ffff}, 1, DMA_TO_DEVICE);
+    quiet();
+}
+
+// ---- when records run out --------------------------------------------------------------------------
+
+static void records_run_out(void **state)
+{
+    (void)state;
+    unsigned more = DEBUG_RECORDS + 100;
+
+    for (unsigned i = 0; i < more; i++) {
+        map(&nic, 0x10000 + i * 64, 64, DMA_TO_DEVICE);
+    }
+    assert_int_equal(dma_live, DEBUG_RECORDS);
+    assert_int_equal(dma_debug_unrecorded(), 100);
+    assert_int_equal(dma_outstanding(&nic), more);
+    assert_non_null(strstr(stub_log(), "records are in use"));
+    assert_int_equal(dma_errors, 0);
+    for (unsigned i = 0; i < more; i++) {
+        dma_unmap_single(&nic, (dma_addr_t){0x10000 + i * 64}, 64, DMA_TO_DEVICE);
+    }
+    assert_int_equal(dma_outstanding(&nic), 0);
+    assert_int_equal(dma_errors, 0);
+    assert_int_equal(dma_debug_unrecorded(), 0);
+}
+
+static void no_memory_for_records(void **state)
+{
+    (void)state;
+    no_memory = true;
+    dma_addr_t handle = map(&nic, 0x5000, 64, DMA_TO_DEVICE);
+    assert_int_equal(dma_debug_unrecorded(), 1);
+    dma_unmap_single(&nic, handle, 64, DMA_TO_DEVICE);
+    assert_int_equal(dma_debug_unrecorded(), 0);
+    assert_int_equal(dma_outstanding(&nic), 0);
+}
+
+static void switched_off(void **state)
+{
+    (void)state;
+    assert_int_equal(dma_set_debug("off"), 0);
+    assert_int_equal(dma_set_debug("of"), -EINVAL);
+    dma_addr_t handle = map(&nic, 0x5000, 64, DMA_TO_DEVICE);
+    map(&nic, 0x5000, 64, DMA_FROM_DEVICE);
+    assert_int_equal(dma_live, 0);
+    assert_int_equal(dma_outstanding(&nic), 2);
+    for (unsigned i = 0; i < 3; i++) {
+        dma_unmap_single(&nic, handle, 64, DMA_TO_DEVICE);
+    }
+    assert_int_equal(dma_outstanding(&nic), 0); // not below
+    quiet();
+}
+
+static void reports_are_bounded(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 1000; i++) {
+        dma_unmap_single(&nic, (dma_addr_t){0x5000}, 64, DMA_TO_DEVICE);
+    }
+    assert_int_equal(dma_debug_errors(), 1000);
+    assert_int_equal(warn_count, DEBUG_REPORTS);
+}
+
+// ---- what people see -------------------------------------------------------------------------------
+
+static void the_proc_file(void **state)
+{
+    (void)state;
+    char buffer[2000];
+    struct text t = TEXT_INIT(buffer);
+    dma_addr_t ring;
+
+    dma_addr_t handle = map(&nic, 0x5800, 2048, DMA_FROM_DEVICE);
+    dma_alloc_coherent(&disk, 4096, &ring);
+    dma_show_map(&t, 0);
+    assert_non_null(strstr(buffer, "mappings 2, most at once 2, unrecorded 0, errors 0\n"));
+    assert_non_null(
+        strstr(buffer, "nic            0x0000000000005800     2048 from-device   device "));
+    assert_non_null(
+        strstr(buffer, "disk           0x0000000000010000     4096 coherent      both "));
+    dma_sync_single_for_cpu(&nic, handle, 64, DMA_FROM_DEVICE);
+    text_init(&t, buffer, sizeof(buffer));
+    dma_show_map(&t, 0);
+    assert_non_null(strstr(buffer, "2048 from-device   cpu "));
+}
+
+// A thousand rounds of maps and unmaps against a list that a child could check.
+static void random_traffic(void **state)
+{
+    (void)state;
+    enum { SLOTS = 400 };
+    static struct {
+        size_t size;
+        dma_addr_t handle;
+    } slot[SLOTS];
+    unsigned live = 0;
+
+    srand(3);
+    for (unsigned round = 0; round < 20000; round++) {
+        unsigned i = (unsigned)rand() % SLOTS;
+        struct device *dev = i % 2 ? &nic : &disk;
+        enum dma_data_direction direction = (enum dma_data_direction)(i % 3);
+
+        if (slot[i].size == 0) {
+            slot[i].size = 1 + (size_t)rand() % (i % 50 == 0 ? 65536 : 2048);
+            slot[i].handle = map(dev, 0x10000 + (uint64_t)i * 0x10000, slot[i].size, direction);
+            live++;
+        } else {
+            dma_unmap_single(dev, slot[i].handle, slot[i].size, direction);
+            slot[i].size = 0;
+            live--;
+        }
+        assert_int_equal(dma_live, live);
+        assert_int_equal(dma_outstanding(&nic) + dma_outstanding(&disk), live);
+    }
+    quiet();
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(a_mapping_lives_and_ends, reset),
+        cmocka_unit_test_setup(neighbours_are_no_collision, reset),
+        cmocka_unit_test_setup(two_readers_may_share, reset),
+        cmocka_unit_test_setup(coherent_memory, reset),
+        cmocka_unit_test_setup(coherent_memory_beyond_the_mask, reset),
+        cmocka_unit_test_setup(masks, reset),
+        cmocka_unit_test_setup(refused_memory, reset),
+        cmocka_unit_test_setup(mapped_twice, reset),
+        cmocka_unit_test_setup(overlaps_are_found, reset),
+        cmocka_unit_test_setup(unmapped_twice, reset),
+        cmocka_unit_test_setup(never_mapped, reset),
+        cmocka_unit_test_setup(another_size, reset),
+        cmocka_unit_test_setup(another_direction, reset),
+        cmocka_unit_test_setup(another_device, reset),
+        cmocka_unit_test_setup(another_kind, reset),
+        cmocka_unit_test_setup(wrong_syncs, reset),
+        cmocka_unit_test_setup(records_run_out, reset),
+        cmocka_unit_test_setup(no_memory_for_records, reset),
+        cmocka_unit_test_setup(switched_off, reset),
+        cmocka_unit_test_setup(reports_are_bounded, reset),
+        cmocka_unit_test_setup(the_proc_file, reset),
+        cmocka_unit_test_setup(random_traffic, reset),
+    };
+
+    return cmocka_run_group_tests_name("dma_debug", tests, NULL, NULL);
+}
