@@ -50,7 +50,7 @@ def frames():
 def iretq_of_kernel():
     """Addresses of the iretq instructions on the way back from an interrupt."""
     found = []
-    for line in gdb.execute("disassemble interrupt_return", to_string=True).splitlines():
+    for line in gdb.execute("x/60i isr_return", to_string=True).splitlines():
         if "iret" in line:
             found.append(int(line.replace("=>", "").split()[0], 16))
     return found

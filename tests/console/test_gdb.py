@@ -20,12 +20,12 @@ def test_gdb_follows_an_interrupt_through_the_kernel(boot, tmp_path):
     said = gdb.stdout
     assert "ALL DONE" in said, f"{said}\n{gdb.stderr}"
     assert re.search(r"^STUB vector 0x\w\w at \w+", said, re.M)
-    assert re.search(r"^BACKTRACE e1000_irq < .*irq_dispatch < interrupt < ", said, re.M), said
+    assert re.search(r"^BACKTRACE e1000_interrupt < .*irq_dispatch < interrupt < ", said, re.M), said
     interrupted = re.search(r"^INTERRUPTED (\w+)", said, re.M).group(1)
     assert f"RETURNED to {interrupted}" in said
     tables = said.split("--- ")[1:]
     assert [table.split("\n")[0] for table in tables] == ["irqs", "idt", "cpus", "threads"]
-    assert re.search(r"eth0 e1000_irq", tables[0]) and re.search(r"ttyS0", tables[0])
+    assert re.search(r"eth0 e1000_interrupt", tables[0]) and re.search(r"ttyS0", tables[0])
     assert len(re.findall(r"^0x\w\w \w", tables[1], re.M)) == 256
     assert len(tables[2].splitlines()) == 3
     assert re.search(r"ksoftirqd/0", tables[3])
