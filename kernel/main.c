@@ -1,0 +1,265 @@
+// The boot, on one screen: everything that has an order is a line in one of the lists below, and everything that must be tied across
+// layers (a lower one calling a higher one) is tied here, in the open, each knot with its reason.
+//
+//   kernel_main   boot CPU, boot stack, interrupts off: machine and memory, until threads can exist
+//   main_init     the first thread (tid 1): other CPUs, services, devices, shell
+//   ap_main       every other CPU, on its idle thread's stack
+//
+// Context: boot/start.S calls kernel_main, boot/trampoline.S ap_main. This file may see all layers.
+#include <lib/string.h>
+#include <contract/boot_info.h>
+#include <core/clock.h>
+#include <core/cpu.h>
+#include <core/log.h>
+#include <core/option.h>
+#include <core/panic.h>
+#include <core/stack_protector.h>
+#include <core/version.h>
+#include <x86/acpi.h>
+#include <x86/clock.h>
+#include <x86/cpuid.h>
+#include <x86/exception.h>
+#include <x86/ioapic.h>
+#include <x86/lapic.h>
+#include <x86/pic.h>
+#include <x86/segments.h>
+#include <x86/smp.h>
+#include <mm/map.h>
+#include <mm/page.h>
+#include <mm/slab.h>
+#include <irq/desc.h>
+#include <irq/ipi.h>
+#include <irq/route.h>
+#include <sched/thread.h>
+#include <defer/softirq.h>
+#include <defer/tasklet.h>
+#include <defer/timer.h>
+#include <defer/work.h>
+#include <dev/block.h>
+#include <dev/netdev.h>
+#include <dev/tty.h>
+#include <char/ps2.h>
+#include <char/screen.h>
+#include <char/uart.h>
+#include <pci/pci.h>
+#include <misc/fw_cfg.h>
+#include <net/net.h>
+#include <shell/shell.h>
+
+void kernel_main(const struct boot_info *boot);
+void ap_main(unsigned cpu);
+
+enum { MAIN_SCRIPT_SIZE = 16384, MAIN_CMDLINE_SIZE = 2048 };
+
+static const struct boot_info *main_boot;  // I
+static char main_script[MAIN_SCRIPT_SIZE]; // I: console commands from the host
+static uint64_t main_log_next;             // C: first log line that the early sink has not shown
+
+// The console before there are interrupts: each line goes out as it is logged.
+static void main_early_sink(const struct log_line *line)
+{
+    char text[300];
+
+    log_format(line, text, sizeof(text));
+    uart_write_polled(text, strlen(text));
+    uart_write_polled("\n", 1);
+    main_log_next = line->sequence + 1;
+}
+
+// The knots: what a low layer calls without knowing who answers.
+static void main_tie(void)
+{
+    cpu_preempt_hook = sched_preempt;    // core: the last unlock may switch threads
+    map_shootdown = ipi_tlb_shootdown;   // mm: an unmapped page must leave every CPU's TLB
+    panic_stop_others = ipi_stop_others; // core: nobody runs on while the end is told
+    panic_is_stack = map_is_stack;       // core: a backtrace reads stacks only
+    panic_flush = tty_log_flush_polled;  // core: the last lines must be seen
+    exception_guard_name =
+        map_guard_name;         // x86: a fault in a guard page is an overflow, and has a name
+    netdev_input = eth_input;   // dev: what drivers receive goes to the protocols
+    netdev_notify = net_notify; // dev: carrier and address follow each other
+}
+
+// Options from the boot loader's line, then from the host's file, so that a script need not make an ISO.
+static void main_read_options(const struct boot_info *boot)
+{
+    static char cmdline[MAIN_CMDLINE_SIZE];
+
+    boot_options_parse(boot->cmdline, boot->protocol);
+    if (fw_cfg_read_file("opt/org.tophalf/cmdline", cmdline, sizeof(cmdline)) > 0) {
+        boot_options_parse(cmdline, "fw_cfg");
+    }
+    for (unsigned i = 0; i < boot->note_count; i++) {
+        pr_warn("%s: %s", boot->protocol, boot->notes[i]);
+    }
+}
+
+// ACPI tables may lie anywhere; a mapping of the kernel's own shows them to the parser.
+static void main_read_tables(const struct boot_info *boot)
+{
+    int err = acpi_parse(boot, memremap, &acpi);
+
+    for (unsigned i = 0; i < acpi.note_count; i++) {
+        pr_warn("ACPI: %s", acpi.notes[i]);
+    }
+    if (err != 0) {
+        pr_warn("ACPI: no usable tables: one CPU, no power-off (is the machine started with "
+                "acpi=off?)");
+    }
+}
+
+static void *main_map_registers(phys_t address, size_t size)
+{
+    return (void *)(uintptr_t)ioremap(address, size);
+}
+
+static void main_start_clock(void)
+{
+    volatile void *hpet = acpi.hpet_base != 0 ? ioremap(acpi.hpet_base, 1024) : NULL;
+
+    clock_calibrate(hpet, (uint16_t)acpi.pm_timer);
+}
+
+// Controllers from the wire inwards: 8259s silenced, local APIC, IO-APICs, then the map from wires to irqs.
+static void main_start_interrupts(void)
+{
+    pic_disable();
+    if (!lapic_init(acpi.lapic_base, main_map_registers)) {
+        panic("this CPU has no local APIC: tophalf needs one (use a 64-bit CPU model such as "
+              "qemu64)");
+    }
+    lapic_init_cpu();
+    for (unsigned i = 0; i < acpi.ioapic_count; i++) {
+        ioapic_add(acpi.ioapics[i].id, acpi.ioapics[i].base, acpi.ioapics[i].gsi_base,
+                   main_map_registers);
+    }
+    route_init(&acpi);
+    ipi_init();
+    irq_set_system_vector(VECTOR_TIMER, IRQ_STAT_LOC, timer_tick);
+    lapic_timer_calibrate();
+}
+
+// CPU numbers: the boot CPU is 0, the others follow in the order of the MADT.
+static void main_number_cpus(void)
+{
+    uint32_t boot_id = lapic_id();
+    unsigned limit = min(smp_max_cpus(), (unsigned)MAX_CPUS);
+
+    cpus[0].apic_id = boot_id;
+    cpu_count = 1;
+    for (unsigned i = 0; i < acpi.cpu_count && cpu_count < limit; i++) {
+        if (acpi.cpus[i].apic_id != boot_id) {
+            cpus[cpu_count].id = cpu_count;
+            cpus[cpu_count].apic_id = acpi.cpus[i].apic_id;
+            cpu_count++;
+        }
+    }
+}
+
+static void main_load_segments(unsigned cpu)
+{
+    uintptr_t tops[IST_COUNT];
+
+    for (unsigned i = 0; i < IST_COUNT; i++) {
+        void *stack = map_stack();
+
+        if (stack == NULL) {
+            panic("no memory for the exception stacks of CPU %u", cpu);
+        }
+        tops[i] = (uintptr_t)stack + KERNEL_STACK_SIZE;
+    }
+    gdt_init_cpu(cpu, tops);
+}
+
+static void main_start_cpus(void)
+{
+    phys_t page = cpu_count > 1 ? page_take_low() : 0;
+
+    if (cpu_count > 1 && page == 0) {
+        pr_err("smp: no free page below 1 MiB for the start-up code: running on one CPU");
+        return;
+    }
+    if (cpu_count > 1) {
+        smp_prepare(page, map_root());
+    }
+    for (unsigned cpu = 1; cpu < cpu_count; cpu++) {
+        void *stack = map_stack();
+
+        if (stack == NULL) {
+            pr_err("smp: no memory to start CPU %u", cpu);
+            break;
+        }
+        smp_start_cpu(cpu, (uintptr_t)stack + KERNEL_STACK_SIZE, 1000 * 1000);
+    }
+    pr_info("smp: %u of %u CPUs are up", cpumask_weight(&cpu_online_mask), cpu_count);
+}
+
+// The first thread: everything that may sleep. What is slow (link negotiation, DHCP) goes on behind the prompt.
+static void main_init(void *arg)
+{
+    (void)arg;
+    main_start_cpus();
+    softirq_start_threads();
+    workqueue_init();
+    uart_init();
+    tty_start_log_thread(main_log_next);
+    screen_init(main_boot);
+    ps2_init();
+    blk_init();
+    netdev_init();
+    net_init();
+    pci_init();
+    pci_probe_all();
+    if (fw_cfg_read_file("opt/org.tophalf/script", main_script, sizeof(main_script)) <= 0) {
+        main_script[0] = '\0';
+    }
+    shell_start(main_script);
+}
+
+void kernel_main(const struct boot_info *boot)
+{
+    uart_early_init();
+    log_sink = main_early_sink;
+    main_boot = boot;
+    pr_info(KERNEL_NAME " version " KERNEL_VERSION ", started by %s (%s)", boot->loader,
+            boot->protocol);
+    cpuid_init();
+    cpu_protect();
+    gdt_init_early();
+    idt_init();
+    stack_protector_init(rdtsc());
+    main_tie();
+    main_read_options(boot);
+
+    page_init(boot);
+    map_init(boot);
+    slab_init();
+    main_load_segments(0);
+
+    main_read_tables(boot);
+    main_start_clock();
+    main_start_interrupts();
+    main_number_cpus();
+
+    sched_init();
+    timer_init_subsystem();
+    tasklet_init_subsystem();
+    tty_init();
+    lapic_timer_periodic(HZ);
+    local_irq_enable();
+    kthread_run(main_init, NULL, "init");
+    sched_idle();
+}
+
+void ap_main(unsigned cpu)
+{
+    cpu_protect();
+    main_load_segments(cpu);
+    map_load();
+    lapic_init_cpu();
+    sched_init_cpu();
+    smp_ap_is_up();
+    lapic_timer_periodic(HZ);
+    local_irq_enable();
+    sched_idle();
+}
