@@ -51,9 +51,10 @@ void ap_main(unsigned cpu);
 
 enum { MAIN_SCRIPT_SIZE = 16384, MAIN_CMDLINE_SIZE = 2048 };
 
-static const struct boot_info *main_boot;  // I
-static char main_script[MAIN_SCRIPT_SIZE]; // I: console commands from the host
-static uint64_t main_log_next;             // C: first log line that the early sink has not shown
+static uintptr_t main_ist_tops[MAX_CPUS][IST_COUNT]; // I
+static const struct boot_info *main_boot;            // I
+static char main_script[MAIN_SCRIPT_SIZE];           // I: console commands from the host
+static uint64_t main_log_next; // C: first log line that the early sink has not shown
 
 // The console before there are interrupts: each line goes out as it is logged.
 static void main_early_sink(const struct log_line *line)
@@ -156,19 +157,18 @@ static void main_number_cpus(void)
     }
 }
 
-static void main_load_segments(unsigned cpu)
+// Stacks for the exceptions that must not trust the current one. Made on the boot CPU: a starting CPU has no %gs yet and may take no lock.
+static bool main_make_ist_stacks(unsigned cpu)
 {
-    uintptr_t tops[IST_COUNT];
-
     for (unsigned i = 0; i < IST_COUNT; i++) {
         void *stack = map_stack();
 
         if (stack == NULL) {
-            panic("no memory for the exception stacks of CPU %u", cpu);
+            return false;
         }
-        tops[i] = (uintptr_t)stack + KERNEL_STACK_SIZE;
+        main_ist_tops[cpu][i] = (uintptr_t)stack + KERNEL_STACK_SIZE;
     }
-    gdt_init_cpu(cpu, tops);
+    return true;
 }
 
 static void main_start_cpus(void)
@@ -185,7 +185,7 @@ static void main_start_cpus(void)
     for (unsigned cpu = 1; cpu < cpu_count; cpu++) {
         void *stack = map_stack();
 
-        if (stack == NULL) {
+        if (stack == NULL || !main_make_ist_stacks(cpu)) {
             pr_err("smp: no memory to start CPU %u", cpu);
             break;
         }
@@ -234,7 +234,10 @@ void kernel_main(const struct boot_info *boot)
     page_init(boot);
     map_init(boot);
     slab_init();
-    main_load_segments(0);
+    if (!main_make_ist_stacks(0)) {
+        panic("no memory for the first stacks: give the machine more than 16 MiB");
+    }
+    gdt_init_cpu(0, main_ist_tops[0]);
 
     main_read_tables(boot);
     main_start_clock();
@@ -253,8 +256,9 @@ void kernel_main(const struct boot_info *boot)
 
 void ap_main(unsigned cpu)
 {
+    gdt_init_cpu(cpu, main_ist_tops[cpu]);
+    idt_load();
     cpu_protect();
-    main_load_segments(cpu);
     map_load();
     lapic_init_cpu();
     sched_init_cpu();
