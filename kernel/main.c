@@ -54,18 +54,6 @@ enum { MAIN_SCRIPT_SIZE = 16384, MAIN_CMDLINE_SIZE = 2048 };
 static uintptr_t main_ist_tops[MAX_CPUS][IST_COUNT]; // I
 static const struct boot_info *main_boot;            // I
 static char main_script[MAIN_SCRIPT_SIZE];           // I: console commands from the host
-static uint64_t main_log_next; // C: first log line that the early sink has not shown
-
-// The console before there are interrupts: each line goes out as it is logged.
-static void main_early_sink(const struct log_line *line)
-{
-    char text[300];
-
-    log_format(line, text, sizeof(text));
-    uart_write_polled(text, strlen(text));
-    uart_write_polled("\n", 1);
-    main_log_next = line->sequence + 1;
-}
 
 // The knots: what a low layer calls without knowing who answers.
 static void main_tie(void)
@@ -202,7 +190,7 @@ static void main_init(void *arg)
     softirq_start_threads();
     workqueue_init();
     uart_init();
-    tty_start_log_thread(main_log_next);
+    tty_start_log_thread();
     screen_init(main_boot);
     ps2_init();
     blk_init();
@@ -219,7 +207,7 @@ static void main_init(void *arg)
 void kernel_main(const struct boot_info *boot)
 {
     uart_early_init();
-    log_sink = main_early_sink;
+    tty_log_early(uart_write_polled);
     main_boot = boot;
     pr_info(KERNEL_NAME " version " KERNEL_VERSION ", started by %s (%s)", boot->loader,
             boot->protocol);
