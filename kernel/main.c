@@ -46,9 +46,6 @@
 #include <net/net.h>
 #include <shell/shell.h>
 
-void kernel_main(const struct boot_info *boot);
-void ap_main(unsigned cpu);
-
 enum { MAIN_SCRIPT_SIZE = 16384, MAIN_CMDLINE_SIZE = 2048 };
 
 static uintptr_t main_ist_tops[MAX_CPUS][IST_COUNT]; // I
@@ -58,15 +55,18 @@ static char main_script[MAIN_SCRIPT_SIZE];           // I: console commands from
 // The knots: what a low layer calls without knowing who answers.
 static void main_tie(void)
 {
-    cpu_preempt_hook = sched_preempt;    // core: the last unlock may switch threads
-    map_shootdown = ipi_tlb_shootdown;   // mm: an unmapped page must leave every CPU's TLB
-    panic_stop_others = ipi_stop_others; // core: nobody runs on while the end is told
-    panic_is_stack = map_is_stack;       // core: a backtrace reads stacks only
-    panic_flush = tty_log_flush_polled;  // core: the last lines must be seen
-    exception_guard_name =
-        map_guard_name;         // x86: a fault in a guard page is an overflow, and has a name
-    netdev_input = eth_input;   // dev: what drivers receive goes to the protocols
-    netdev_notify = net_notify; // dev: carrier and address follow each other
+    cpu_preempt_hook = sched_preempt;        // core: the last unlock may switch threads
+    panic_stop_others = ipi_stop_others;     // core: nobody runs on while the end is told
+    panic_is_stack = map_is_stack;           // core: a backtrace reads stacks only
+    panic_flush = tty_log_flush_polled;      // core: the last lines must be seen
+    panic_thread_name = thread_current_name; // core: who did it
+    panic_reboot = acpi_reboot;              // core: panic=reboot
+
+    // x86: a fault in a guard page is an overflow, and has a name
+    exception_guard_name = map_guard_name;
+    map_shootdown = ipi_tlb_shootdown; // mm: an unmapped page must leave every CPU's TLB
+    netdev_input = eth_input;          // dev: what drivers receive goes to the protocols
+    netdev_notify = net_notify;        // dev: carrier and address follow each other
 }
 
 // Options from the boot loader's line, then from the host's file, so that a script need not make an ISO.
@@ -204,18 +204,20 @@ static void main_init(void *arg)
     shell_start(main_script);
 }
 
-void kernel_main(const struct boot_info *boot)
+__noreturn void kernel_main(const struct boot_info *boot)
 {
+    struct thread *init;
+
+    gdt_init_early(); // from here on exceptions are told
+    main_boot = boot;
+    panic_peek(boot->cmdline);
     uart_early_init();
     tty_log_early(uart_write_polled);
-    main_boot = boot;
-    pr_info(KERNEL_NAME " version " KERNEL_VERSION ", started by %s (%s)", boot->loader,
-            boot->protocol);
     cpuid_init();
     cpu_protect();
-    gdt_init_early();
-    idt_init();
     stack_protector_init(rdtsc());
+    pr_info(KERNEL_NAME " version " KERNEL_VERSION ", started by %s (%s) on %s", boot->loader,
+            boot->protocol, cpuid_brand());
     main_tie();
     main_read_options(boot);
 
@@ -238,14 +240,17 @@ void kernel_main(const struct boot_info *boot)
     tty_init();
     lapic_timer_periodic(HZ);
     local_irq_enable();
-    kthread_run(main_init, NULL, "init");
+    init = kthread_run(main_init, NULL, "init");
+    if (init == NULL) {
+        panic("no memory for the first thread: give the machine more than 16 MiB");
+    }
+    thread_put(init);
     sched_idle();
 }
 
-void ap_main(unsigned cpu)
+__noreturn void ap_main(unsigned cpu)
 {
     gdt_init_cpu(cpu, main_ist_tops[cpu]);
-    idt_load();
     cpu_protect();
     map_load();
     lapic_init_cpu();
