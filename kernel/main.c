@@ -135,6 +135,8 @@ static void main_number_cpus(void)
     unsigned limit = min(smp_max_cpus(), (unsigned)MAX_CPUS);
 
     cpus[0].apic_id = boot_id;
+    cpus[0].online = true;
+    cpumask_set(&cpu_online_mask, 0);
     cpu_count = 1;
     for (unsigned i = 0; i < acpi.cpu_count && cpu_count < limit; i++) {
         if (acpi.cpus[i].apic_id != boot_id) {
