@@ -38,8 +38,6 @@
 #include <dev/block.h>
 #include <dev/netdev.h>
 #include <dev/tty.h>
-#include <char/ps2.h>
-#include <char/screen.h>
 #include <char/uart.h>
 #include <pci/pci.h>
 #include <misc/fw_cfg.h>
@@ -193,8 +191,6 @@ static void main_init(void *arg)
     workqueue_init();
     uart_init();
     tty_start_log_thread();
-    screen_init(main_boot);
-    ps2_init();
     blk_init();
     netdev_init();
     net_init();
