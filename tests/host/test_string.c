@@ -1,7 +1,7 @@
-// The kernel's own memory and string functions against the host's, over lengths, offsets and overlaps. They are linked under
+// The kernel's own memory, string and bit functions against the host's, over lengths, offsets and overlaps. They are linked under
 // other names (tests/host/host.mk), as the sanitizers rely on the host's.
 //
-// links: kernel/lib/string.c
+// links: kernel/lib/string.c kernel/lib/compiler.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -29,6 +29,7 @@ size_t tophalf_strspn(const char *s, const char *accept);
 size_t tophalf_strcspn(const char *s, const char *reject);
 long strscpy(char *to, const char *from, size_t size);
 bool str_starts(const char *s, const char *prefix);
+int __popcountdi2(int64_t value);
 
 enum { SPACE = 96 };
 
@@ -135,14 +136,23 @@ static void test_strscpy_never_overruns(void **state)
     assert_true(str_starts("eth0", "eth") && str_starts("eth0", "") && !str_starts("et", "eth"));
 }
 
+static void test_popcount(void **state)
+{
+    (void)state;
+    assert_int_equal(__popcountdi2(0), 0);
+    assert_int_equal(__popcountdi2(-1), 64);
+    for (unsigned i = 0; i < 64; i++) {
+        assert_int_equal(__popcountdi2((int64_t)(1ull << i)), 1);
+        assert_int_equal(__popcountdi2((int64_t)((1ull << i) - 1)), i);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_memmove),
-        cmocka_unit_test(test_memcpy_memset),
-        cmocka_unit_test(test_memcmp_memchr),
-        cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_strscpy_never_overruns),
+        cmocka_unit_test(test_memmove),       cmocka_unit_test(test_memcpy_memset),
+        cmocka_unit_test(test_memcmp_memchr), cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_popcount),      cmocka_unit_test(test_strscpy_never_overruns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
