@@ -38,6 +38,8 @@
 #include <dev/block.h>
 #include <dev/netdev.h>
 #include <dev/tty.h>
+#include <char/ps2.h>
+#include <char/screen.h>
 #include <char/uart.h>
 #include <pci/pci.h>
 #include <misc/fw_cfg.h>
@@ -190,6 +192,8 @@ static void main_init(void *arg)
     softirq_start_threads();
     workqueue_init();
     uart_init();
+    ps2_init();
+    screen_init(main_boot);
     tty_start_log_thread();
     blk_init();
     netdev_init();
