@@ -1,0 +1,408 @@
+// dd: copies blocks between files and disks, and tells how fast, as coreutils does.
+//
+// Nothing is cached between this command and the disk: each block is one transfer, so bs= is what the driver sees. That makes
+// `dd if=/dev/sda of=/dev/null bs=4K count=1000` a measurement of a disk's interrupt path, and bs=1M one of its DMA.
+//
+// Context: the command's thread.
+#include <lib/errno.h>
+#include <lib/string.h>
+#include <lib/text.h>
+#include <contract/command.h>
+#include <core/clock.h>
+#include <mm/slab.h>
+
+#include "source.h"
+
+enum { DD_MAX_BLOCK = 4 << 20, DD_USUAL_BLOCK = 512 };
+
+struct dd {
+    struct shell *sh;
+    const char *input, *output; // NULL: the command's own
+    uint64_t block, count, skip, seek;
+    bool full_blocks, append, keep, sync_each, sync_end; // iflag, oflag, conv
+    bool no_status, no_rate;
+
+    struct source from;
+    struct file *to; // NULL: the command's output
+    uint64_t in_whole, in_part, out_whole, out_part, bytes;
+};
+
+// ---- operands ------------------------------------------------------------------------------------
+
+// "512", "4K", "1M", "2x512", "1kB". False: not a number, or too large.
+static bool dd_number(const char *s, uint64_t *value)
+{
+    static const struct {
+        const char *name;
+        uint64_t factor;
+    } suffixes[] = {
+        {"KiB", 1 << 10}, {"MiB", 1 << 20},   {"GiB", 1 << 30}, {"kB", 1000},   {"KB", 1000},
+        {"MB", 1000000},  {"GB", 1000000000}, {"K", 1 << 10},   {"k", 1 << 10}, {"M", 1 << 20},
+        {"G", 1 << 30},   {"c", 1},           {"w", 2},         {"b", 512},
+    };
+    uint64_t product = 1;
+    do {
+        uint64_t number = 0;
+        if (*s < '0' || *s > '9') {
+            return false;
+        }
+        for (; *s >= '0' && *s <= '9'; s++) {
+            if (__builtin_mul_overflow(number, 10, &number) ||
+                __builtin_add_overflow(number, (uint64_t)(*s - '0'), &number)) {
+                return false;
+            }
+        }
+        for (unsigned i = 0; i < ARRAY_SIZE(suffixes); i++) {
+            if (str_starts(s, suffixes[i].name)) {
+                if (__builtin_mul_overflow(number, suffixes[i].factor, &number)) {
+                    return false;
+                }
+                s += strlen(suffixes[i].name);
+                break;
+            }
+        }
+        if (__builtin_mul_overflow(product, number, &product)) {
+            return false;
+        }
+    } while (*s == 'x' && *++s != '\0');
+    *value = product;
+    return *s == '\0' && product <= INT64_MAX;
+}
+
+static bool dd_word_is(const char *s, size_t length, const char *word)
+{
+    return strlen(word) == length && strncmp(s, word, length) == 0;
+}
+
+// One word of iflag=, oflag=, conv= or status=. False: unknown. direct is always so; nonblock and noctty mean nothing here.
+static bool dd_flag(struct dd *dd, const char *key, const char *word, size_t length)
+{
+    bool in = str_starts(key, "iflag"), out = str_starts(key, "oflag");
+    if (str_starts(key, "status")) {
+        dd->no_status = dd_word_is(word, length, "none");
+        dd->no_rate = dd->no_status || dd_word_is(word, length, "noxfer");
+        return dd->no_rate;
+    }
+    if (str_starts(key, "conv")) {
+        bool end = dd_word_is(word, length, "fsync") || dd_word_is(word, length, "fdatasync");
+        bool keep = dd_word_is(word, length, "notrunc");
+        dd->sync_end = dd->sync_end || end;
+        dd->keep = dd->keep || keep;
+        return end || keep;
+    }
+    if (in && dd_word_is(word, length, "fullblock")) {
+        dd->full_blocks = true;
+        return true;
+    }
+    if (out && dd_word_is(word, length, "append")) {
+        dd->append = true;
+        return true;
+    }
+    if (dd_word_is(word, length, "sync") || dd_word_is(word, length, "dsync")) {
+        dd->sync_each = dd->sync_each || out;
+        return true;
+    }
+    return dd_word_is(word, length, "direct") || dd_word_is(word, length, "nonblock") ||
+           dd_word_is(word, length, "noctty");
+}
+
+static bool dd_flags(struct dd *dd, const char *key, const char *list)
+{
+    do {
+        size_t length = strcspn(list, ",");
+        if (!dd_flag(dd, key, list, length)) {
+            return false;
+        }
+        list += length;
+    } while (*list++ == ',');
+    return true;
+}
+
+// 0, or the exit status after a message.
+static int dd_operand(struct dd *dd, const char *word)
+{
+    static const char *const flag_keys[] = {"iflag=", "oflag=", "conv=", "status="};
+    if (str_starts(word, "if=")) {
+        dd->input = word + 3;
+        return 0;
+    }
+    if (str_starts(word, "of=")) {
+        dd->output = word + 3;
+        return 0;
+    }
+    struct {
+        const char *key;
+        uint64_t *value;
+    } numbers[] = {
+        {"bs=", &dd->block}, {"count=", &dd->count}, {"skip=", &dd->skip}, {"seek=", &dd->seek}};
+    for (unsigned i = 0; i < ARRAY_SIZE(numbers); i++) {
+        if (str_starts(word, numbers[i].key)) {
+            return dd_number(word + strlen(numbers[i].key), numbers[i].value)
+                       ? 0
+                       : shell_error(dd->sh, "%s: not a number from 0 to 2^63", word);
+        }
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(flag_keys); i++) {
+        if (str_starts(word, flag_keys[i])) {
+            return dd_flags(dd, flag_keys[i], word + strlen(flag_keys[i]))
+                       ? 0
+                       : shell_error(dd->sh, "%s: not known here (see help dd)", word);
+        }
+    }
+    return shell_usage(dd->sh, "no such operand: %s", word);
+}
+
+// ---- the copy ------------------------------------------------------------------------------------
+
+static const char *dd_output_name(const struct dd *dd)
+{
+    return dd->output == NULL ? "-" : dd->output;
+}
+
+// Writes all of it. 0 or -errno; *written says how much went out.
+static int dd_write(struct dd *dd, const uint8_t *data, size_t size, size_t *written)
+{
+    *written = 0;
+    if (dd->to == NULL) {
+        int error = shell_write(dd->sh, data, size);
+        *written = error == 0 ? size : 0;
+        return error;
+    }
+    while (*written < size) {
+        long count = vfs_write(dd->to, data + *written, size - *written);
+        if (count <= 0) {
+            return count == 0 ? -ENOSPC : (int)count;
+        }
+        *written += (size_t)count;
+    }
+    return dd->sync_each ? vfs_sync(dd->to) : 0;
+}
+
+static int dd_fail(struct dd *dd, const char *doing, const char *name, int error)
+{
+    if (error == -EINTR) {
+        return 130;
+    }
+    return shell_error(dd->sh, "error %s '%s': %s", doing, name, strerror(error));
+}
+
+static int dd_copy(struct dd *dd, uint8_t *buffer)
+{
+    for (uint64_t i = 0; i < dd->count; i++) {
+        size_t size = (size_t)dd->block, written;
+        long count = dd->full_blocks ? source_read(&dd->from, buffer, size)
+                                     : source_read_some(&dd->from, buffer, size);
+        if (count < 0) {
+            return dd_fail(dd, "reading", dd->from.name, (int)count);
+        }
+        if (count == 0) {
+            break;
+        }
+        *((size_t)count == size ? &dd->in_whole : &dd->in_part) += 1;
+        int error = dd_write(dd, buffer, (size_t)count, &written);
+        dd->bytes += written;
+        if (written != 0) {
+            *(written == size ? &dd->out_whole : &dd->out_part) += 1;
+        }
+        if (error != 0) {
+            return dd_fail(dd, "writing", dd_output_name(dd), error);
+        }
+    }
+    int error = dd->sync_end && dd->to != NULL ? vfs_sync(dd->to) : 0;
+    return error != 0 ? dd_fail(dd, "flushing", dd_output_name(dd), error) : 0;
+}
+
+static int dd_open_output(struct dd *dd)
+{
+    unsigned flags = OPEN_WRITE | OPEN_CREATE;
+    if (dd->output == NULL) {
+        return 0;
+    }
+    if (dd->append) {
+        flags |= OPEN_APPEND;
+    } else if (!dd->keep && dd->seek == 0) {
+        flags |= OPEN_TRUNCATE;
+    }
+    int error = vfs_open(dd->output, flags, &dd->to);
+    if (error == 0 && dd->seek != 0) {
+        error = vfs_seek(dd->to, dd->seek * dd->block);
+        if (error != 0) {
+            vfs_close(dd->to);
+        }
+    }
+    return error;
+}
+
+static int dd_open_input(struct dd *dd)
+{
+    int error = source_open(&dd->from, dd->sh, dd->input);
+    if (error == 0 && dd->skip != 0) {
+        error = source_skip(&dd->from, dd->skip * dd->block);
+        if (error != 0) {
+            source_close(&dd->from);
+        }
+    }
+    return error;
+}
+
+// ---- the report ----------------------------------------------------------------------------------
+
+// Six significant digits, as printf's %g: "0.0070368", "7.6875e-05", "12.3457".
+static void dd_show_seconds(struct text *t, uint64_t ns)
+{
+    char digits[24];
+    int shift = 0, count = 0;
+    uint64_t value = ns;
+    while (value >= 1000000) {
+        value = (value + 5) / 10;
+        shift++;
+    }
+    while (value != 0 && value % 10 == 0) {
+        value /= 10;
+        shift++;
+    }
+    struct text d = TEXT_INIT(digits);
+    text_printf(&d, "%llu", (unsigned long long)value);
+    count = (int)d.length;
+    int exponent = count - 1 + shift - 9; // of the first digit
+    if (value == 0) {
+        text_putc(t, '0');
+    } else if (exponent < -4) {
+        text_printf(t, "%c%s%se-%02d", digits[0], count > 1 ? "." : "", digits + 1, -exponent);
+    } else if (exponent < 0) {
+        text_puts(t, "0.");
+        for (int i = -1; i > exponent; i--) {
+            text_putc(t, '0');
+        }
+        text_puts(t, digits);
+    } else {
+        for (int i = 0; i < count || i <= exponent; i++) {
+            text_puts(t, i == exponent + 1 ? "." : "");
+            text_putc(t, i < count ? digits[i] : '0');
+        }
+    }
+}
+
+// "3.0 MB", "426 MB": one decimal below `decimal_below`, rounded to the nearest (up, for a size, is coreutils' way: sizes are exact).
+static void dd_show_scaled(struct text *t, uint64_t value, unsigned base, unsigned decimal_below)
+{
+    static const char *const si[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+    static const char *const iec[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    unsigned unit = 0;
+    uint64_t divisor = 1;
+    while (unit < 6 && value / divisor >= base) {
+        divisor *= base;
+        unit++;
+    }
+    uint64_t whole = value / divisor;
+    uint64_t tenths = unit == 0 ? 0 : (value % divisor * 10 + divisor / 2) / divisor;
+    if (tenths == 10) {
+        whole++;
+        tenths = 0;
+    }
+    const char *name = base == 1000 ? si[unit] : iec[unit];
+    if (unit == 0 || whole >= decimal_below) {
+        whole += unit != 0 && tenths >= 5;
+        text_printf(t, "%llu %s", (unsigned long long)whole, name);
+    } else {
+        text_printf(t, "%llu.%llu %s", (unsigned long long)whole, (unsigned long long)tenths, name);
+    }
+}
+
+static uint64_t dd_rate(uint64_t bytes, uint64_t ns)
+{
+    // bytes * 10^9 / ns without overflow: a loss below a millionth does not show.
+    while (bytes > UINT64_MAX / 1000000000) {
+        bytes >>= 1;
+        ns >>= 1;
+    }
+    return bytes * 1000000000 / max(ns, (uint64_t)1);
+}
+
+// To the error stream, where coreutils has it, so that `dd of=...| ...` stays clean.
+static void dd_report(const struct dd *dd, uint64_t ns)
+{
+    char buffer[256];
+    struct text t = TEXT_INIT(buffer);
+    if (dd->no_status) {
+        return;
+    }
+    text_printf(&t, "%llu+%llu records in\n%llu+%llu records out\n",
+                (unsigned long long)dd->in_whole, (unsigned long long)dd->in_part,
+                (unsigned long long)dd->out_whole, (unsigned long long)dd->out_part);
+    if (!dd->no_rate) {
+        text_printf(&t, "%llu byte%s", (unsigned long long)dd->bytes, dd->bytes == 1 ? "" : "s");
+        if (dd->bytes >= 1000) {
+            text_puts(&t, " (");
+            dd_show_scaled(&t, dd->bytes, 1000, 10);
+            text_puts(&t, ", ");
+            dd_show_scaled(&t, dd->bytes, 1024, 10);
+            text_puts(&t, ")");
+        }
+        text_puts(&t, " copied, ");
+        dd_show_seconds(&t, ns);
+        text_puts(&t, " s, ");
+        dd_show_scaled(&t, dd_rate(dd->bytes, ns), 1000, 100);
+        text_puts(&t, "/s\n");
+    }
+    struct shell error_side = *dd->sh;
+    error_side.out = dd->sh->err;
+    shell_printf(&error_side, "%s", buffer);
+}
+
+// ---- the command ---------------------------------------------------------------------------------
+
+static int dd_run(struct dd *dd, uint8_t *buffer)
+{
+    int error = dd_open_input(dd);
+    if (error != 0) {
+        return shell_error(dd->sh, "failed to open '%s': %s", dd->from.name, strerror(error));
+    }
+    error = dd_open_output(dd);
+    if (error != 0) {
+        source_close(&dd->from);
+        return shell_error(dd->sh, "failed to open '%s': %s", dd_output_name(dd), strerror(error));
+    }
+    uint64_t start_ns = clock_ns();
+    int status = dd_copy(dd, buffer);
+    dd_report(dd, clock_ns() - start_ns);
+    if (dd->to != NULL) {
+        vfs_close(dd->to);
+    }
+    source_close(&dd->from);
+    return status;
+}
+
+static int cmd_dd(struct shell *sh, int argc, char **argv)
+{
+    struct dd dd = {.sh = sh, .block = DD_USUAL_BLOCK, .count = UINT64_MAX};
+    uint64_t product;
+    for (int i = 1; i < argc; i++) {
+        int status = dd_operand(&dd, argv[i]);
+        if (status != 0) {
+            return status;
+        }
+    }
+    if (dd.block == 0 || dd.block > DD_MAX_BLOCK) {
+        return shell_error(sh, "bs=%llu: must be 1 to %u (4M)", (unsigned long long)dd.block,
+                           DD_MAX_BLOCK);
+    }
+    if (__builtin_mul_overflow(dd.skip, dd.block, &product) || product > INT64_MAX ||
+        __builtin_mul_overflow(dd.seek, dd.block, &product) || product > INT64_MAX) {
+        return shell_error(sh, "skip= or seek= times bs= is too large");
+    }
+    uint8_t *buffer = kmalloc((size_t)dd.block, GFP_KERNEL);
+    if (buffer == NULL) {
+        return shell_error(sh, "no memory for a block of %llu bytes", (unsigned long long)dd.block);
+    }
+    int status = dd_run(&dd, buffer);
+    kfree(buffer);
+    return status;
+}
+
+COMMAND("dd", cmd_dd,
+        "dd [if=FILE] [of=FILE] [bs=N] [count=N] [skip=N] [seek=N] [iflag=..] [oflag=..] [conv=..]",
+        "copy blocks, and tell how fast\nbs: bytes a block, up to 4M (512). count: blocks. skip, "
+        "seek: blocks to leave out of the input, of the output.\n"
+        "N: 512, 4K, 1M, 1kB, 2x512. iflag: fullblock direct. oflag: append direct sync dsync.\n"
+        "conv: notrunc fsync fdatasync. status=none, status=noxfer: say less.");

@@ -1,0 +1,527 @@
+// lspci: the functions on the PCI bus, as pciutils prints them.
+//
+// Names come from a small table of what QEMU and Bochs offer; whatever is not in it prints as numbers, which are always right.
+//
+// Context: the command's thread.
+#include <lib/errno.h>
+#include <lib/string.h>
+#include <lib/text.h>
+#include <contract/command.h>
+#include <pci/pci.h>
+
+// ---- names ---------------------------------------------------------------------------------------
+
+static const struct {
+    uint16_t vendor;
+    const char *name;
+} pci_vendors[] = {
+    {0x1000, "Broadcom / LSI"},
+    {0x1013, "Cirrus Logic"},
+    {0x1022, "Advanced Micro Devices, Inc. [AMD]"},
+    {0x10ec, "Realtek Semiconductor Co., Ltd."},
+    {0x15ad, "VMware"},
+    {0x1af4, "Red Hat, Inc."},
+    {0x1b36, "Red Hat, Inc."},
+    {0x8086, "Intel Corporation"},
+};
+
+static const struct {
+    uint16_t vendor, device;
+    const char *name;
+} pci_names[] = {
+    {0x1000, 0x0012, "53c895a"},
+    {0x1013, 0x00b8, "GD 5446"},
+    {0x1022, 0x2000, "79c970 [PCnet32 LANCE]"},
+    {0x10ec, 0x8139, "RTL-8100/8101L/8139 PCI Fast Ethernet Adapter"},
+    {0x15ad, 0x0405, "SVGA II Adapter"},
+    {0x15ad, 0x07b0, "VMXNET3 Ethernet Controller"},
+    {0x1af4, 0x1000, "Virtio network device"},
+    {0x1af4, 0x1001, "Virtio block device"},
+    {0x1af4, 0x1002, "Virtio memory balloon"},
+    {0x1af4, 0x1003, "Virtio console"},
+    {0x1af4, 0x1004, "Virtio SCSI"},
+    {0x1af4, 0x1005, "Virtio RNG"},
+    {0x1af4, 0x1009, "Virtio filesystem"},
+    {0x1af4, 0x1041, "Virtio 1.0 network device"},
+    {0x1af4, 0x1042, "Virtio 1.0 block device"},
+    {0x1af4, 0x1044, "Virtio 1.0 RNG"},
+    {0x1af4, 0x1050, "Virtio 1.0 GPU"},
+    {0x1af4, 0x1110, "Inter-VM shared memory"},
+    {0x1b36, 0x0001, "QEMU PCI-PCI bridge"},
+    {0x1b36, 0x0002, "QEMU PCI 16550A Adapter"},
+    {0x1b36, 0x0005, "QEMU PCI Test Device"},
+    {0x1b36, 0x0008, "QEMU PCIe Host bridge"},
+    {0x1b36, 0x000b, "QEMU PCIe Expander bridge"},
+    {0x1b36, 0x000c, "QEMU PCIe Root port"},
+    {0x1b36, 0x000d, "QEMU XHCI Host Controller"},
+    {0x1b36, 0x0010, "QEMU NVM Express Controller"},
+    {0x8086, 0x1004, "82543GC Gigabit Ethernet Controller (Copper)"},
+    {0x8086, 0x100e, "82540EM Gigabit Ethernet Controller"},
+    {0x8086, 0x100f, "82545EM Gigabit Ethernet Controller (Copper)"},
+    {0x8086, 0x10c9, "82576 Gigabit Network Connection"},
+    {0x8086, 0x10d3, "82574L Gigabit Network Connection"},
+    {0x8086, 0x122d, "430FX - 82437FX TSC [Triton I]"},
+    {0x8086, 0x122e, "82371FB PIIX ISA [Triton I]"},
+    {0x8086, 0x1237, "440FX - 82441FX PMC [Natoma]"},
+    {0x8086, 0x2415, "82801AA AC'97 Audio Controller"},
+    {0x8086, 0x244e, "82801 PCI Bridge"},
+    {0x8086, 0x2668, "82801FB/FBM/FR/FW/FRW (ICH6 Family) High Definition Audio Controller"},
+    {0x8086, 0x2918, "82801IB (ICH9) LPC Interface Controller"},
+    {0x8086, 0x2922, "82801IR/IO/IH (ICH9R/DO/DH) 6 port SATA Controller [AHCI mode]"},
+    {0x8086, 0x2930, "82801I (ICH9 Family) SMBus Controller"},
+    {0x8086, 0x2934, "82801I (ICH9 Family) USB UHCI Controller #1"},
+    {0x8086, 0x2935, "82801I (ICH9 Family) USB UHCI Controller #2"},
+    {0x8086, 0x2936, "82801I (ICH9 Family) USB UHCI Controller #3"},
+    {0x8086, 0x293a, "82801I (ICH9 Family) USB2 EHCI Controller #1"},
+    {0x8086, 0x293e, "82801I (ICH9 Family) HD Audio Controller"},
+    {0x8086, 0x29c0, "82G33/G31/P35/P31 Express DRAM Controller"},
+    {0x8086, 0x7000, "82371SB PIIX3 ISA [Natoma/Triton II]"},
+    {0x8086, 0x7010, "82371SB PIIX3 IDE [Natoma/Triton II]"},
+    {0x8086, 0x7110, "82371AB/EB/MB PIIX4 ISA"},
+    {0x8086, 0x7113, "82371AB/EB/MB PIIX4 ACPI"},
+};
+
+// Class and subclass; a subclass of 0xff stands for the class as a whole.
+static const struct {
+    uint16_t code;
+    const char *name;
+} pci_classes[] = {
+    {0x0000, "Non-VGA unclassified device"},
+    {0x00ff, "Unclassified device"},
+    {0x0100, "SCSI storage controller"},
+    {0x0101, "IDE interface"},
+    {0x0102, "Floppy disk controller"},
+    {0x0104, "RAID bus controller"},
+    {0x0105, "ATA controller"},
+    {0x0106, "SATA controller"},
+    {0x0107, "Serial Attached SCSI controller"},
+    {0x0108, "Non-Volatile memory controller"},
+    {0x01ff, "Mass storage controller"},
+    {0x0200, "Ethernet controller"},
+    {0x02ff, "Network controller"},
+    {0x0300, "VGA compatible controller"},
+    {0x0302, "3D controller"},
+    {0x03ff, "Display controller"},
+    {0x0400, "Multimedia video controller"},
+    {0x0401, "Multimedia audio controller"},
+    {0x0403, "Audio device"},
+    {0x04ff, "Multimedia controller"},
+    {0x0500, "RAM memory"},
+    {0x05ff, "Memory controller"},
+    {0x0600, "Host bridge"},
+    {0x0601, "ISA bridge"},
+    {0x0604, "PCI bridge"},
+    {0x0607, "CardBus bridge"},
+    {0x06ff, "Bridge"},
+    {0x0700, "Serial controller"},
+    {0x0701, "Parallel controller"},
+    {0x07ff, "Communication controller"},
+    {0x0800, "PIC"},
+    {0x0801, "DMA controller"},
+    {0x0802, "Timer"},
+    {0x0803, "RTC"},
+    {0x0804, "PCI Hot-plug controller"},
+    {0x0805, "SD Host controller"},
+    {0x0806, "IOMMU"},
+    {0x08ff, "System peripheral"},
+    {0x09ff, "Input device controller"},
+    {0x0c00, "FireWire (IEEE 1394)"},
+    {0x0c03, "USB controller"},
+    {0x0c05, "SMBus"},
+    {0x0cff, "Serial bus controller"},
+    {0x0dff, "Wireless controller"},
+    {0x10ff, "Encryption controller"},
+    {0x11ff, "Signal processing controller"},
+    {0x12ff, "Processing accelerators"},
+    {0xffff, "Unassigned class"},
+};
+
+static const char *pci_vendor_name(uint16_t vendor)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(pci_vendors); i++) {
+        if (pci_vendors[i].vendor == vendor) {
+            return pci_vendors[i].name;
+        }
+    }
+    return NULL;
+}
+
+static const char *pci_device_name(uint16_t vendor, uint16_t device)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(pci_names); i++) {
+        if (pci_names[i].vendor == vendor && pci_names[i].device == device) {
+            return pci_names[i].name;
+        }
+    }
+    return NULL;
+}
+
+static const char *pci_class_name(uint16_t code)
+{
+    const char *of_class = NULL;
+    for (unsigned i = 0; i < ARRAY_SIZE(pci_classes); i++) {
+        if (pci_classes[i].code == code) {
+            return pci_classes[i].name;
+        }
+        if (pci_classes[i].code == (code | 0xff)) {
+            of_class = pci_classes[i].name;
+        }
+    }
+    return of_class;
+}
+
+// ---- the line of a function ----------------------------------------------------------------------
+
+enum lspci_names { LSPCI_WORDS, LSPCI_NUMBERS, LSPCI_BOTH };
+
+struct lspci {
+    struct shell *sh;
+    enum lspci_names names;
+    bool verbose, domain;
+    int segment, bus, slot, function; // -1: any
+};
+
+static void lspci_show_class(struct text *t, const struct lspci *ls, uint16_t code)
+{
+    const char *name = pci_class_name(code);
+    if (ls->names == LSPCI_NUMBERS) {
+        text_printf(t, "%04x", code);
+    } else if (name == NULL) {
+        text_printf(t, "Class [%04x]", code);
+    } else if (ls->names == LSPCI_BOTH) {
+        text_printf(t, "%s [%04x]", name, code);
+    } else {
+        text_puts(t, name);
+    }
+}
+
+// "Intel Corporation 82540EM ...", "Intel Corporation Device 1234", "Device 1234:5678".
+static void lspci_show_device(struct text *t, const struct lspci *ls, uint16_t vendor,
+                              uint16_t device, const char *name)
+{
+    const char *vendor_name = pci_vendor_name(vendor);
+    if (ls->names == LSPCI_NUMBERS) {
+        text_printf(t, "%04x:%04x", vendor, device);
+        return;
+    }
+    if (vendor_name == NULL) {
+        text_printf(t, ls->names == LSPCI_BOTH ? "Device [%04x:%04x]" : "Device %04x:%04x", vendor,
+                    device);
+        return;
+    }
+    text_puts(t, vendor_name);
+    if (name != NULL) {
+        text_printf(t, " %s", name);
+    } else if (ls->names == LSPCI_BOTH) {
+        text_puts(t, " Device");
+    } else {
+        text_printf(t, " Device %04x", device);
+    }
+    if (ls->names == LSPCI_BOTH) {
+        text_printf(t, " [%04x:%04x]", vendor, device);
+    }
+}
+
+static void lspci_show_interface(struct text *t, const struct pci_dev *dev)
+{
+    static const struct {
+        uint32_t class_code;
+        const char *name;
+    } interfaces[] = {
+        {0x010180, "ISA Compatibility mode-only controller, supports bus mastering"},
+        {0x010601, "AHCI 1.0"},
+        {0x010802, "NVM Express"},
+        {0x030000, "VGA controller"},
+        {0x060400, "Normal decode"},
+        {0x060401, "Subtractive decode"},
+        {0x070002, "16550"},
+        {0x0c0300, "UHCI"},
+        {0x0c0310, "OHCI"},
+        {0x0c0320, "EHCI"},
+        {0x0c0330, "XHCI"},
+    };
+    uint8_t interface = (uint8_t)dev->class_code;
+    for (unsigned i = 0; i < ARRAY_SIZE(interfaces); i++) {
+        if (interfaces[i].class_code == dev->class_code) {
+            text_printf(t, " (prog-if %02x [%s])", interface, interfaces[i].name);
+            return;
+        }
+    }
+    if (interface != 0) {
+        text_printf(t, " (prog-if %02x)", interface);
+    }
+}
+
+static void lspci_line(struct lspci *ls, const struct pci_dev *dev)
+{
+    char buffer[256];
+    struct text t = TEXT_INIT(buffer);
+    if (ls->domain || dev->segment != 0) {
+        text_printf(&t, "%04x:", dev->segment);
+    }
+    text_printf(&t, "%02x:%02x.%u ", dev->bus, dev->slot, dev->function);
+    lspci_show_class(&t, ls, (uint16_t)(dev->class_code >> 8));
+    text_puts(&t, ": ");
+    lspci_show_device(&t, ls, dev->vendor, dev->device, pci_device_name(dev->vendor, dev->device));
+    if (dev->revision != 0) {
+        text_printf(&t, " (rev %02x)", dev->revision);
+    }
+    if (ls->verbose) {
+        lspci_show_interface(&t, dev);
+    }
+    shell_printf(ls->sh, "%s\n", buffer);
+}
+
+// ---- -v ------------------------------------------------------------------------------------------
+
+// Registers that only this list shows: PCI 3.0, 6.2.
+enum { LSPCI_COMMAND = 0x04, LSPCI_STATUS = 0x06, LSPCI_LATENCY = 0x0d };
+enum { COMMAND_IO = 1, COMMAND_MEMORY = 2, COMMAND_MASTER = 4, STATUS_66MHZ = 0x20 };
+
+static void lspci_flags(struct lspci *ls, const struct pci_dev *dev)
+{
+    static const char *const speeds[] = {"fast", "medium", "slow", "??"};
+    uint16_t command = pci_read16(dev, LSPCI_COMMAND), status = pci_read16(dev, LSPCI_STATUS);
+    shell_printf(ls->sh, "\tFlags: %s%s%s devsel", command & COMMAND_MASTER ? "bus master, " : "",
+                 status & STATUS_66MHZ ? "66MHz, " : "", speeds[status >> 9 & 3]);
+    if (command & COMMAND_MASTER) {
+        shell_printf(ls->sh, ", latency %u", pci_read8(dev, LSPCI_LATENCY));
+    }
+    if (dev->irq >= 0) {
+        shell_printf(ls->sh, ", IRQ %d", dev->irq);
+    }
+    shell_printf(ls->sh, "\n");
+}
+
+static void lspci_size(struct text *t, uint64_t size)
+{
+    static const char units[] = " KMGTPE";
+    unsigned unit = 0;
+    while (size >= 1024 && size % 1024 == 0 && unit < 6) {
+        size /= 1024;
+        unit++;
+    }
+    text_printf(t, " [size=%llu", (unsigned long long)size);
+    if (unit != 0) {
+        text_putc(t, units[unit]);
+    }
+    text_putc(t, ']');
+}
+
+static void lspci_bars(struct lspci *ls, const struct pci_dev *dev)
+{
+    uint16_t command = pci_read16(dev, LSPCI_COMMAND);
+    for (unsigned i = 0; i < PCI_BAR_COUNT; i++) {
+        const struct pci_bar *bar = &dev->bars[i];
+        char buffer[128];
+        struct text t = TEXT_INIT(buffer);
+        if (bar->size == 0) {
+            continue;
+        }
+        text_puts(&t, bar->is_port ? "\tI/O ports at " : "\tMemory at ");
+        if (bar->base == 0) {
+            text_puts(&t, "<unassigned>");
+        } else {
+            text_printf(&t, bar->is_port ? "%04llx" : "%08llx", (unsigned long long)bar->base);
+        }
+        if (!bar->is_port) {
+            text_printf(&t, " (%s, %sprefetchable)", bar->is_64bit ? "64-bit" : "32-bit",
+                        bar->is_prefetchable ? "" : "non-");
+        }
+        if ((command & (bar->is_port ? COMMAND_IO : COMMAND_MEMORY)) == 0) {
+            text_puts(&t, " [disabled]");
+        }
+        lspci_size(&t, bar->size);
+        shell_printf(ls->sh, "%s\n", buffer);
+    }
+}
+
+static const char *lspci_express_kind(uint16_t flags)
+{
+    static const char *const kinds[] = {"Endpoint",
+                                        "Legacy Endpoint",
+                                        NULL,
+                                        NULL,
+                                        "Root Port (Slot+)",
+                                        "Upstream Port",
+                                        "Downstream Port (Slot+)",
+                                        "PCI-Express to PCI/PCI-X Bridge",
+                                        "PCI/PCI-X to PCI-Express Bridge",
+                                        "Root Complex Integrated Endpoint",
+                                        "Root Complex Event Collector"};
+    unsigned kind = flags >> 4 & 15;
+    if (kind == 4 || kind == 6) {
+        return flags & 0x100 ? kinds[kind] : kind == 4 ? "Root Port (Slot-)" : "Downstream Port";
+    }
+    return kind < ARRAY_SIZE(kinds) && kinds[kind] != NULL ? kinds[kind] : "Unknown type";
+}
+
+static void lspci_capability(struct text *t, const struct pci_dev *dev, uint16_t id,
+                             uint16_t offset)
+{
+    static const struct {
+        uint16_t id;
+        const char *name;
+    } names[] = {
+        {0x07, "PCI-X non-bridge device"},
+        {0x0c, "Hot-plug capable"},
+        {0x13, "PCI Advanced Features"},
+        {0x1001, "Advanced Error Reporting"},
+        {0x1003, "Device Serial Number"},
+        {0x100d, "Access Control Services"},
+        {0x100e, "Alternative Routing-ID Interpretation (ARI)"},
+        {0x1010, "Single Root I/O Virtualization (SR-IOV)"},
+    };
+    uint16_t word = pci_read16(dev, (uint16_t)(offset + 2));
+    switch (id) {
+    case 0x01:
+        text_printf(t, "Power Management version %u", word & 7);
+        return;
+    case 0x05:
+        text_printf(t, "MSI: Enable%c Count=%u/%u Maskable%c 64bit%c", word & 1 ? '+' : '-',
+                    1u << (word >> 4 & 7), 1u << (word >> 1 & 7), word & 0x100 ? '+' : '-',
+                    word & 0x80 ? '+' : '-');
+        return;
+    case 0x09:
+        text_printf(t, "Vendor Specific Information: Len=%02x", word & 0xff);
+        return;
+    case 0x0d:
+        text_printf(t, "Subsystem: %04x:%04x", pci_read16(dev, (uint16_t)(offset + 4)),
+                    pci_read16(dev, (uint16_t)(offset + 6)));
+        return;
+    case 0x10:
+        text_printf(t, "Express %s, MSI %02x", lspci_express_kind(word), word >> 9 & 0x1f);
+        return;
+    case 0x11:
+        text_printf(t, "MSI-X: Enable%c Count=%u Masked%c", word & 0x8000 ? '+' : '-',
+                    (word & 0x7ff) + 1u, word & 0x4000 ? '+' : '-');
+        return;
+    case 0x12:
+        text_printf(t, "SATA HBA v%u.%u", word >> 4 & 15, word & 15);
+        return;
+    default:
+        break;
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        if (names[i].id == id) {
+            text_puts(t, names[i].name);
+            return;
+        }
+    }
+    text_printf(t, id < 0x1000 ? "Capability ID %#x" : "Extended Capability ID %#x", id & 0xfff);
+}
+
+static void lspci_details(struct lspci *ls, const struct pci_dev *dev)
+{
+    char buffer[192];
+    if (dev->subsystem_vendor != 0 && dev->subsystem_vendor != 0xffff) {
+        struct text t = TEXT_INIT(buffer);
+        bool is_qemu = dev->subsystem_vendor == 0x1af4 && dev->subsystem_device == 0x1100;
+        lspci_show_device(&t, ls, dev->subsystem_vendor, dev->subsystem_device,
+                          is_qemu ? "QEMU Virtual Machine" : NULL);
+        shell_printf(ls->sh, "\tSubsystem: %s\n", buffer);
+    }
+    lspci_flags(ls, dev);
+    lspci_bars(ls, dev);
+    if (dev->bus_secondary != 0) {
+        shell_printf(ls->sh, "\tBus: primary=%02x, secondary=%02x, subordinate=%02x\n", dev->bus,
+                     dev->bus_secondary, dev->bus_subordinate);
+    }
+    for (unsigned i = 0; i < dev->cap_count; i++) {
+        struct text t = TEXT_INIT(buffer);
+        lspci_capability(&t, dev, dev->caps[i].id, dev->caps[i].offset);
+        shell_printf(ls->sh, "\tCapabilities: [%02x] %s\n", dev->caps[i].offset, buffer);
+    }
+    const char *driver = READ_ONCE(dev->dev.driver);
+    if (driver != NULL) {
+        shell_printf(ls->sh, "\tKernel driver in use: %s\n", driver);
+    }
+    shell_printf(ls->sh, "\n");
+}
+
+// ---- -s ------------------------------------------------------------------------------------------
+
+// A hexadecimal number up to `max` before `end`, or nothing ("" and "*": any, -1).
+static bool lspci_part(const char *s, const char *end, int max, int *value)
+{
+    *value = -1;
+    if (s == end || (end - s == 1 && *s == '*')) {
+        return true;
+    }
+    int number = 0;
+    for (; s < end; s++) {
+        int digit = *s >= '0' && *s <= '9'   ? *s - '0'
+                    : *s >= 'a' && *s <= 'f' ? *s - 'a' + 10
+                    : *s >= 'A' && *s <= 'F' ? *s - 'A' + 10
+                                             : -1;
+        number = number * 16 + digit;
+        if (digit < 0 || number > max) {
+            return false;
+        }
+    }
+    *value = number;
+    return true;
+}
+
+// [[[[domain]:]bus]:][slot][.[function]]
+static bool lspci_parse_place(struct lspci *ls, const char *s)
+{
+    const char *colon = strrchr(s, ':');
+    const char *slot = colon == NULL ? s : colon + 1;
+    const char *dot = strchr(slot, '.');
+    if (colon != NULL) {
+        const char *first = strchr(s, ':');
+        const char *bus = first == colon ? s : first + 1;
+        if ((first != colon && !lspci_part(s, first, 0xffff, &ls->segment)) ||
+            !lspci_part(bus, colon, 0xff, &ls->bus)) {
+            return false;
+        }
+    }
+    const char *end = slot + strlen(slot);
+    return lspci_part(slot, dot == NULL ? end : dot, 0x1f, &ls->slot) &&
+           (dot == NULL || lspci_part(dot + 1, end, 7, &ls->function));
+}
+
+static bool lspci_wanted(const struct lspci *ls, const struct pci_dev *dev)
+{
+    return (ls->segment < 0 || ls->segment == dev->segment) &&
+           (ls->bus < 0 || ls->bus == dev->bus) && (ls->slot < 0 || ls->slot == dev->slot) &&
+           (ls->function < 0 || ls->function == dev->function);
+}
+
+static int cmd_lspci(struct shell *sh, int argc, char **argv)
+{
+    struct lspci ls = {.sh = sh, .segment = -1, .bus = -1, .slot = -1, .function = -1};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "-v") == 0) {
+            ls.verbose = true;
+        } else if (strcmp(argv[i], "-n") == 0) {
+            ls.names = LSPCI_NUMBERS;
+        } else if (strcmp(argv[i], "-nn") == 0) {
+            ls.names = LSPCI_BOTH;
+        } else if (strcmp(argv[i], "-D") == 0) {
+            ls.domain = true;
+        } else if (strcmp(argv[i], "-s") == 0 && i + 1 < argc) {
+            if (!lspci_parse_place(&ls, argv[++i])) {
+                return shell_usage(sh, "not a place on the bus: %s", argv[i]);
+            }
+        } else {
+            return shell_usage(sh, "no such option: %s", argv[i]);
+        }
+    }
+    for (struct pci_dev *dev = pci_next(NULL); dev != NULL && !shell_interrupted(sh);
+         dev = pci_next(dev)) {
+        if (lspci_wanted(&ls, dev)) {
+            lspci_line(&ls, dev);
+            if (ls.verbose) {
+                lspci_details(&ls, dev);
+            }
+        }
+    }
+    return 0;
+}
+
+COMMAND(
+    "lspci", cmd_lspci, "lspci [-v] [-n | -nn] [-D] [-s [[DOMAIN:]BUS:][SLOT][.FUNCTION]]",
+    "list the functions on the PCI bus\n-v: with resources, capabilities and driver. -n: numbers "
+    "for names. -nn: both.\n-s: only these, in hexadecimal, as in -s 00:1f.2 or -s .0");

@@ -1,0 +1,65 @@
+// Reads a command's bytes from a file or from its input. Context: the command's thread.
+#include "source.h"
+
+#include <lib/errno.h>
+#include <lib/string.h>
+
+int source_open(struct source *source, struct shell *sh, const char *path)
+{
+    source->sh = sh;
+    source->file = NULL;
+    source->name = path == NULL ? "-" : path;
+    if (strcmp(source->name, "-") == 0) {
+        return 0;
+    }
+    return vfs_open(path, OPEN_READ, &source->file);
+}
+
+void source_close(struct source *source)
+{
+    if (source->file != NULL) {
+        vfs_close(source->file);
+    }
+}
+
+long source_read_some(struct source *source, void *to, size_t size)
+{
+    if (shell_interrupted(source->sh)) {
+        return -EINTR;
+    }
+    return source->file == NULL ? shell_read(source->sh, to, size)
+                                : vfs_read(source->file, to, size);
+}
+
+long source_read(struct source *source, void *to, size_t size)
+{
+    size_t length = 0;
+    while (length < size) {
+        long count = source_read_some(source, (uint8_t *)to + length, size - length);
+        if (count < 0) {
+            // What was read before the error is given out first; the error comes again.
+            return length != 0 && count != -EINTR ? (long)length : count;
+        }
+        if (count == 0) {
+            break;
+        }
+        length += (size_t)count;
+    }
+    return (long)length;
+}
+
+int source_skip(struct source *source, uint64_t bytes)
+{
+    if (source->file != NULL) {
+        return vfs_seek(source->file, bytes);
+    }
+    char scrap[256];
+    while (bytes != 0) {
+        long count = source_read_some(source, scrap, (size_t)min(bytes, (uint64_t)sizeof(scrap)));
+        if (count <= 0) {
+            return (int)count;
+        }
+        bytes -= (uint64_t)count;
+    }
+    return 0;
+}
