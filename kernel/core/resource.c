@@ -10,6 +10,8 @@
 #include <core/spinlock.h>
 #include <lib/errno.h>
 #include <lib/string.h>
+#include <lib/text.h>
+#include <contract/proc_file.h>
 
 enum { RESOURCE_NODES = 512, RESOURCE_MAX_DEPTH = 8 };
 
@@ -159,3 +161,40 @@ void resource_walk(enum resource_kind kind,
     resource_walk_below(&resource_roots[kind], 0, visit, arg);
     spin_unlock_irqrestore(&resource_lock, flags);
 }
+
+// ---- /proc/iomem and /proc/ioports, in Linux's layout --------------------------------------------
+
+enum { RESOURCE_SHOWN_DEPTH = 5 };
+
+struct resource_print {
+    struct text *t;
+    int digits;
+};
+
+static void resource_print_line(uint64_t start, uint64_t end, const char *name, unsigned depth,
+                                void *arg)
+{
+    const struct resource_print *print = arg;
+
+    text_printf(print->t, "%*s%0*llx-%0*llx : %s\n",
+                2 * (int)min(depth, (unsigned)RESOURCE_SHOWN_DEPTH - 1), "", print->digits,
+                (unsigned long long)start, print->digits, (unsigned long long)end, name);
+}
+
+static void resource_show_iomem(struct text *t, unsigned long index)
+{
+    struct resource_print print = {.t = t, .digits = 8};
+
+    (void)index;
+    resource_walk(RESOURCE_MEMORY, resource_print_line, &print);
+}
+PROC_FILE("iomem", resource_show_iomem);
+
+static void resource_show_ioports(struct text *t, unsigned long index)
+{
+    struct resource_print print = {.t = t, .digits = 4};
+
+    (void)index;
+    resource_walk(RESOURCE_PORTS, resource_print_line, &print);
+}
+PROC_FILE("ioports", resource_show_ioports);
