@@ -57,6 +57,10 @@ uint64_t exception_count(unsigned vector, unsigned cpu);
 // softirqs, which are as before: it is for demonstrations and tests. Nests. Context: thread.
 int exception_catch(void (*fn)(void *arg), void *arg, struct exception_record *record);
 
+// Enters the handler as if the CPU had raised this exception here, for those that ring 0 cannot
+// provoke. Only vectors with an error code: INT n does the others. Returns when the handler does.
+void exception_raise(unsigned vector, uint64_t error);
+
 // Copies `size` bytes from where there may be nothing. 0 or -EFAULT (some may have been copied).
 // Context: any.
 int copy_from_kernel_nofault(void *to, const void *from, size_t size);

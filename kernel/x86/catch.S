@@ -1,13 +1,17 @@
-// Two ways to survive a fault in kernel code; kernel/x86/exception.c sends the CPU here.
+// Two ways to survive a fault in kernel code, where kernel/x86/exception.c sends the CPU; and one to
+// make a fault.
 //
 //   exception_call   calls a function after noting where to go on. A fault inside "returns" the
 //                    vector from it, as if the rest of the function did not exist.
 //   copy_nofault     copies with one instruction, which has a record in the set exception_fixup:
 //                    {the instruction, where to go on when it faults}.
 //
-// Context: exception_call thread, copy_nofault any.
+//   exception_raise  enters a stub as the CPU would: for exceptions that ring 0 cannot provoke.
+//
+// Context: exception_call thread, the others any.
 
 #include <lib/errno.h>
+#include <x86/segments.h>
 
     .cfi_sections .debug_frame
     .text
@@ -70,6 +74,34 @@ copy_nofault:
     ret
     .cfi_endproc
     .size copy_nofault, . - copy_nofault
+
+// void exception_raise(unsigned vector, uint64_t error), for a vector that has an error code. The frame
+// says that the instruction behind the call was about to run.
+    .globl exception_raise
+    .type exception_raise, @function
+    .balign 16
+exception_raise:
+    .cfi_startproc
+    popq %rdx
+    .cfi_adjust_cfa_offset -8
+    .cfi_register %rip, %rdx
+    movq %rsp, %rax
+    .cfi_def_cfa_register %rax
+    pushfq
+    popq %rcx
+    cli // as an interrupt gate does
+    andq $-16, %rsp // as the CPU does
+    pushq $KERNEL_DS
+    pushq %rax
+    pushq %rcx
+    pushq $KERNEL_CS
+    pushq %rdx
+    pushq %rsi
+    shlq $4, %rdi
+    addq $isr_stubs, %rdi
+    jmp *%rdi
+    .cfi_endproc
+    .size exception_raise, . - exception_raise
 
     .section .set.exception_fixup.copy_nofault, "a", @progbits
     .balign 8
