@@ -1,5 +1,6 @@
-// Ticket spinlocks that remember who took them. A lock that interrupt handlers also take must be taken with interrupts
-// off (spin_lock_irqsave), or the handler may spin for ever on the CPU that holds it: see docs/GLOSSARY.md, "irqsave".
+// Spinlocks that know who holds them. A lock that interrupt handlers also take must be taken with
+// interrupts off (spin_lock_irqsave), or the handler may spin for ever on the CPU that holds it: see
+// docs/GLOSSARY.md, "irqsave".
 //
 // Context: any. spin_lock: where no handler takes the same lock. Holding one, sleeping is forbidden.
 #pragma once
@@ -8,11 +9,9 @@
 #include <lib/types.h>
 
 struct spinlock {
-    uint32_t next;        // A: ticket the next comer draws
-    uint32_t owner;       // A: ticket now served
+    uint32_t holder;      // A: CPU + 1 that holds it, 0 when free: this is the lock
     const char *name;     // I
     const void *taken_at; // L: code address that took it
-    uint32_t holder;      // L: CPU + 1 that holds it, 0 when free
 };
 
 #define SPINLOCK_INIT(lock_name) \

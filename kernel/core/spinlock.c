@@ -1,10 +1,12 @@
-// Ticket spinlocks.
+// Spinlocks: one word, which is the number of the CPU that holds the lock, or 0.
 //
-//   next   the ticket that the next comer draws      next == owner: free
-//   owner  the ticket that is served now              comers are served in the order in which they came
+// A taker tries to swap 0 for its own number; while it cannot, it only reads (the cache line stays
+// shared) and pauses. That is not fair, and on purpose: a queue of tickets hands the lock to one
+// particular CPU next, and when CPUs are threads of an emulator and there are more of them than the
+// host has cores, that CPU is often not running. docs/decisions/0003-spinlocks.md has the figures.
 //
-// A lock remembers who holds it (CPU and code address), so a CPU that waits absurdly long can say for whom. Taking a lock that
-// this very CPU holds can never end: it is a panic at once, not a hang.
+// A lock says who holds it (CPU and code address), so a CPU that waits absurdly long can say for
+// whom. Taking a lock that this very CPU holds can never end: it is a panic at once, not a hang.
 //
 // Context: any. In a hard interrupt use locks that are always taken with interrupts off.
 #include <core/log.h>
@@ -19,37 +21,45 @@ void spin_lock_init(struct spinlock *lock, const char *name)
     *lock = (struct spinlock)SPINLOCK_INIT(name);
 }
 
-static __noinline void spin_wait(struct spinlock *lock, uint32_t ticket)
+static bool spin_try(struct spinlock *lock)
 {
-    if (READ_ONCE(lock->holder) == cpu_id() + 1) {
+    uint32_t free = 0;
+
+    return __atomic_compare_exchange_n(&lock->holder, &free, cpu_id() + 1, false, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED);
+}
+
+static __noinline void spin_wait(struct spinlock *lock)
+{
+    unsigned rounds = 0;
+
+    if (spin_is_held(lock)) {
         panic("spinlock %s: CPU %u takes it twice (taken at %p)", lock->name, cpu_id(),
               lock->taken_at);
     }
-    for (unsigned rounds = 0; __atomic_load_n(&lock->owner, __ATOMIC_ACQUIRE) != ticket; rounds++) {
-        cpu_relax();
-        if (rounds == SPIN_REPORT_ROUNDS) {
-            pr_err("BUG: spinlock %s: CPU %u waits for CPU %u, which took it at %p", lock->name,
-                   cpu_id(), READ_ONCE(lock->holder) - 1, READ_ONCE(lock->taken_at));
+    do {
+        while (__atomic_load_n(&lock->holder, __ATOMIC_RELAXED) != 0) {
+            cpu_relax();
+            if (++rounds == SPIN_REPORT_ROUNDS) {
+                pr_err("BUG: spinlock %s: CPU %u waits for CPU %u, which took it at %p", lock->name,
+                       cpu_id(), READ_ONCE(lock->holder) - 1, READ_ONCE(lock->taken_at));
+            }
         }
-    }
+    } while (!spin_try(lock));
 }
 
 // Preemption is off (at least) while a spinlock is held.
 static inline __attribute__((always_inline)) void spin_take(struct spinlock *lock, const void *from)
 {
-    uint32_t ticket = __atomic_fetch_add(&lock->next, 1, __ATOMIC_RELAXED);
-
-    if (unlikely(__atomic_load_n(&lock->owner, __ATOMIC_ACQUIRE) != ticket)) {
-        spin_wait(lock, ticket);
+    if (unlikely(!spin_try(lock))) {
+        spin_wait(lock);
     }
-    lock->holder = cpu_id() + 1;
     lock->taken_at = from;
 }
 
 static inline __attribute__((always_inline)) void spin_give(struct spinlock *lock)
 {
-    lock->holder = 0;
-    __atomic_store_n(&lock->owner, lock->owner + 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);
 }
 
 void spin_lock(struct spinlock *lock)
@@ -66,16 +76,11 @@ void spin_unlock(struct spinlock *lock)
 
 bool spin_trylock(struct spinlock *lock)
 {
-    uint32_t owner;
-
     preempt_disable();
-    owner = __atomic_load_n(&lock->owner, __ATOMIC_RELAXED);
-    if (!__atomic_compare_exchange_n(&lock->next, &owner, owner + 1, false, __ATOMIC_ACQUIRE,
-                                     __ATOMIC_RELAXED)) {
+    if (!spin_try(lock)) {
         preempt_enable();
         return false;
     }
-    lock->holder = cpu_id() + 1;
     lock->taken_at = __builtin_return_address(0);
     return true;
 }
