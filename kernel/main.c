@@ -86,14 +86,10 @@ static void main_read_options(const struct boot_info *boot)
 // ACPI tables may lie anywhere; a mapping of the kernel's own shows them to the parser.
 static void main_read_tables(const struct boot_info *boot)
 {
-    int err = acpi_parse(boot, memremap, &acpi);
+    acpi_parse(boot, memremap, &acpi); // without tables it assumes a plain PC, and notes that
 
     for (unsigned i = 0; i < acpi.note_count; i++) {
         pr_warn("ACPI: %s", acpi.notes[i]);
-    }
-    if (err != 0) {
-        pr_warn("ACPI: no usable tables: one CPU, no power-off (is the machine started with "
-                "acpi=off?)");
     }
 }
 
@@ -109,7 +105,8 @@ static void main_start_clock(void)
     clock_calibrate(hpet, (uint16_t)acpi.pm_timer);
 }
 
-// Controllers from the wire inwards: 8259s silenced, local APIC, IO-APICs, then the map from wires to irqs.
+// Controllers: 8259s silenced, local APIC, IO-APICs, then the map from wires to irqs. The clock comes right behind the local APIC,
+// whose timer is measured in the same ten milliseconds.
 static void main_start_interrupts(void)
 {
     pic_disable();
@@ -117,7 +114,8 @@ static void main_start_interrupts(void)
         panic("this CPU has no local APIC: tophalf needs one (use a 64-bit CPU model such as "
               "qemu64)");
     }
-    lapic_init_cpu();
+    main_start_clock();
+    lapic_timer_calibrate();
     for (unsigned i = 0; i < acpi.ioapic_count; i++) {
         ioapic_add(acpi.ioapics[i].id, acpi.ioapics[i].base, acpi.ioapics[i].gsi_base,
                    main_map_registers);
@@ -125,10 +123,9 @@ static void main_start_interrupts(void)
     route_init(&acpi);
     ipi_init();
     irq_set_system_vector(VECTOR_TIMER, IRQ_STAT_LOC, timer_tick);
-    lapic_timer_calibrate();
 }
 
-// CPU numbers: the boot CPU is 0, the others follow in the order of the MADT.
+// CPU numbers: the boot CPU is 0, the others follow in the order of the MADT. An xAPIC cannot send to identifiers beyond 254.
 static void main_number_cpus(void)
 {
     uint32_t boot_id = lapic_id();
@@ -139,11 +136,15 @@ static void main_number_cpus(void)
     cpumask_set(&cpu_online_mask, 0);
     cpu_count = 1;
     for (unsigned i = 0; i < acpi.cpu_count && cpu_count < limit; i++) {
-        if (acpi.cpus[i].apic_id != boot_id) {
+        if (acpi.cpus[i].apic_id != boot_id && (acpi.cpus[i].apic_id < 255 || lapic_is_x2apic())) {
             cpus[cpu_count].id = cpu_count;
             cpus[cpu_count].apic_id = acpi.cpus[i].apic_id;
             cpu_count++;
         }
+    }
+    if (acpi.cpu_total > cpu_count) {
+        pr_info("smp: %u of the machine's %u CPUs stay out", acpi.cpu_total - cpu_count,
+                acpi.cpu_total);
     }
 }
 
@@ -232,7 +233,6 @@ __noreturn void kernel_main(const struct boot_info *boot)
     gdt_init_cpu(0, main_ist_tops[0]);
 
     main_read_tables(boot);
-    main_start_clock();
     main_start_interrupts();
     main_number_cpus();
 

@@ -1,5 +1,5 @@
 // Time: a nanosecond clock on the TSC, the tick counter, and bounded waiting. kernel/x86/clock.c measures the TSC against
-// HPET, PM timer or PIT and tells the rate here; until then clock_ns() counts at an assumed 1 GHz. Context: any.
+// HPET, PM timer or PIT and tells the rate here; until then clock_ns() counts as if it ran at 8 GHz. Context: any.
 #pragma once
 
 #include <core/cpu.h>

@@ -49,6 +49,8 @@ struct acpi_table_ref {
 struct acpi_intx {
     uint8_t slot, pin;
     uint32_t gsi;
+    bool level,
+        active_low; // as its link device says; level and low, which is PCI's way, when there is no link
 };
 
 struct acpi_info {

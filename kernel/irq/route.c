@@ -131,6 +131,20 @@ static void route_init_isa(const struct acpi_info *tables)
     }
 }
 
+// PCI wires that the DSDT names with their trigger; ISA's, where a chipset routes PCI to them, have had their word already.
+static void route_init_pci(const struct acpi_info *tables)
+{
+    for (uint32_t i = 0; i < tables->intx_count; i++) {
+        const struct acpi_intx *intx = &tables->intx[i];
+        struct irq_desc *desc = irq_to_desc(intx->gsi);
+        if (desc != NULL && intx->gsi >= ROUTE_ISA_LINES) {
+            desc->data.level = intx->level;
+            desc->data.active_low = intx->active_low;
+            route_fixed[intx->gsi] = true;
+        }
+    }
+}
+
 static void route_init_desc(struct irq_desc *desc, unsigned irq)
 {
     spin_lock_init(&desc->lock, "irq_desc");
@@ -158,6 +172,7 @@ void route_init(const struct acpi_info *tables)
         desc->exists = ioapic_irq_data(gsi, &desc->data) == 0;
     }
     route_init_isa(tables);
+    route_init_pci(tables);
     for (unsigned gsi = 0; gsi < wires; gsi++) {
         irq_descs[gsi].flow = irq_descs[gsi].data.level ? flow_level : flow_edge;
     }

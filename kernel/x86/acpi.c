@@ -501,8 +501,8 @@ static void acpi_find_s5(struct acpi_info *info, struct acpi_span aml)
     info->s5_type_b = (uint8_t)b;
 }
 
-// The number that an interrupt link device of this name is bound to: Device(NAME) { ... Name(_CRS, Buffer{ extended interrupt }) }.
-static bool acpi_link_gsi(struct acpi_span aml, const char segment[4], uint32_t *gsi)
+// What an interrupt link device of this name is bound to: Device(NAME) { ... Name(_CRS, Buffer{ extended interrupt }) }.
+static bool acpi_link_gsi(struct acpi_span aml, const char segment[4], struct acpi_intx *intx)
 {
     for (; aml.size > 7; aml_skip(&aml, 1)) {
         if (aml.data[0] != AML_EXTENDED || aml.data[1] != AML_EXTENDED_DEVICE) {
@@ -522,7 +522,9 @@ static bool acpi_link_gsi(struct acpi_span aml, const char segment[4], uint32_t 
         if (buffer.size < EXT_IRQ_NUMBERS + 4 || d[0] != EXT_IRQ_TAG || d[EXT_IRQ_COUNT] != 1) {
             return false;
         }
-        *gsi = get_le32(d + EXT_IRQ_NUMBERS);
+        intx->level = (d[EXT_IRQ_FLAGS] & EXT_IRQ_EDGE) == 0;
+        intx->active_low = (d[EXT_IRQ_FLAGS] & EXT_IRQ_ACTIVE_LOW) != 0;
+        intx->gsi = get_le32(d + EXT_IRQ_NUMBERS);
         return true;
     }
     return false;
@@ -532,7 +534,7 @@ static bool acpi_link_gsi(struct acpi_span aml, const char segment[4], uint32_t 
 static bool acpi_intx_element(struct acpi_span dsdt, struct acpi_span element,
                               struct acpi_intx *intx)
 {
-    uint32_t address, pin, zero, gsi;
+    uint32_t address, pin, zero;
     char link[4];
     if (element.size < 1 || element.data[0] != 4) {
         return false;
@@ -542,16 +544,20 @@ static bool acpi_intx_element(struct acpi_span dsdt, struct acpi_span element,
         return false;
     }
     if (aml_name(&element, link)) {
-        if (!acpi_link_gsi(dsdt, link, &gsi)) {
+        if (!acpi_link_gsi(dsdt, link, intx)) {
             return false;
         }
-    } else if (!aml_integer(&element, &zero) || zero != 0 || !aml_integer(&element, &gsi)) {
-        return false; // with a zero for the link, the index is the number itself
+    } else { // with a zero for the link, the index is the number itself
+        if (!aml_integer(&element, &zero) || zero != 0 || !aml_integer(&element, &intx->gsi)) {
+            return false;
+        }
+        intx->level = intx->active_low = true;
     }
     if (pin > 3 || (address & 0xffff) != 0xffff || address >> 16 > 31) {
         return false;
     }
-    *intx = (struct acpi_intx){.slot = (uint8_t)(address >> 16), .pin = (uint8_t)pin, .gsi = gsi};
+    intx->slot = (uint8_t)(address >> 16);
+    intx->pin = (uint8_t)pin;
     return true;
 }
 
@@ -564,7 +570,7 @@ static void acpi_find_intx(struct acpi_info *info, struct acpi_span dsdt)
     }
     aml_skip(&package, 1);
     while (package.size > 0 && info->intx_count < ACPI_MAX_INTX) {
-        struct acpi_intx intx;
+        struct acpi_intx intx = {0};
         if (package.data[0] != AML_PACKAGE) {
             break;
         }
@@ -738,7 +744,8 @@ int acpi_parse(const struct boot_info *boot, acpi_map_t map, struct acpi_info *i
     info->lapic_base = LAPIC_USUAL_BASE;
     info->boot_arch_flags = BOOT_ARCH_LEGACY | BOOT_ARCH_8042;
     if (!acpi_find_rsdp(boot, info, map, rsdp)) {
-        acpi_note(info, "no ACPI: one CPU, and an IO-APIC if it answers at its usual address");
+        acpi_note(info,
+                  "no tables: one CPU, no power-off, an IO-APIC if it answers at its usual place");
         acpi_assume_pc(info);
         return -ENODEV;
     }
@@ -750,7 +757,7 @@ int acpi_parse(const struct boot_info *boot, acpi_map_t map, struct acpi_info *i
         entry_size = 4;
         address = get_le32(rsdp + RSDP_RSDT);
         if (!acpi_table(info, map, address, "RSDT", &root)) {
-            acpi_note(info, "no ACPI: neither XSDT nor RSDT is usable");
+            acpi_note(info, "neither XSDT nor RSDT is usable: one CPU, no power-off");
             acpi_assume_pc(info);
             return -ENODEV;
         }
@@ -761,7 +768,7 @@ int acpi_parse(const struct boot_info *boot, acpi_map_t map, struct acpi_info *i
                          entry_size == 8 ? get_le64(root.data + at) : get_le32(root.data + at));
     }
     if (!info->has_madt) {
-        acpi_note(info, "no MADT: one CPU, and an IO-APIC if it answers at its usual address");
+        acpi_note(info, "no MADT: one CPU, and an IO-APIC if it answers at its usual place");
         acpi_assume_pc(info);
     }
     return 0;

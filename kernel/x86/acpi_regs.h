@@ -118,7 +118,9 @@ enum {
     AML_PARENT = 0x5e,
 };
 // Extended interrupt descriptor, 6.4.3.6
-enum { EXT_IRQ_TAG = 0x89, EXT_IRQ_COUNT = 4, EXT_IRQ_NUMBERS = 5 };
+#define EXT_IRQ_EDGE       BIT(1)
+#define EXT_IRQ_ACTIVE_LOW BIT(2)
+enum { EXT_IRQ_TAG = 0x89, EXT_IRQ_FLAGS = 3, EXT_IRQ_COUNT = 4, EXT_IRQ_NUMBERS = 5 };
 
 // PM1 control and event registers, 4.8.3
 #define PM1_SCI_ENABLE    0x0001

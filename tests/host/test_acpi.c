@@ -232,7 +232,7 @@ static void test_no_rsdp(void **state)
     assert_int_equal(parse(), -ENODEV);
     assert_false(info.present);
     assert_assumed_pc();
-    assert_true(noted("no ACPI"));
+    assert_true(noted("no tables"));
 }
 
 static void test_scan_ebda_and_rom(void **state)
