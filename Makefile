@@ -5,7 +5,8 @@
 # GNU make >= 4.0. V=1 shows the commands.
 
 MAKEFLAGS += --no-builtin-rules --no-builtin-variables
-ifeq ($(filter -j%,$(MAKEFLAGS)),)
+# As many jobs as CPUs; but one where a person types, as parallel jobs have no standard input.
+ifeq ($(filter run debug gdb debug-auto,$(MAKECMDGOALS))$(filter -j%,$(MAKEFLAGS)),)
 MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 endif
 .DELETE_ON_ERROR:
@@ -175,20 +176,26 @@ qemu = $(PYTHON) tools/qemu.py --cpus '$(CPUS)' --mem '$(MEM)' --machine '$(MACH
        --firmware '$(FIRMWARE)' --accel '$(ACCEL)' --net '$(NET)' --disk '$(DISK)' \
        --screen '$(SCREEN)' --build '$(BUILD)' --extra '$(subst ','\'',$(QEMU_EXTRA))'
 
-run: $(ISO) $(if $(filter $(BUILD)/disk.img,$(DISK)),$(BUILD)/disk.img) ## boot it in QEMU, console on this terminal
+# What these run on is made by a make of its own, with as many jobs as there are CPUs.
+made = @$(MAKE) $(if $(V),,-s) --no-print-directory $(ISO) $(ELF) $(filter $(BUILD)/disk.img,$(DISK))
+
+run: ## boot it in QEMU, console on this terminal
+	$(made)
 	@$(qemu) run
 
 $(BUILD)/disk.img:
 	@mkdir -p $(@D)
 	$(call quiet,DISK,$@)$(PYTHON) tools/mkdisk.py $@
 
-debug: $(ISO) $(ELF) $(if $(filter $(BUILD)/disk.img,$(DISK)),$(BUILD)/disk.img) ## as run, but halted until gdb comes (make gdb in a second terminal)
+debug: ## as run, but halted until gdb comes (make gdb in a second terminal)
+	$(made)
 	@$(qemu) debug
 
 gdb: $(ELF) ## attach gdb to what `make debug` started, with symbols and our commands
 	@gdb -q -x tools/gdb/tophalf.py -ex 'tophalf attach $(BUILD)/gdb.sock' $(ELF)
 
-debug-auto: $(ISO) $(ELF) $(if $(filter $(BUILD)/disk.img,$(DISK)),$(BUILD)/disk.img) ## both in one terminal; the console goes to build/serial.log
+debug-auto: ## both in one terminal; the console goes to build/serial.log
+	$(made)
 	@$(qemu) debug-auto
 
 # ---- checking ----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ def test_make_run_reaches_the_prompt_and_poweroff_ends_it():
         terminal.expect("Ctrl-A x")
         terminal.expect_exact(PROMPT)
         terminal.send("echo it lives\r")
-        terminal.expect(r"\nit lives\r?\n")
+        terminal.expect(r"\nit lives\r*\n")
         terminal.expect_exact(PROMPT)
         terminal.send("poweroff\r")
         terminal.expect(pexpect.EOF)
