@@ -57,7 +57,7 @@ static void ahci_port_acknowledge(struct ahci_hba *hba, unsigned index)
         return;
     }
     uint32_t cause = port_rd(port, AHCI_PXIS);
-    if (unlikely((cause & ~AHCI_PXIS_DHRS) != 0)) {
+    if (unlikely((cause & (AHCI_PXIS_STOPS | AHCI_PXIS_LINK)) != 0)) {
         port_wr(port, AHCI_PXIE, 0);
     }
     __atomic_fetch_or(&port->cause, cause, __ATOMIC_RELAXED);

@@ -51,7 +51,8 @@ const struct bit_name ahci_serr_names[] = {
 
 // ATA8-ACS, 6.2 (status) and 6.3 (error)
 const struct bit_name ahci_status_names[] = {
-    {0x80, "BSY"}, {0x40, "DRDY"}, {0x20, "DF"}, {0x08, "DRQ"}, {0x01, "ERR"}, {0, NULL},
+    {0x80, "BSY"}, {0x40, "DRDY"}, {0x20, "DF"}, {0x10, "DSC"},
+    {0x08, "DRQ"}, {0x01, "ERR"},  {0, NULL},
 };
 const struct bit_name ahci_error_names[] = {
     {0x80, "ICRC"}, {0x40, "UNC"}, {0x10, "IDNF"}, {0x04, "ABRT"}, {0, NULL},

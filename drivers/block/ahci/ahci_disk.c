@@ -276,6 +276,7 @@ int ahci_disk_add(struct ahci_port *port)
     port->state = AHCI_PORT_RUNNING;
     port->hba->ports[port->index] = port; // from here on the handler knows it
     spin_unlock_irqrestore(&port->lock, flags);
+    port_wr(port, AHCI_PXIS, UINT32_MAX); // what IDENTIFY left behind
     port_wr(port, AHCI_PXIE, AHCI_PXIE_WANTED);
 
     int error = add_disk(disk, "sd");

@@ -78,7 +78,7 @@ enum ahci_port_register {
     (AHCI_PXIS_TFES | AHCI_PXIS_HBFS | AHCI_PXIS_HBDS | AHCI_PXIS_IFS | AHCI_PXIS_OFS)
 // The link is another one than before.
 #define AHCI_PXIS_LINK   (AHCI_PXIS_PCS | AHCI_PXIS_PRCS)
-#define AHCI_PXIE_WANTED (AHCI_PXIS_DHRS | AHCI_PXIS_STOPS | AHCI_PXIS_LINK | AHCI_PXIS_UFS)
+#define AHCI_PXIE_WANTED (AHCI_PXIS_DHRS | AHCI_PXIS_STOPS | AHCI_PXIS_LINK)
 
 // PxCMD, 3.3.7
 #define AHCI_PXCMD_ST         BIT(0) // process the command list
