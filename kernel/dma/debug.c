@@ -115,7 +115,7 @@ static __noinline void dma_report(const struct dma_use *use, const char *what,
         dma_describe(&t, other);
         pr_err("DMA-API:   mapped: %s", buffer);
     }
-    WARN_ON(use->dev != NULL);
+    warn_at(__FILE__, __LINE__, "DMA is used wrongly");
 }
 
 void dma_debug_refuse(const struct dma_use *use, const char *what)

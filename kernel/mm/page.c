@@ -352,7 +352,7 @@ void free_pages(void *address, unsigned order)
     if (fault != NULL) {
         pr_err("BUG: free_pages(%p, order %u): it %s; the memory stays as it is", address, order,
                fault);
-        WARN_ON(fault != NULL);
+        warn_at(__FILE__, __LINE__, "pages are freed wrongly");
     }
 }
 
@@ -626,8 +626,9 @@ void page_init(const struct boot_info *boot)
     page_mark_holes();
     page_release_all();
     page_add_resources();
-    pr_info("memory: %llu KiB of RAM in %u spans, %llu KiB free",
+    pr_info("memory: %llu KiB of RAM in %u piece%s, %llu KiB free",
             (unsigned long long)page_total << (PAGE_SHIFT - 10), page_span_count,
+            page_span_count == 1 ? "" : "s",
             (unsigned long long)page_free_count() << (PAGE_SHIFT - 10));
 }
 

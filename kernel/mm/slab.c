@@ -168,7 +168,7 @@ static __noinline void slab_report_write(struct kmem_cache *cache, void *object)
     __atomic_fetch_add(&cache->errors, 1, __ATOMIC_RELAXED);
     pr_err("BUG: %s: object %p was written to after it was freed by %s: offset %u holds %016llx",
            cache->name, object, buffer, first * 8, (unsigned long long)word[first]);
-    WARN_ON(cache->errors != 0);
+    warn_at(__FILE__, __LINE__, "freed memory is written to");
 }
 
 static __noinline void slab_report_free(const char *cache, const void *object, const char *what,
@@ -182,7 +182,7 @@ static __noinline void slab_report_free(const char *cache, const void *object, c
         text_symbol(&t, (uintptr_t)caller);
     }
     pr_err("BUG: %s: object %p %s%s; it is left alone", cache, object, what, buffer);
-    WARN_ON(object != NULL);
+    warn_at(__FILE__, __LINE__, "an object is freed wrongly");
 }
 
 // ---- slabs; the cache's lock is held -------------------------------------------------------------
@@ -593,7 +593,7 @@ void kmem_cache_destroy(struct kmem_cache *cache)
 
         pr_err("BUG: kmem_cache_destroy(%s): %llu objects are still in use; the cache stays",
                cache->name, (unsigned long long)in_use);
-        WARN_ON(cache->slabs != 0);
+        warn_at(__FILE__, __LINE__, "a cache is destroyed that is in use");
         return;
     }
     spin_lock_irqsave(&slab_caches_lock, irq);

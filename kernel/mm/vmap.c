@@ -106,7 +106,7 @@ static struct vmap_area *vmap_find(uintptr_t address, enum vmap_kind kind, const
     spin_unlock_irqrestore(&vmap_lock, irq);
     if (found == NULL) {
         pr_err("BUG: %s(%p): no such area", caller, (void *)address);
-        WARN_ON(found == NULL);
+        warn_at(__FILE__, __LINE__, "an area is unmapped that is not there");
     }
     return found;
 }
