@@ -180,8 +180,12 @@ void vt_write(struct vt *vt, const char *data, size_t size)
             vt_control(vt, c);
         } else if (vt->state != VT_TEXT) {
             vt_sequence(vt, c);
-        } else {
+        } else if ((unsigned char)c < 0x80) {
             vt_put(vt, c);
+        } else if ((unsigned char)c >= 0xc0) {
+            vt_put(
+                vt,
+                '?'); // a character of UTF-8 that has no glyph here; the bytes after it take no room
         }
     }
 }

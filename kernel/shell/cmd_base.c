@@ -561,7 +561,7 @@ static int cmd_jobs(struct shell *sh, int argc, char **argv)
     if (argc > 1) {
         return shell_usage(sh, "no arguments");
     }
-    job_for_each(jobs_show, sh);
+    job_for_each(false, jobs_show, sh);
     return 0;
 }
 

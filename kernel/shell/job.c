@@ -65,6 +65,7 @@ struct background_job {
     struct parse *parse;
     unsigned first, last;
     char line[PARSE_MAX_LINE + 1];
+    char text[64]; // I: the line for people: its beginning, printable
 };
 
 static DEFINE_SPINLOCK(job_foreground_lock);
@@ -470,6 +471,10 @@ static struct background_job *job_make_background(const struct parse *parse, uns
     }
     *copy = *parse;
     strscpy(b->line, parse->line, sizeof(b->line));
+    strscpy(b->text, parse->line, sizeof(b->text));
+    for (char *c = b->text; *c != '\0'; c++) {
+        *c = *c >= ' ' && *c <= '~' ? *c : '?';
+    }
     copy->line = b->line;
     b->parse = copy;
     b->first = first;
@@ -504,18 +509,21 @@ static int job_start_background(const struct parse *parse, unsigned first, unsig
         kfree(b);
         return STATUS_FAILED;
     }
-    console_printf("[%d] %s\n", id, "started");
+    console_printf("[%d] started\n", id);
     return 0;
 }
 
-void job_for_each(void (*visit)(int id, bool running, int status, const char *text, void *arg),
+void job_for_each(bool only_news,
+                  void (*visit)(int id, bool running, int status, const char *text, void *arg),
                   void *arg)
 {
     mutex_lock(&job_background_mutex);
     struct background_job *b;
     list_for_each_entry (b, &job_background, link) {
-        visit(b->id, b->running, b->status, b->line, arg);
-        b->reported = !b->running;
+        if (!only_news || (!b->running && !b->reported)) {
+            visit(b->id, b->running, b->status, b->text, arg);
+            b->reported = !b->running;
+        }
     }
     mutex_unlock(&job_background_mutex);
 }

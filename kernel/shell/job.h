@@ -11,9 +11,11 @@ int job_run_line(const char *line);
 // Interrupts what runs in the foreground; false when nothing does. Context: any but NMI.
 bool job_interrupt_foreground(void);
 
-// The background's jobs, for `jobs`: calls visit for each. For `wait`: sleeps until job `id` (0: all) has ended; 0, -ENOENT, -EINTR.
-void job_for_each(void (*visit)(int id, bool running, int status, const char *text, void *arg),
+// The background's jobs: calls visit for each, or only for those that have ended and were not visited since. Their text is printable and cut.
+void job_for_each(bool only_news,
+                  void (*visit)(int id, bool running, int status, const char *text, void *arg),
                   void *arg);
+// Sleeps until job `id` (0: all) has ended; its status (0 for all), -ENOENT, -EINTR.
 int job_wait(int id);
 int job_kill(int id); // as ^C; 0 or -ENOENT
 

@@ -12,7 +12,8 @@
 // never wraps, whatever the terminal makes of that. Otherwise movement is ECMA-48 (8.3.19 to 8.3.22 CUB, CUD, CUF, CUU;
 // 8.3.39 ED), and we wrap by ourselves before the terminal does, so its own way of wrapping does not matter.
 //
-// Bytes above 0x7e show as '?', one cell each, and are kept as they are. Control bytes without a meaning are ignored.
+// Text is UTF-8, one cell a character (wide ones are taken for narrow). The bytes of a character are shown together, when the last has
+// come, and go together. A byte that belongs to no character shows as '?' and is kept as it is; control bytes without a meaning are ignored.
 //
 // Context: one thread at a time; pure.
 #include <lib/format.h>
@@ -90,17 +91,61 @@ static void line_put_repeated(const struct line *l, char c, unsigned count)
     }
 }
 
-static char line_cell(const struct line *l, unsigned cell)
+static bool line_is_tail(char c)
 {
-    unsigned prompt = line_prompt_length(l);
-    char c = cell < prompt ? line_prompt(l)[cell] : l->text[cell - prompt];
-    return c >= ' ' && c < KEY_DEL ? c : '?';
+    return ((unsigned char)c & 0xc0) == 0x80;
 }
 
-// Writes one cell where the terminal's cursor is, and wraps when the row is full.
-static void line_put_cell(struct line *l, char c)
+// How many bytes a character has that begins with c; 1 for a byte that begins none (RFC 3629, section 3).
+static unsigned line_lead_length(char c)
 {
-    l->put(&c, 1);
+    unsigned char lead = (unsigned char)c;
+    return lead < 0xc2 || lead > 0xf4 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+}
+
+// Bytes of the character at `byte`: a whole one, or 1.
+static unsigned line_char_length(const struct line *l, unsigned byte)
+{
+    unsigned length = line_lead_length(l->text[byte]);
+    for (unsigned i = 1; i < length; i++) {
+        if (byte + i >= l->length || !line_is_tail(l->text[byte + i])) {
+            return 1;
+        }
+    }
+    return length;
+}
+
+// Where the character before `byte` begins.
+static unsigned line_previous(const struct line *l, unsigned byte)
+{
+    for (unsigned length = 4; length > 1; length--) {
+        if (byte >= length && line_char_length(l, byte - length) == length) {
+            return byte - length;
+        }
+    }
+    return byte == 0 ? 0 : byte - 1;
+}
+
+static unsigned line_next(const struct line *l, unsigned byte)
+{
+    return byte >= l->length ? l->length : byte + line_char_length(l, byte);
+}
+
+// The cell where the character at `byte` is shown.
+static unsigned line_cell_of(const struct line *l, unsigned byte)
+{
+    unsigned cell = line_prompt_length(l);
+    for (unsigned at = 0; at < byte; at += line_char_length(l, at)) {
+        cell++;
+    }
+    return cell;
+}
+
+// Writes one character where the terminal's cursor is, and wraps when the row is full.
+static void line_put_cell(struct line *l, const char *bytes, unsigned length)
+{
+    bool shown = length > 1 || (*bytes >= ' ' && *bytes < KEY_DEL);
+    l->put(shown ? bytes : "?", length);
     l->at++;
     l->cells = max(l->cells, l->at);
     if (!l->plain && l->at % l->columns == 0) {
@@ -111,8 +156,17 @@ static void line_put_cell(struct line *l, char c)
 // Writes the cells [at, end) as they should be.
 static void line_write_to(struct line *l, unsigned end)
 {
-    while (l->at < end) {
-        line_put_cell(l, line_cell(l, l->at));
+    unsigned prompt = line_prompt_length(l), byte = 0;
+    while (l->at < end && l->at < prompt) {
+        line_put_cell(l, line_prompt(l) + l->at, 1);
+    }
+    for (unsigned cell = prompt; cell < l->at && byte < l->length; cell++) {
+        byte += line_char_length(l, byte);
+    }
+    while (l->at < end && byte < l->length) {
+        unsigned length = line_char_length(l, byte);
+        line_put_cell(l, l->text + byte, length);
+        byte += length;
     }
 }
 
@@ -162,11 +216,13 @@ static void line_blank_rest(struct line *l)
 // The text has changed from byte `from` on: shows it, and puts the cursor where it belongs.
 static void line_refresh(struct line *l, unsigned from)
 {
-    unsigned prompt = line_prompt_length(l);
-    line_move(l, prompt + from);
-    line_write_to(l, prompt + l->length);
+    while (from > 0 && line_is_tail(l->text[from])) {
+        from--; // it may have become a part of what stands before it
+    }
+    line_move(l, line_cell_of(l, from));
+    line_write_to(l, line_cell_of(l, l->length));
     line_blank_rest(l);
-    line_move(l, prompt + l->cursor);
+    line_move(l, line_cell_of(l, l->cursor));
 }
 
 void line_show(struct line *l)
@@ -175,9 +231,8 @@ void line_show(struct line *l)
         l->shown = true;
         l->at = 0;
         l->cells = 0;
-        unsigned prompt = line_prompt_length(l);
-        line_write_to(l, prompt + l->length);
-        line_move(l, prompt + l->cursor);
+        line_write_to(l, line_cell_of(l, l->length));
+        line_move(l, line_cell_of(l, l->cursor));
     }
 }
 
@@ -201,7 +256,7 @@ void line_hide(struct line *l)
 // Leaves the line where it stands and goes below it.
 static void line_leave(struct line *l, const char *mark)
 {
-    line_move(l, line_prompt_length(l) + l->length);
+    line_move(l, line_cell_of(l, l->length));
     line_put_string(l, mark);
     if (l->plain || l->at % l->columns != 0 || *mark != '\0' || l->at == 0) {
         line_put_string(l, "\n");
@@ -217,6 +272,7 @@ void line_begin(struct line *l)
     l->cursor = 0;
     l->text[0] = '\0';
     l->too_long = false;
+    l->partial_length = 0;
     l->recall = 0;
     l->searching = false;
     l->state = LINE_TEXT;
@@ -267,7 +323,7 @@ static void line_replace(struct line *l, const char *text)
 static void line_go(struct line *l, unsigned cursor)
 {
     l->cursor = cursor;
-    line_move(l, line_prompt_length(l) + cursor);
+    line_move(l, line_cell_of(l, cursor));
 }
 
 static unsigned line_word_left(const struct line *l)
@@ -309,18 +365,20 @@ static void line_recall(struct line *l, unsigned n)
     line_replace(l, text);
 }
 
-// The two bytes around the cursor change places.
+// The two characters around the cursor, or the last two, change places.
 static void line_transpose(struct line *l)
 {
-    if (l->cursor == 0 || l->length < 2) {
+    unsigned right = l->cursor < l->length ? l->cursor : line_previous(l, l->length);
+    unsigned left = line_previous(l, right), end = line_next(l, right);
+    char saved[4];
+    if (right == 0 || l->cursor == 0) {
         return;
     }
-    unsigned right = min(l->cursor, l->length - 1);
-    char left = l->text[right - 1];
-    l->text[right - 1] = l->text[right];
-    l->text[right] = left;
-    l->cursor = right + 1;
-    line_refresh(l, right - 1);
+    memcpy(saved, l->text + left, right - left);
+    memmove(l->text + left, l->text + right, end - right);
+    memcpy(l->text + left + (end - right), saved, right - left);
+    l->cursor = end;
+    line_refresh(l, left);
 }
 
 static void line_clear_screen(struct line *l)
@@ -330,10 +388,20 @@ static void line_clear_screen(struct line *l)
     line_show(l);
 }
 
+// Puts in what has come of a character, whole or not.
+static void line_flush_partial(struct line *l)
+{
+    if (l->partial_length != 0 && (l->too_long || !line_insert(l, l->partial, l->partial_length))) {
+        l->too_long = true; // kept in mind until Enter; what is typed on is lost with the line
+    }
+    l->partial_length = 0;
+}
+
 static void line_type(struct line *l, char key)
 {
-    if (l->too_long || !line_insert(l, &key, 1)) {
-        l->too_long = true; // kept in mind until Enter; what is typed on is lost with the line
+    l->partial[l->partial_length++] = key;
+    if (l->partial_length >= line_lead_length(l->partial[0])) {
+        line_flush_partial(l);
     }
 }
 
@@ -422,10 +490,10 @@ static void line_cursor_key(struct line *l, char final)
         line_recall(l, l->recall == 0 ? 0 : l->recall - 1);
         break;
     case 'C':
-        line_go(l, min(l->cursor + 1, l->length));
+        line_go(l, line_next(l, l->cursor));
         break;
     case 'D':
-        line_go(l, l->cursor == 0 ? 0 : l->cursor - 1);
+        line_go(l, line_previous(l, l->cursor));
         break;
     case 'H':
         line_go(l, 0);
@@ -441,7 +509,7 @@ static void line_cursor_key(struct line *l, char final)
 static void line_delete_right(struct line *l)
 {
     if (l->cursor < l->length) {
-        line_delete(l, l->cursor, l->cursor + 1);
+        line_delete(l, l->cursor, line_next(l, l->cursor));
     }
 }
 
@@ -532,9 +600,7 @@ static void line_edit_key(struct line *l, char key)
         break;
     case KEY_BS:
     case KEY_DEL:
-        if (l->cursor > 0) {
-            line_delete(l, l->cursor - 1, l->cursor);
-        }
+        line_delete(l, line_previous(l, l->cursor), l->cursor);
         break;
     case KEY_K:
         line_kill(l, l->cursor, l->length);
@@ -577,6 +643,9 @@ enum line_event line_key(struct line *l, char key)
     bool after_cr = l->after_cr;
     l->after_cr = key == KEY_CR;
     line_show(l); // somebody may have taken it away
+    if (!line_is_tail(key)) {
+        line_flush_partial(l); // of a character that does not go on
+    }
     if (l->state != LINE_TEXT && line_sequence(l, key)) {
         return LINE_NOTHING;
     }

@@ -37,7 +37,9 @@ struct line {
 
     char text[LINE_MAX + 1];
     unsigned length, cursor;
-    bool too_long; // more came than fits: refused at Enter
+    bool too_long;   // more came than fits: refused at Enter
+    char partial[4]; // bytes of a character whose end has not come
+    unsigned partial_length;
 
     // What the terminal shows: prompt and text are one row of cells, wrapped at `columns`.
     bool shown;

@@ -119,17 +119,16 @@ static void shell_run_script(char *script)
 
 static void shell_report_job(int id, bool running, int status, const char *text, void *arg)
 {
+    (void)running;
     (void)arg;
-    if (!running) {
-        console_printf("[%d] done, status %d: %s\n", id, status, text);
-    }
+    console_printf("[%d] done, status %d: %s\n", id, status, text);
 }
 
 static __noreturn void shell_loop(void)
 {
     static char line[LINE_MAX + 1];
     for (;;) {
-        job_for_each(shell_report_job, NULL);
+        job_for_each(true, shell_report_job, NULL);
         long length = console_read_line(SHELL_PROMPT, line, complete_line);
         if (length == -E2BIG) {
             job_run_line("false"); // $? tells
