@@ -10,6 +10,8 @@
 // says that memory is.
 //
 // Pure: reads through `map`, writes *boot. Tested on the host (tests/host/test_pvh.c).
+#include <lib/string.h>
+
 #include "boot.h"
 
 enum { START_INFO_V0 = 40, START_INFO_V1 = 56, MODULE_SIZE = 32, MAP_ENTRY = 24 };
@@ -67,6 +69,7 @@ static void pvh_read_memory_map(phys_t at, uint32_t count, boot_map_fn *map, str
 void pvh_read(phys_t start_info, boot_map_fn *map, struct boot_info *boot)
 {
     boot->protocol = "PVH";
+    strscpy(boot->loader, "an unnamed loader", sizeof(boot->loader)); // PVH tells no name
     const uint8_t *info = map(start_info, START_INFO_V0);
     if (!info || get_le32(info) != PVH_START_MAGIC) {
         boot_note(boot, "PVH: there is no start information");

@@ -62,7 +62,7 @@ void text_symbol(struct text *t, uintptr_t address)
     const char *name = kallsyms_lookup(address, &offset);
 
     if (name) {
-        text_printf(t, "%s+%#lx", name, offset);
+        text_printf(t, "%s+0x%lx", name, offset);
     } else {
         text_printf(t, "0x%016lx", address);
     }

@@ -31,7 +31,12 @@
 #include <x86/frame.h>
 #include <x86/pte.h>
 
-enum { BACKTRACE_MAX = 32, PANIC_TEXT_SIZE = 2048, PANIC_MAX_SECONDS = 3600 };
+enum {
+    BACKTRACE_MAX_LINES = 32,
+    BACKTRACE_MAX_STEPS = 4096,
+    PANIC_TEXT_SIZE = 2048,
+    PANIC_MAX_SECONDS = 3600,
+};
 
 enum panic_mode { PANIC_HALT, PANIC_REBOOT, PANIC_EXIT };
 
@@ -99,9 +104,7 @@ static __noreturn void panic_end(void)
 
 // ---- the report ---------------------------------------------------------------------------------
 
-static void panic_line(const char *format, ...) __printf(1, 2);
-
-static void panic_line(const char *format, ...)
+static void __printf(1, 2) panic_line(const char *format, ...)
 {
     char line[240];
     va_list args;
@@ -145,63 +148,75 @@ static bool panic_may_read(uintptr_t address, size_t size)
            ALIGN_DOWN(address, PAGE_SIZE) == ALIGN_DOWN(here, PAGE_SIZE);
 }
 
+// One step outwards: the return address, and *rbp becomes the caller's. 0 where the chain ends.
+static uintptr_t backtrace_next(uintptr_t *rbp)
+{
+    if (!panic_may_read(*rbp, 2 * sizeof(uintptr_t))) {
+        return 0;
+    }
+    const uintptr_t *link = (const uintptr_t *)*rbp;
+    *rbp = link[0];
+    return link[1];
+}
+
 unsigned backtrace_collect(uintptr_t *addresses, unsigned max, uintptr_t rbp, uintptr_t rip)
 {
     unsigned count = 0;
+    uintptr_t next = rip != 0 ? rip : backtrace_next(&rbp);
 
-    if (rip != 0 && count < max) {
-        addresses[count++] = rip;
-    }
-    while (count < max && panic_may_read(rbp, 2 * sizeof(uintptr_t))) {
-        const uintptr_t *link = (const uintptr_t *)rbp;
-        if (link[1] == 0) {
-            break;
-        }
-        addresses[count++] = link[1];
-        rbp = link[0];
+    for (; next != 0 && count < max; next = backtrace_next(&rbp)) {
+        addresses[count++] = next;
     }
     return count;
 }
 
+typedef void backtrace_print_fn(const char *format, ...) __printf(1, 2);
+
 // A return address belongs to the call before it, which may be the last thing in its function.
-static void backtrace_name(struct text *t, uintptr_t address, bool is_return)
+static void backtrace_print_step(backtrace_print_fn *print, uintptr_t address, bool is_return,
+                                 unsigned repeats)
 {
+    char line[160];
+    struct text t = TEXT_INIT(line);
     uintptr_t offset;
     const char *name = kallsyms_lookup(address - is_return, &offset);
 
-    text_printf(t, "0x%016lx", address);
+    text_printf(&t, "    0x%016lx", address);
     if (name) {
-        text_printf(t, "  %s+%#lx", name, offset + is_return);
+        text_printf(&t, "  %s+0x%lx", name, offset + is_return);
     }
+    if (repeats > 1) {
+        text_printf(&t, "  %u times", repeats);
+    }
+    print("%s", line);
 }
 
-// From an exception's frame, or from a function's own frame pointer: its caller comes first then.
-static void backtrace_print_with(void (*print)(const char *format, ...), const struct frame *frame,
-                                 const void *rbp)
+// From an exception's rip and rbp, or (rip 0) from a function's own frame pointer: its caller comes
+// first then. A recursion is one line.
+static void backtrace_print_from(backtrace_print_fn *print, uintptr_t rip, uintptr_t rbp)
 {
-    uintptr_t addresses[BACKTRACE_MAX];
-    char name[160];
-    unsigned count;
+    uintptr_t address = rip != 0 ? rip : backtrace_next(&rbp);
+    bool is_return = rip == 0;
+    unsigned lines = 0, steps = 0;
 
-    if (frame) {
-        count = backtrace_collect(addresses, ARRAY_SIZE(addresses), frame->rbp, frame->rip);
-    } else {
-        count = backtrace_collect(addresses, ARRAY_SIZE(addresses), (uintptr_t)rbp, 0);
+    print("  backtrace:%s", address == 0 ? " none, this is not one of our stacks" : "");
+    while (address != 0 && lines++ < BACKTRACE_MAX_LINES && steps < BACKTRACE_MAX_STEPS) {
+        uintptr_t next = backtrace_next(&rbp);
+        unsigned repeats = 1;
+        for (; next == address && steps < BACKTRACE_MAX_STEPS; repeats++, steps++) {
+            next = backtrace_next(&rbp);
+        }
+        backtrace_print_step(print, address, is_return, repeats);
+        address = next;
+        is_return = true;
+        steps++;
     }
-    print("  backtrace%s:", count == 0 ? ": none, the stack is not one of ours" : "");
-    for (unsigned n = 0; n < count; n++) {
-        struct text t = TEXT_INIT(name);
-        backtrace_name(&t, addresses[n], n > 0 || !frame);
-        print("    %s", name);
-    }
-    if (count == ARRAY_SIZE(addresses)) {
-        print("    ... (only the innermost %u are shown)", count);
+    if (address != 0) {
+        print("    ... and more");
     }
 }
 
-static void backtrace_line(const char *format, ...) __printf(1, 2);
-
-static void backtrace_line(const char *format, ...)
+static void __printf(1, 2) backtrace_line(const char *format, ...)
 {
     char line[240];
     va_list args;
@@ -214,35 +229,44 @@ static void backtrace_line(const char *format, ...)
 
 void backtrace_print(const struct frame *frame)
 {
-    backtrace_print_with(backtrace_line, frame, __builtin_frame_address(0));
+    backtrace_print_from(backtrace_line, frame ? frame->rip : 0,
+                         frame ? frame->rbp : (uintptr_t)__builtin_frame_address(0));
 }
 
-static __noreturn void panic_report(const struct frame *frame, const void *rbp, const char *format,
-                                    va_list args)
+// Panicking while the report is made: say once more what it was to be about, and end.
+static __noreturn void panic_again(void)
+{
+    panic_text[strcspn(panic_text, "\n")] = '\0';
+    panic_com1("\r\npanic: another one, inside of the report of: ");
+    panic_com1(panic_text);
+    panic_com1("\r\n");
+    panic_end();
+}
+
+static __noreturn void panic_report(uintptr_t rip, uintptr_t rbp, const char *format, va_list args)
 {
     local_irq_disable();
 
-    uint32_t me = cpu_id() + 1, nobody = 0;
-    if (!__atomic_compare_exchange_n(&panic_owner, &nobody, me, false, __ATOMIC_SEQ_CST,
+    uint32_t me = cpu_id() + 1, owner = 0;
+    if (!__atomic_compare_exchange_n(&panic_owner, &owner, me, false, __ATOMIC_SEQ_CST,
                                      __ATOMIC_SEQ_CST)) {
-        if (nobody != me) {
-            cpu_stop(); // another CPU is telling its story
+        if (owner == me) {
+            panic_again();
         }
-        panic_com1("\r\npanic: another panic inside of the report, giving up\r\n");
-        panic_end();
+        cpu_stop(); // another CPU is telling its story
     }
     cpu_self()->in_panic = true;
+    vsnprintf(panic_text, sizeof(panic_text), format, args);
     if (panic_stop_others) {
         panic_stop_others();
     }
+    panic_print_text(panic_text);
 
     uint64_t ns = clock_ns();
     const char *thread = panic_thread_name ? panic_thread_name() : NULL;
-    vsnprintf(panic_text, sizeof(panic_text), format, args);
-    panic_print_text(panic_text);
     panic_line("  CPU %u, thread %s, %lu.%06lu s after start", me - 1,
                thread ? thread : "(none yet)", ns / 1000000000, ns / 1000 % 1000000);
-    backtrace_print_with(panic_line, frame, rbp);
+    backtrace_print_from(panic_line, rip, rbp);
     panic_line("panic: %s", panic_mode == PANIC_EXIT     ? "leaving the emulator (panic=exit)"
                             : panic_mode == PANIC_REBOOT ? "rebooting (panic=)"
                                                          : "halted");
@@ -254,7 +278,7 @@ void panic(const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    panic_report(NULL, __builtin_frame_address(0), format, args);
+    panic_report(0, (uintptr_t)__builtin_frame_address(0), format, args);
 }
 
 void panic_frame(const struct frame *frame, const char *format, ...)
@@ -262,7 +286,7 @@ void panic_frame(const struct frame *frame, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    panic_report(frame, NULL, format, args);
+    panic_report(frame->rip, frame->rbp, format, args);
 }
 
 void warn_at(const char *file, int line, const char *what)

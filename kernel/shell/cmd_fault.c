@@ -2,8 +2,8 @@
 //
 // Each is provoked by an instruction that really faults, where ring 0 can do that at all. The command's
 // thread runs it inside exception_catch, so the fault comes back as a value, is printed, and the prompt
-// returns with status 128 + vector. Two are not caught, because nothing could be trusted after them:
-// `fault df` and `fault stack` end in a panic on the double fault's own stack.
+// returns with status 128 + vector. The last ones are fatal, as nothing could be trusted after them:
+// they show how the kernel ends (kernel/core/panic.c).
 //
 //   some need the machine bent first (a segment descriptor, a bit in CR0 or CR4): that happens with
 //   interrupts off, under a lock, and is undone after the fault
@@ -11,6 +11,7 @@
 // Intel SDM vol. 3, 6.15, says what raises what. Context: thread.
 #include <contract/command.h>
 #include <core/cpu.h>
+#include <core/panic.h>
 #include <core/spinlock.h>
 #include <lib/string.h>
 #include <x86/exception.h>
@@ -70,11 +71,13 @@ static void
 fault_tss(void *arg __unused) // 64-bit mode has no task switch that could find a bad one
 {
     exception_raise(EXC_TS, TSS_SEL);
+    barrier(); // no tail call: rip shall be here
 }
 
 static void fault_alignment(void *arg __unused) // the CPU checks alignment in ring 3 only
 {
     exception_raise(EXC_AC, 0);
+    barrier();
 }
 
 static void fault_protection(void *arg __unused) // an address that is not canonical
@@ -177,6 +180,27 @@ static void fault_stack_overflow(void *arg __unused)
     fault_recurse(0);
 }
 
+static __noinline void fault_smash(void *arg __unused) // the array's end, and what stands behind it
+{
+    char array[16];
+    char *volatile p = array;
+
+    memset(p, 'A', 2 * sizeof(array));
+    __asm__ volatile("" ::"r"(p) : "memory");
+}
+
+static const char *fault_thread_name(void)
+{
+    fault_page(NULL);
+    return NULL;
+}
+
+static void fault_in_panic(void *arg __unused)
+{
+    panic_thread_name = fault_thread_name;
+    panic("now the report itself will fault");
+}
+
 // ---- the command ---------------------------------------------------------------------------------
 
 static const struct fault {
@@ -201,8 +225,10 @@ static const struct fault {
     {"mf", EXC_MF, fault_x87, "divides by zero in the x87, unmasked"},
     {"xm", EXC_XM, fault_simd,
      "divides by zero with SSE, unmasked; INT 19 where that does nothing"},
-    {"df", EXC_DF, fault_double, "loses the stack: panic"},
-    {"stack", EXC_DF, fault_stack_overflow, "recurses without end: panic"},
+    {"df", EXC_DF, fault_double, "loses the stack: fatal"},
+    {"stack", EXC_DF, fault_stack_overflow, "recurses without end: fatal"},
+    {"smash", -1, fault_smash, "writes past an array on the stack: fatal"},
+    {"panic", -1, fault_in_panic, "panics, and once more inside of the report: fatal"},
 };
 
 // What a fault left bent on this CPU becomes straight again.
@@ -240,9 +266,10 @@ static const struct fault *fault_find(const char *name)
 static void fault_list(struct shell *sh)
 {
     for (size_t n = 0; n < ARRAY_SIZE(faults); n++) {
-        shell_printf(sh, "%-5s  %s %-24s  %s\n", faults[n].name,
-                     exception_mnemonic((unsigned)faults[n].vector),
-                     exception_name((unsigned)faults[n].vector), faults[n].how);
+        bool cpu = faults[n].vector >= 0; // the others are the kernel's own
+        shell_printf(sh, "%-5s  %-3s %-25s  %s\n", faults[n].name,
+                     cpu ? exception_mnemonic((unsigned)faults[n].vector) : "",
+                     cpu ? exception_name((unsigned)faults[n].vector) : "", faults[n].how);
     }
 }
 
@@ -281,4 +308,4 @@ static int cmd_fault(struct shell *sh, int argc, char **argv)
 COMMAND("fault", cmd_fault, "fault [NAME]",
         "raise a CPU exception on purpose\n"
         "Without a name: the list. The status is 128 + the exception's vector.\n"
-        "df and stack are fatal: they show how the kernel ends.");
+        "The last ones are fatal: they show how the kernel ends.");

@@ -184,7 +184,7 @@ static void exception_show_headline(struct text *t, const struct exception_recor
         break;
     case ERROR_ZERO:
     case ERROR_CODE:
-        text_printf(t, ", error code %#x", error);
+        text_printf(t, ", error code 0x%x", error);
         break;
     case ERROR_SELECTOR:
         text_puts(t, ", error code ");
@@ -311,7 +311,7 @@ static bool exception_deliver(const struct exception_record *record, struct fram
     struct exception_context *context;
 
     if ((BIT(frame->vector) & CATCHABLE) == 0 || cpu->irq_depth != 0 || cpu->nmi_depth != 0 ||
-        cpu->serving_softirq || spin_is_held(&exception_lock)) {
+        cpu->serving_softirq || cpu->in_panic || spin_is_held(&exception_lock)) {
         return false;
     }
     spin_lock(&exception_lock);
@@ -383,12 +383,13 @@ static __noreturn void exception_fatal(const struct exception_record *record)
 // A trap that nobody set: a stray INT3, a debug register left behind. The instruction is done.
 static void exception_stray_trap(const struct exception_record *record, struct frame *frame)
 {
-    char report[1024];
-    struct text t = TEXT_INIT(report);
+    char line[200];
+    struct text t = TEXT_INIT(line);
 
-    exception_show(&t, record);
-    report[strcspn(report, "\n")] = '\0';
-    pr_ratelimited(LOG_ERR, "%s, unexpected, at %#lx", report, frame->rip);
+    exception_show_headline(&t, record);
+    text_symbol(&t, frame->rip);
+    line[strcspn(line, "\n")] = ' ';
+    pr_ratelimited(LOG_ERR, "nobody expected a trap: %s", line);
     frame->rflags &= ~(uint64_t)RFLAGS_TF;
 }
 

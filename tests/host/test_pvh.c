@@ -1,6 +1,6 @@
 // PVH start information: pointers are followed only where memory is.
 //
-// links: boot/pvh.c boot/boot_info.c
+// links: boot/pvh.c boot/boot_info.c kernel/lib/string.c
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>

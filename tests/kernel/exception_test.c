@@ -250,7 +250,7 @@ static bool test_gp_says(uint64_t error, const char *text)
 
 KTEST(exception, selector_error_in_words)
 {
-    EXPECT(test_gp_says(0, "error code 0\n"));
+    EXPECT(test_gp_says(0, "error code 0x0\n"));
     EXPECT(test_gp_says(0x82, ": gate of vector 16\n"));
     EXPECT(test_gp_says(0x18, ": selector 0x18 of the GDT\n"));
     EXPECT(test_gp_says(0x1c, ": selector 0x18 of the LDT\n"));
