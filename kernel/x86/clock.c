@@ -214,8 +214,7 @@ void clock_calibrate(volatile void *hpet, uint16_t pm_timer)
             pr_warn("clock: the %s gives figures that cannot be; not used", reference.name);
         }
     }
-    pr_warn("clock: neither HPET, PM timer nor PIT counts: all times are guesses (TSC taken for 1 "
-            "GHz)");
+    pr_warn("clock: neither HPET, PM timer nor PIT counts: all times are guesses");
 }
 
 // ---- the calendar ----
