@@ -195,6 +195,7 @@ static void main_init(void *arg)
     uart_init();
     ps2_init();
     screen_init(main_boot);
+    shell_init();
     tty_start_log_thread();
     blk_init();
     netdev_init();

@@ -2,6 +2,10 @@
 #pragma once
 #include <lib/types.h>
 
+// Ties the line editor to the console. Before the log has a thread: it hides and shows the typed line
+// in pairs, and a pair must not begin without the one and end with the other. Context: boot.
+void shell_init(void);
+
 // Starts the shell thread: runs `script` (lines, may be NULL), then the prompt, for ever. Context: thread.
 void shell_start(const char *script);
 

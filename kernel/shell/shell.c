@@ -144,7 +144,6 @@ static __noreturn void shell_loop(void)
 static void shell_thread(void *arg)
 {
     char *script = arg;
-    console_init();
     tty_interrupt_hook = job_interrupt_foreground;
     if (shell_ktest_wanted) {
         ktest_run_all(shell_ktest_pattern);
@@ -154,6 +153,11 @@ static void shell_thread(void *arg)
         kfree(script);
     }
     shell_loop();
+}
+
+void shell_init(void)
+{
+    console_init();
 }
 
 void shell_start(const char *script)
