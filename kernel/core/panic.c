@@ -87,9 +87,6 @@ static void panic_reset(void)
 
 static __noreturn void panic_end(void)
 {
-    if (panic_flush) {
-        panic_flush();
-    }
     if (panic_mode == PANIC_EXIT) {
         debug_exit(panic_options_read ? EXIT_PANIC : EXIT_EARLY_PANIC);
     }
@@ -233,11 +230,18 @@ void backtrace_print(const struct frame *frame)
                          frame ? frame->rbp : (uintptr_t)__builtin_frame_address(0));
 }
 
-// Panicking while the report is made: say once more what it was to be about, and end.
+// Panicking while the report is made: say once more what it was to be about, and end. What was logged
+// is still written out, unless that is what fails.
 static __noreturn void panic_again(void)
 {
+    static bool flushed;
+
+    if (panic_flush && !flushed) {
+        flushed = true;
+        panic_flush();
+    }
     panic_text[strcspn(panic_text, "\n")] = '\0';
-    panic_com1("\r\npanic: another one, inside of the report of: ");
+    panic_com1("panic: another one, inside of the report of: ");
     panic_com1(panic_text);
     panic_com1("\r\n");
     panic_end();
@@ -270,6 +274,9 @@ static __noreturn void panic_report(uintptr_t rip, uintptr_t rbp, const char *fo
     panic_line("panic: %s", panic_mode == PANIC_EXIT     ? "leaving the emulator (panic=exit)"
                             : panic_mode == PANIC_REBOOT ? "rebooting (panic=)"
                                                          : "halted");
+    if (panic_flush) {
+        panic_flush();
+    }
     panic_end();
 }
 
