@@ -49,7 +49,8 @@ static void format_pointer_and_null(void **state)
     text_printf(&t, "%p", (void *)0xffffffff80100000ul);
     assert_string_equal(buffer, "0xffffffff80100000");
     t = TEXT_INIT(buffer);
-    const char *volatile nothing = NULL; // volatile: the compiler is right to object to a constant one
+    const char *volatile nothing =
+        NULL; // volatile: the compiler is right to object to a constant one
     text_printf(&t, "%s", nothing);
     assert_string_equal(buffer, "(null)");
 }
