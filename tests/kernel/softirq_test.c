@@ -1,0 +1,209 @@
+// Softirqs: run where they were raised, never nested, bounded. HRTIMER and RCU have no user in this kernel, so they are ours.
+#include <lib/string.h>
+#include <contract/ktest.h>
+#include <core/cpu.h>
+#include <irq/ipi.h>
+#include <sched/sleep.h>
+#include <sched/thread.h>
+#include <defer/softirq.h>
+
+#include "eventually.h"
+
+static struct {
+    unsigned runs;                      // A
+    unsigned cpu;                       // of the last run
+    bool in_task, in_hardirq, irqs_off; // what the last run found
+    unsigned context;
+    bool by_thread;            // A: some run was in ksoftirqd
+    unsigned again;            // A: raise itself so many times
+    unsigned nested;           // A
+    unsigned inside[MAX_CPUS]; // C
+} seen;
+
+static unsigned runs(void)
+{
+    return __atomic_load_n(&seen.runs, __ATOMIC_SEQ_CST);
+}
+
+static void softirq_test_action(void)
+{
+    unsigned cpu = cpu_id();
+
+    seen.nested += seen.inside[cpu]++ != 0;
+    seen.cpu = cpu;
+    seen.in_task = in_task();
+    seen.in_hardirq = in_hardirq();
+    seen.irqs_off = irqs_disabled();
+    seen.context = cpu_context();
+    if (str_starts(current->name, "ksoftirqd/")) {
+        seen.by_thread = true;
+    }
+    if (seen.again != 0) {
+        seen.again--;
+        raise_softirq(HRTIMER_SOFTIRQ);
+    }
+    seen.inside[cpu]--;
+    __atomic_fetch_add(&seen.runs, 1, __ATOMIC_SEQ_CST);
+}
+
+static void softirq_test_begin(void)
+{
+    memset(&seen, 0, sizeof(seen));
+    open_softirq(HRTIMER_SOFTIRQ, softirq_test_action);
+}
+
+KTEST(softirq, context)
+{
+    softirq_test_begin();
+    raise_softirq(HRTIMER_SOFTIRQ);
+    EXPECT(EVENTUALLY(runs() == 1));
+    EXPECT(!seen.in_task);
+    EXPECT(!seen.in_hardirq);
+    EXPECT(!seen.irqs_off);
+    EXPECT_EQ(seen.context, CTX_SOFTIRQ);
+}
+
+// With bottom halves off nothing runs; enabling them runs it before the next statement.
+KTEST(softirq, bh_disable_holds_off_and_enable_runs)
+{
+    softirq_test_begin();
+    local_bh_disable();
+    local_bh_disable();
+    raise_softirq(HRTIMER_SOFTIRQ);
+    for (volatile unsigned i = 0; i < 3000000; i++) { // some ticks come and go
+    }
+    EXPECT_EQ(runs(), 0);
+    local_bh_enable();
+    EXPECT_EQ(runs(), 0);
+    local_bh_enable();
+    EXPECT_EQ(runs(), 1);
+    EXPECT(!softirq_pending() || runs() == 1);
+}
+
+// Raised twice before it runs: it runs once. Raised while it runs: it runs again.
+KTEST(softirq, raising_is_a_bit)
+{
+    softirq_test_begin();
+    local_bh_disable();
+    raise_softirq(HRTIMER_SOFTIRQ);
+    raise_softirq(HRTIMER_SOFTIRQ);
+    local_bh_enable();
+    EXPECT_EQ(runs(), 1);
+    seen.again = 3;
+    local_bh_disable();
+    raise_softirq(HRTIMER_SOFTIRQ);
+    local_bh_enable();
+    EXPECT(EVENTUALLY(runs() == 5));
+    msleep(20);
+    EXPECT_EQ(runs(), 5);
+    EXPECT_EQ(seen.nested, 0);
+}
+
+KTEST(softirq, counted_on_the_cpu_that_raised_it)
+{
+    for_each_online_cpu (cpu) {
+        struct cpumask only = {0}, all;
+        uint64_t before = softirq_count(HRTIMER_SOFTIRQ, cpu);
+
+        softirq_test_begin();
+        memset(&all, 0xff, sizeof(all));
+        cpumask_set(&only, cpu);
+        sched_setaffinity(current, &only);
+        raise_softirq(HRTIMER_SOFTIRQ);
+        sched_setaffinity(current, &all);
+        EXPECT(EVENTUALLY(runs() == 1));
+        EXPECT_EQ(seen.cpu, cpu);
+        EXPECT_EQ(softirq_count(HRTIMER_SOFTIRQ, cpu), before + 1);
+    }
+}
+
+static void raise_in_interrupt(void *arg)
+{
+    (void)arg;
+    raise_softirq_irqoff(HRTIMER_SOFTIRQ);
+}
+
+KTEST(softirq, raised_by_a_hard_interrupt)
+{
+    unsigned other = cpu_id() == 0 ? 1 : 0;
+
+    if (!cpumask_test(&cpu_online_mask, other)) {
+        SKIP("one CPU: nobody to send the interrupt");
+    }
+    softirq_test_begin();
+    for (unsigned i = 1; i <= 100; i++) {
+        other = cpu_id() == 0 ? 1 : 0;
+        REQUIRE(smp_call_function_single(other, raise_in_interrupt, NULL, true) == 0);
+        EXPECT(EVENTUALLY(runs() == i));
+    }
+    EXPECT_EQ(seen.nested, 0);
+}
+
+// A softirq that raises itself for ever: every round is followed by the next, and yet threads on that CPU get on, because the rest
+// goes to ksoftirqd, which is a thread like them.
+static unsigned progress; // A
+
+static void progress_thread(void *arg)
+{
+    (void)arg;
+    while (!kthread_should_stop()) {
+        __atomic_fetch_add(&progress, 1, __ATOMIC_RELAXED);
+    }
+}
+
+KTEST(softirq, endless_softirq_leaves_threads_alive)
+{
+    struct thread *thread;
+    unsigned runs_before, progress_before;
+
+    softirq_test_begin();
+    progress = 0;
+    thread = kthread_run_on(cpu_count - 1, progress_thread, NULL, "progress");
+    REQUIRE(thread != NULL);
+    EXPECT(EVENTUALLY(READ_ONCE(progress) > 0));
+    seen.again = UINT32_MAX;
+    if (cpu_count > 1) {
+        smp_call_function_single(cpu_count - 1, raise_in_interrupt, NULL, true);
+    } else {
+        raise_softirq(HRTIMER_SOFTIRQ);
+    }
+    EXPECT(EVENTUALLY(READ_ONCE(seen.by_thread)));
+    for (unsigned i = 0; i < 5; i++) {
+        runs_before = runs();
+        progress_before = READ_ONCE(progress);
+        EXPECT(EVENTUALLY(runs() > runs_before + 100));
+        EXPECT(EVENTUALLY(READ_ONCE(progress) > progress_before + 100));
+    }
+    WRITE_ONCE(seen.again, 0);
+    kthread_stop(thread);
+    EXPECT_EQ(seen.nested, 0);
+    // Afterwards interrupts' ends serve again: ksoftirqd has given back what was handed over to it.
+    EXPECT(EVENTUALLY(!softirq_pending()));
+}
+
+// Those of higher rank first, whatever the order of raising.
+static char order[8];
+static unsigned order_length;
+
+static void first_action(void)
+{
+    order[order_length++ % 7] = 'h';
+}
+
+static void second_action(void)
+{
+    order[order_length++ % 7] = 'r';
+}
+
+KTEST(softirq, served_in_the_order_of_their_numbers)
+{
+    memset(order, 0, sizeof(order));
+    order_length = 0;
+    open_softirq(HRTIMER_SOFTIRQ, first_action);
+    open_softirq(RCU_SOFTIRQ, second_action);
+    local_bh_disable();
+    raise_softirq(RCU_SOFTIRQ);
+    raise_softirq(HRTIMER_SOFTIRQ);
+    local_bh_enable();
+    EXPECT(strcmp(order, "hr") == 0);
+}
