@@ -57,6 +57,7 @@ struct log_line {
 // A jump in line->sequence tells how many were overwritten before they were read.
 bool log_read(uint64_t *sequence, struct log_line *line);
 uint64_t log_first_sequence(void);
+uint64_t log_next_sequence(void); // of the line that will be logged next
 
 // Formats as the console and dmesg show it: "[    0.123456] text".
 int log_format(const struct log_line *line, char *to, size_t size);

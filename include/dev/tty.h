@@ -44,6 +44,9 @@ void tty_log_early(void (*write)(const char *data, size_t size));
 // From here on a thread follows the log and writes its lines between whole lines of output; around them `before` and `after`
 // (tied by the line editor) take the line that is being typed away and redraw it. Ties log_sink. Context: thread, once.
 void tty_start_log_thread(void);
+// Waits, at most a fifth of a second, until what was logged so far is on the console: before the
+// first prompt. Context: thread.
+void tty_log_settle(void);
 extern void (*tty_log_before)(void), (*tty_log_after)(void);
 // For panic_flush: what the log holds and no output has shown yet, by polling. Context: any, the other CPUs stopped.
 void tty_log_flush_polled(void);

@@ -131,6 +131,11 @@ uint64_t log_first_sequence(void)
     return next > LOG_LINES ? next - LOG_LINES : 0;
 }
 
+uint64_t log_next_sequence(void)
+{
+    return READ_ONCE(log_next);
+}
+
 int log_format(const struct log_line *line, char *to, size_t size)
 {
     uint64_t us = line->time_ns / 1000;

@@ -28,10 +28,11 @@
 #include <dev/tty.h>
 
 enum {
-    TTY_RING = 16384,      // bytes typed ahead; a power of two
-    TTY_CHUNK = 256,       // bytes converted at a time
-    TTY_LOG_BATCH = 32,    // log lines before the typist gets a turn
-    TTY_LOG_PATIENCE = 25, // times 20 ms that a log line waits for the end of somebody's line
+    TTY_RING = 16384,          // bytes typed ahead; a power of two
+    TTY_CHUNK = 256,           // bytes converted at a time
+    TTY_LOG_BATCH = 32,        // log lines before the typist gets a turn
+    TTY_LOG_PATIENCE = 25,     // times 20 ms that a log line waits for the end of somebody's line
+    TTY_SETTLE_TICKS = HZ / 5, // how long a prompt waits for the log before it
     CONTROL_C = 3,
 };
 
@@ -54,6 +55,7 @@ static bool tty_line_start = true; // A, written under the mutex
 static uint64_t tty_log_shown; // A: sequence of the first log line that no output has shown
 static void (*tty_early_write)(const char *data, size_t size);
 static DECLARE_WAIT_QUEUE_HEAD(tty_log_queue);
+static DECLARE_WAIT_QUEUE_HEAD(tty_log_settled);
 static uint32_t tty_log_pending; // A: the bell
 
 void tty_init(void)
@@ -360,7 +362,17 @@ static void tty_log_thread(void *arg)
                 tty_log_after();
             }
         }
+        wake_up(&tty_log_settled);
     }
+}
+
+void tty_log_settle(void)
+{
+    uint64_t end = log_next_sequence();
+
+    __atomic_store_n(&tty_log_pending, 1, __ATOMIC_SEQ_CST);
+    wake_up(&tty_log_queue);
+    wait_event_timeout(&tty_log_settled, READ_ONCE(tty_log_shown) >= end, TTY_SETTLE_TICKS);
 }
 
 void tty_start_log_thread(void)

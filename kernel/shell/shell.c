@@ -152,6 +152,7 @@ static void shell_thread(void *arg)
         shell_run_script(script);
         kfree(script);
     }
+    tty_log_settle();
     shell_loop();
 }
 
