@@ -25,9 +25,14 @@ int udp_send(struct udp_socket *socket, uint32_t to, uint16_t port, const void *
 long udp_receive(struct udp_socket *socket, void *to, size_t size, uint32_t *from, uint16_t *port,
                  uint32_t timeout_ms);
 
-// One echo request and its reply. ns of round trip, -ETIMEDOUT, -EHOSTUNREACH, -EINTR, -ENETUNREACH.
+// One echo request and its reply. ns of round trip, -ETIMEDOUT, -EHOSTUNREACH (nobody there, or a router says so), -EINTR, -ENETUNREACH,
+// -EMSGSIZE, -ENOBUFS, -ENETDOWN. answer may be NULL; after -EHOSTUNREACH its `from` is who said so. Context: thread.
+struct icmp_answer {
+    uint32_t from;
+    uint8_t ttl;
+};
 int64_t icmp_ping(uint32_t to, uint16_t id, uint16_t sequence, size_t size, uint32_t timeout_ms,
-                  uint8_t *ttl);
+                  struct icmp_answer *answer);
 
 // ---- for commands and /proc ------------------------------------------------------------------------
 

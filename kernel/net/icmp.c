@@ -36,10 +36,10 @@ struct icmp_waiter {
     uint32_t to;
     uint16_t id, sequence;
     uint32_t size;
-    bool done;            // L
-    int error;            // L
-    uint64_t received_ns; // L
-    uint8_t ttl;          // L
+    bool done;                 // L
+    int error;                 // L
+    uint64_t received_ns;      // L
+    struct icmp_answer answer; // L
     struct wait_queue_head queue;
 };
 
@@ -79,7 +79,7 @@ static struct icmp_waiter *icmp_find_locked(uint32_t to, uint16_t id, uint16_t s
 
 // Ends the wait of the ping to `to`; false when nobody waits. reply: its data (after the header) must be what was sent.
 static bool icmp_finish(uint32_t to, const uint8_t *header, const struct sk_buff *reply,
-                        uint8_t ttl, int error)
+                        struct icmp_answer answer, int error)
 {
     bool found = false;
     local_bh_disable();
@@ -90,7 +90,7 @@ static bool icmp_finish(uint32_t to, const uint8_t *header, const struct sk_buff
                                         icmp_is_pattern(reply->data + ICMP_HEADER, w->size)))) {
         w->received_ns =
             reply != NULL && reply->timestamp_ns != 0 ? reply->timestamp_ns : clock_ns();
-        w->ttl = ttl;
+        w->answer = answer;
         w->error = error;
         w->done = true;
         wake_up(&w->queue);
@@ -122,7 +122,8 @@ void icmp_output_failed(const struct sk_buff *skb, int error)
     uint32_t to;
     const uint8_t *echo = icmp_own_echo(skb->data, skb->len, &to);
     if (echo != NULL) {
-        icmp_finish(to, echo, NULL, 0, error);
+        icmp_finish(to, echo, NULL, (struct icmp_answer){.from = get_be32(skb->data + IP_SOURCE)},
+                    error);
     }
 }
 
@@ -155,7 +156,7 @@ static void icmp_forget(struct icmp_waiter *w)
 }
 
 int64_t icmp_ping(uint32_t to, uint16_t id, uint16_t sequence, size_t size, uint32_t timeout_ms,
-                  uint8_t *ttl)
+                  struct icmp_answer *answer)
 {
     if (size > ICMP_PING_MAX) {
         return -EMSGSIZE;
@@ -184,11 +185,11 @@ int64_t icmp_ping(uint32_t to, uint16_t id, uint16_t sequence, size_t size, uint
     if (!w.done) {
         return result;
     }
+    if (answer != NULL) {
+        *answer = w.answer;
+    }
     if (w.error != 0) {
         return w.error;
-    }
-    if (ttl != NULL) {
-        *ttl = w.ttl;
     }
     return w.received_ns > sent_ns ? (int64_t)(w.received_ns - sent_ns) : 0;
 }
@@ -264,7 +265,7 @@ static void icmp_echo(struct sk_buff *skb, const struct ip_info *ip)
     ip_send(skb, ip->destination, ip->source, IPPROTO_ICMP, IP_DEFAULT_TTL);
 }
 
-static void icmp_error(struct sk_buff *skb)
+static void icmp_error(struct sk_buff *skb, const struct ip_info *ip)
 {
     uint8_t type = skb->data[ICMP_TYPE];
     if (type == ICMP_UNREACHABLE) {
@@ -274,7 +275,9 @@ static void icmp_error(struct sk_buff *skb)
     }
     uint32_t to;
     const uint8_t *echo = icmp_own_echo(skb->data + ICMP_HEADER, skb->len - ICMP_HEADER, &to);
-    bool ours = echo != NULL && icmp_finish(to, echo, NULL, 0, -EHOSTUNREACH);
+    bool ours =
+        echo != NULL &&
+        icmp_finish(to, echo, NULL, (struct icmp_answer){.from = ip->source}, -EHOSTUNREACH);
     net_end(skb, ours ? NET_ICMP_ERROR : NET_DROP_ICMP_STRAY);
 }
 
@@ -292,14 +295,16 @@ void icmp_input(struct sk_buff *skb, const struct ip_info *ip)
     case ICMP_ECHO:
         icmp_echo(skb, ip);
         break;
-    case ICMP_ECHO_REPLY:
-        net_end(skb, icmp_finish(ip->source, skb->data, skb, ip->ttl, 0) ? NET_ICMP_REPLY
-                                                                         : NET_DROP_ICMP_STRAY);
+    case ICMP_ECHO_REPLY: {
+        struct icmp_answer answer = {.from = ip->source, .ttl = ip->ttl};
+        bool awaited = icmp_finish(ip->source, skb->data, skb, answer, 0);
+        net_end(skb, awaited ? NET_ICMP_REPLY : NET_DROP_ICMP_STRAY);
         break;
+    }
     case ICMP_UNREACHABLE:
     case ICMP_TIME_EXCEEDED:
     case ICMP_PARAMETER_PROBLEM:
-        icmp_error(skb);
+        icmp_error(skb, ip);
         break;
     default: // redirects (routes are not learnt from strangers), source quench (RFC 6633), timestamps
         net_end(skb, NET_DROP_ICMP_TYPE);

@@ -250,7 +250,7 @@ static int arp_command(struct shell *sh, int argc, char **argv)
 
 // ---- ping ----------------------------------------------------------------------------------------
 
-enum { PING_TIMEOUT_MS = 10000, PING_INTERVAL_MS = 1000, PING_SIZE = 56, PING_SIZE_MAX = 65507 };
+enum { PING_TIMEOUT_MS = 2000, PING_INTERVAL_MS = 1000, PING_SIZE = 56, PING_SIZE_MAX = 65507 };
 
 struct ping {
     uint32_t to;
@@ -292,9 +292,9 @@ static uint64_t ping_square_root(uint64_t n)
 // False: stop, ^C was typed.
 static bool ping_once(struct shell *sh, struct ping *p, uint16_t id, uint16_t sequence)
 {
-    uint8_t ttl = 0;
+    struct icmp_answer answer = {0};
     p->sent++;
-    int64_t ns = icmp_ping(p->to, id, sequence, p->size, p->wait_ms, &ttl);
+    int64_t ns = icmp_ping(p->to, id, sequence, p->size, p->wait_ms, &answer);
     if (ns >= 0) {
         uint64_t us = (uint64_t)ns / 1000;
         p->received++;
@@ -304,7 +304,7 @@ static bool ping_once(struct shell *sh, struct ping *p, uint16_t id, uint16_t se
         p->sum_of_squares += us * us;
         if (!p->quiet) {
             shell_printf(sh, "%u bytes from %s: icmp_seq=%u ttl=%u time=", p->size + 8, p->name,
-                         sequence, ttl);
+                         sequence, answer.ttl);
             ping_time(sh, us);
             shell_printf(sh, " ms\n");
         }
@@ -314,8 +314,10 @@ static bool ping_once(struct shell *sh, struct ping *p, uint16_t id, uint16_t se
         return false;
     }
     if (ns == -EHOSTUNREACH) {
+        char from[16];
         p->errors++;
-        shell_printf(sh, "From %s icmp_seq=%u Destination Host Unreachable\n", p->name, sequence);
+        net_format_address(from, answer.from);
+        shell_printf(sh, "From %s icmp_seq=%u Destination Host Unreachable\n", from, sequence);
     } else if (ns != -ETIMEDOUT) {
         p->errors++;
         shell_printf(sh, "ping: sendmsg: %s\n", strerror((int)ns));

@@ -137,10 +137,11 @@ static void test_a_ping_and_its_answer(void **state)
     (void)state;
     static const size_t sizes[] = {0, 1, 56, 1000, 1472};
     for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
-        uint8_t ttl = 0;
+        struct icmp_answer got = {0};
         host_while_asleep = answer;
-        assert_int_equal(icmp_ping(HOST_PEER, 0x77, (uint16_t)i, sizes[i], 1000, &ttl), 20000000);
-        assert_int_equal(ttl, 64);
+        assert_int_equal(icmp_ping(HOST_PEER, 0x77, (uint16_t)i, sizes[i], 1000, &got), 20000000);
+        assert_int_equal(got.ttl, 64);
+        assert_int_equal(got.from, HOST_PEER);
         assert_int_equal(request()[ICMP_TYPE], ICMP_ECHO);
         ends(answer_length, NET_DROP_ICMP_STRAY); // a second one finds nobody
     }
@@ -191,7 +192,9 @@ static void test_a_router_says_unreachable(void **state)
 {
     (void)state;
     host_while_asleep = refuse;
-    assert_int_equal(icmp_ping(HOST_PEER, 0x1234, 1, 56, 1000, NULL), -EHOSTUNREACH);
+    struct icmp_answer got;
+    assert_int_equal(icmp_ping(HOST_PEER, 0x1234, 1, 56, 1000, &got), -EHOSTUNREACH);
+    assert_int_equal(got.from, HOST_OTHER);
 }
 
 static void test_pings_that_cannot_leave(void **state)
