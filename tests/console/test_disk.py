@@ -1,0 +1,344 @@
+"""Disks: what the console reads is what the host has, what it writes is there afterwards, and an
+error is an error for exactly the sectors it hit."""
+
+import hashlib
+import json
+import os
+import random
+import re
+
+import pytest
+
+MACHINE = dict(disk=True)
+MIB = 1 << 20
+
+
+def random_image(path, size, seed=1):
+    data = random.Random(seed).randbytes(size)
+    path.write_bytes(data)
+    return data
+
+
+def diskstats(machine, disk="sda"):
+    """The 17 numbers of a disk."""
+    for line in machine.ok("cat /proc/diskstats").splitlines():
+        words = line.split()
+        if words[2] == disk:
+            assert len(words) == 3 + 17
+            return [int(word) for word in words[3:]]
+    raise AssertionError(f"no {disk} in /proc/diskstats")
+
+
+def ahci_counter(machine, name):
+    """The sum of a counter of /proc/driver/ahci over all ports."""
+    found = re.findall(rf"{name} (\d+)", machine.ok("cat /proc/driver/ahci"))
+    assert found
+    return sum(int(number) for number in found)
+
+
+def irqs_of(machine, action):
+    for line in machine.ok("cat /proc/interrupts").splitlines():
+        if action in line:
+            return sum(int(word) for word in line.split(":")[1].split()[:2])
+    raise AssertionError(f"no {action} in /proc/interrupts")
+
+
+# ---- what is there ---------------------------------------------------------------------------------
+
+
+def test_lspci(machine):
+    lines = machine.ok("lspci").splitlines()
+    assert "00:1f.2 SATA controller: Intel Corporation 82801IR/IO/IH (ICH9R/DO/DH) 6 port SATA " \
+        "Controller [AHCI mode] (rev 02)" in lines
+    assert machine.ok("lspci -n -s 00:1f.2") == "00:1f.2 0106: 8086:2922 (rev 02)\n"
+    assert machine.ok("lspci -s 1f.7") == ""
+    verbose = machine.ok("lspci -v -s 00:1f.2")
+    assert "Memory at " in verbose and "[size=4K]" in verbose
+    assert "Capabilities: [80] MSI: Enable- Count=1/1 Maskable- 64bit+" in verbose
+    assert "Kernel driver in use: ahci" in verbose
+    assert machine.run("lspci -s zz")[1] == 2
+
+
+def test_proc_pci_devices(machine):
+    rows = [line.split("\t") for line in machine.ok("cat /proc/bus/pci/devices").splitlines()]
+    assert all(len(row) == 3 + 7 + 7 + 1 for row in rows)
+    ahci = next(row for row in rows if row[0] == "00fa")  # 00:1f.2
+    assert ahci[1] == "80862922" and ahci[-1] == "ahci"
+    assert int(ahci[3 + 5], 16) % 4096 == 0 and int(ahci[10 + 5], 16) == 4096
+
+
+def test_lsblk(machine):
+    assert machine.ok("lsblk") == ("NAME MAJ:MIN RM  SIZE RO TYPE MOUNTPOINTS\n"
+                                   "sda    8:0    0   16M  0 disk \n")
+    assert machine.ok("lsblk -n -b -o SIZE /dev/sda").strip() == str(16 * MIB)
+    assert "QEMU HARDDISK" in machine.ok("lsblk -o NAME,MODEL,SERIAL")
+    output, status = machine.run("lsblk sdz")
+    assert status == 1 and "sdz" in output
+
+
+def test_proc_partitions(machine):
+    assert machine.ok("cat /proc/partitions") == ("major minor  #blocks  name\n\n"
+                                                  "   8        0      16384 sda\n")
+
+
+def test_disk_names_its_sectors(machine):
+    """The image that `make run` attaches says which sector one looks at."""
+    output = machine.ok("hexdump -C -s 0x1400 -n 64 /dev/sda")
+    assert output.startswith("00001400  74 6f 70 68 61 6c 66 20  64 69 73 6b 2c 20 73 65  |tophalf ")
+
+
+# ---- commands --------------------------------------------------------------------------------------
+
+
+def test_dd_counts_records(machine):
+    before, irqs = diskstats(machine), irqs_of(machine, "ahci[0000:00:1f.2]")
+    output = machine.ok("dd if=/dev/sda of=/dev/null bs=4K count=100")
+    lines = output.splitlines()
+    assert lines[:2] == ["100+0 records in", "100+0 records out"]
+    assert re.fullmatch(r"409600 bytes \(410 kB, 400 KiB\) copied, [\d.e-]+ s, [\d.]+ .?B/s",
+                        lines[2])
+    after = diskstats(machine)
+    assert after[0] - before[0] == 100  # reads
+    assert after[2] - before[2] == 100 * 8  # sectors
+    assert after[8] == 0  # in flight
+    assert irqs_of(machine, "ahci[0000:00:1f.2]") - irqs == 100  # one at a time: one each
+
+
+def test_dd_past_the_end(machine):
+    output = machine.ok("dd if=/dev/sda of=/dev/null bs=1M skip=15 count=4")
+    assert output.startswith("1+0 records in\n1+0 records out\n1048576 bytes (1.0 MB, 1.0 MiB)")
+    output = machine.ok("dd if=/dev/sda of=/dev/null bs=1000 skip=16777")
+    assert output.startswith("0+1 records in\n0+1 records out\n216 bytes copied")
+    assert machine.ok("dd if=/dev/sda of=/dev/null skip=1G status=noxfer") == \
+        "0+0 records in\n0+0 records out\n"
+    output, status = machine.run("dd if=/dev/zero of=/dev/sda bs=1M seek=15 count=2")
+    assert status == 1
+    assert "dd: error writing '/dev/sda': No space left on device" in output
+    assert "1+0 records out" in output
+
+
+@pytest.mark.parametrize("line,status", [
+    ("dd bs=0 if=/dev/zero", 1), ("dd bs=5M if=/dev/zero", 1), ("dd bs=-1", 1), ("dd count=x", 1),
+    ("dd bs=99999999999999999999", 1), ("dd skip=9223372036854775807 bs=4K if=/dev/zero", 1),
+    ("dd conv=ascii", 1), ("dd nonsense", 2), ("dd if=/dev/nothing", 1),
+    ("hexdump -n x /dev/sda", 2), ("hexdump /dev/nothing", 1), ("hexdump -q", 2),
+    ("sha256sum /dev/nothing", 1), ("sha256sum /dev", 1), ("lsblk -o NONE", 2), ("lsblk -q", 2),
+])
+def test_refused(machine, line, status):
+    output, said = machine.run(line)
+    assert said == status
+    assert len(output.splitlines()) <= 2 and output.startswith(line.split()[0])
+
+
+def test_hexdump_forms(machine):
+    machine.ok("echo -n 'tophalf 0123456789' > /tmp/t")
+    assert machine.ok("hexdump -C /tmp/t") == (
+        "00000000  74 6f 70 68 61 6c 66 20  30 31 32 33 34 35 36 37  |tophalf 01234567|\n"
+        "00000010  38 39                                             |89|\n"
+        "00000012\n")
+    assert machine.ok("hexdump /tmp/t").splitlines()[0] == \
+        "0000000 6f74 6870 6c61 2066 3130 3332 3534 3736"
+    assert machine.ok("hexdump -C -n 64 /dev/zero") == (
+        "00000000  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00  |................|\n"
+        "*\n"
+        "00000040\n")
+
+
+def test_sha256sum_of_input(machine):
+    digest = hashlib.sha256(b"abc").hexdigest()
+    assert machine.ok("echo -n abc | sha256sum") == f"{digest}  -\n"
+
+
+# ---- the host's view -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_sha256_equals_the_hosts(boot, tmp_path, cpus):
+    """The whole of a random image, by sectors of every alignment that the commands use."""
+    path = tmp_path / "random.img"
+    data = random_image(path, 8 * MIB + 512 * 3)
+    m = boot(cpus=cpus, disks=[str(path)])
+    assert m.ok("sha256sum /dev/sda").split()[0] == hashlib.sha256(data).hexdigest()
+    for block in ("512", "3x512", "4K", "1M", "4M", "777"):
+        assert m.ok(f"dd if=/dev/sda bs={block} status=none | sha256sum").split()[0] == \
+            hashlib.sha256(data).hexdigest()
+
+
+def test_written_pattern_is_in_the_image(boot, tmp_path):
+    """Whole sectors, odd pieces across sector edges, and nothing beside them."""
+    path = tmp_path / "d.img"
+    data = bytearray(random_image(path, 4 * MIB, seed=2))
+    m = boot(disks=[str(path)])
+    m.ok("dd if=/dev/sda of=/dev/sda bs=64K skip=0 seek=20 count=8 status=none")
+    data[20 << 16:28 << 16] = data[0:8 << 16]
+    m.ok("dd if=/dev/zero of=/dev/sda bs=1 seek=5000 count=700 status=none")
+    data[5000:5700] = bytes(700)
+    m.ok("dd if=/dev/zero of=/dev/sda bs=1111 seek=900 count=3 conv=fsync status=none")
+    data[1111 * 900:1111 * 903] = bytes(3333)
+    m.ok("echo -n hello > /dev/sda")
+    data[0:5] = b"hello"
+    stats = diskstats(m)
+    assert stats[4] > 0 and stats[15] == 1  # writes; the flush that fsync asked for
+    m.send("poweroff\r")
+    m.wait_end()
+    assert path.read_bytes() == data
+
+
+def test_two_disks_two_controllers(boot, tmp_path):
+    paths, data = [], []
+    for i in range(3):
+        paths.append(tmp_path / f"{i}.img")
+        data.append(random_image(paths[i], (i + 1) * MIB, seed=10 + i))
+    m = boot(disks=[str(paths[0]), str(paths[1])], extra=[
+        "-device", "ich9-ahci,id=second",
+        "-drive", f"if=none,id=third,format=raw,file={paths[2]}",
+        "-device", "ide-hd,drive=third,bus=second.3"])
+    names = [line.split()[0] for line in m.ok("lsblk -n").splitlines()]
+    assert names == ["sda", "sdb", "sdc"]
+    sizes = {int(m.ok(f"lsblk -n -b -o SIZE {name}")): name for name in names}
+    for i in range(3):
+        name = sizes[(i + 1) * MIB]
+        assert m.ok(f"sha256sum /dev/{name}").split()[0] == hashlib.sha256(data[i]).hexdigest()
+
+
+def test_no_disk(boot):
+    m = boot(machine="pc")
+    assert m.ok("lsblk") == ""
+    assert m.ok("cat /proc/diskstats") == ""
+    assert m.ok("cat /proc/partitions") == ""
+    assert m.run("dd if=/dev/sda count=1")[1] == 1
+
+
+def test_cd_is_named_and_left_alone(boot, tmp_path):
+    path = tmp_path / "cd.iso"
+    path.write_bytes(bytes(MIB))
+    m = boot(extra=["-drive", f"if=none,id=cd,media=cdrom,format=raw,file={path}",
+                    "-device", "ide-cd,drive=cd,bus=ide.1"])
+    assert "ATAPI" in m.ok("dmesg")
+    assert m.ok("lsblk") == ""
+
+
+def test_beyond_two_tebibytes(boot, tmp_path):
+    """A sector number of more than 32 bits, on a sparse image."""
+    path = tmp_path / "large.img"
+    last = (5 << 40) - 512
+    with open(path, "wb") as image:
+        image.truncate(5 << 40)
+        image.seek(last)
+        image.write(b"the last sector".ljust(512, b"."))
+    m = boot(disks=[str(path)])
+    assert m.ok("lsblk -n -o SIZE").strip() == "5T"
+    output = m.ok(f"hexdump -C -n 16 -s {last} /dev/sda")
+    assert "|the last sector.|" in output
+
+
+# ---- errors ----------------------------------------------------------------------------------------
+
+
+def blkdebug(path, rules, **device):
+    """QEMU arguments for a disk whose requests fail by rule."""
+    node = {"driver": "blkdebug", "node-name": "bad",
+            "image": {"driver": "file", "filename": str(path)}, "inject-error": rules}
+    return ["-blockdev", json.dumps(node), "-device",
+            "ide-hd,drive=bad,bus=ide.0,rerror=report,werror=report"]
+
+
+def test_read_error_hits_exactly_its_sector(boot, tmp_path):
+    path = tmp_path / "d.img"
+    data = random_image(path, MIB, seed=3)
+    rule = {"event": "none", "iotype": "read", "sector": 104, "errno": 5, "once": False}
+    m = boot(extra=blkdebug(path, [rule]))
+    output, status = m.run("dd if=/dev/sda of=/dev/null skip=104 count=1")
+    assert status == 1
+    assert "dd: error reading '/dev/sda': Input/output error" in output
+    assert "0+0 records in" in output
+    log = m.ok("dmesg")
+    assert re.search(r"port 0: error: PxIS 0x4\w+<.*TFES.*> status 0x\w+<.*ERR> error 0x04<ABRT>",
+                     log) or re.search(r"port 0: error: PxIS .*TFES.* status .*ERR.* error", log)
+    assert "read of 1 sectors at 104 failed" in log
+    # The neighbours, and the next time.
+    for sector in (103, 105, 0):
+        digest = hashlib.sha256(data[sector * 512:(sector + 1) * 512]).hexdigest()
+        assert m.ok(f"dd if=/dev/sda skip={sector} count=1 status=none | sha256sum").split()[0] == \
+            digest
+    assert m.run("dd if=/dev/sda of=/dev/null skip=104 count=1")[1] == 1
+    assert ahci_counter(m, "failed") == 2
+    assert ahci_counter(m, "timeouts") == 0
+
+
+def test_large_read_stops_at_the_bad_sector(boot, tmp_path):
+    path = tmp_path / "d.img"
+    random_image(path, 4 * MIB, seed=4)
+    rule = {"event": "none", "iotype": "read", "sector": 3000, "errno": 5, "once": False}
+    m = boot(extra=blkdebug(path, [rule]))
+    output, status = m.run("dd if=/dev/sda of=/dev/null bs=64K")
+    assert status == 1
+    assert output.splitlines()[-3:-1] == ["23+0 records in", "23+0 records out"]
+
+
+def test_write_error(boot, tmp_path):
+    path = tmp_path / "d.img"
+    data = random_image(path, MIB, seed=5)
+    rule = {"event": "none", "iotype": "write", "sector": 16, "errno": 5, "once": False}
+    m = boot(extra=blkdebug(path, [rule]))
+    output, status = m.run("dd if=/dev/zero of=/dev/sda seek=16 count=1")
+    assert status == 1 and "error writing '/dev/sda': Input/output error" in output
+    assert m.run("dd if=/dev/zero of=/dev/sda seek=17 count=1")[1] == 0
+    m.send("poweroff\r")
+    m.wait_end()
+    assert path.read_bytes() == data[:17 * 512] + bytes(512) + data[18 * 512:]
+
+
+def test_error_that_goes_away_is_not_seen(boot, tmp_path):
+    """One failure, then success: the driver tries again, and the reader gets the data."""
+    path = tmp_path / "d.img"
+    data = random_image(path, MIB, seed=6)
+    rule = {"event": "none", "iotype": "read", "sector": 200, "errno": 5, "once": True}
+    m = boot(extra=blkdebug(path, [rule]))
+    assert m.ok("dd if=/dev/sda skip=200 count=1 status=none | sha256sum").split()[0] == \
+        hashlib.sha256(data[200 * 512:201 * 512]).hexdigest()
+    assert ahci_counter(m, "errors") == 1
+    assert ahci_counter(m, "failed") == 0
+
+
+def test_innocent_neighbours_get_their_data(boot, tmp_path):
+    """Several commands under way, one of them bad: only its reader sees an error."""
+    path = tmp_path / "d.img"
+    data = random_image(path, 32 * MIB, seed=7)
+    rule = {"event": "none", "iotype": "read", "sector": 60000, "errno": 5, "once": False}
+    m = boot(cpus=2, extra=blkdebug(path, [rule]))
+    m.output_of("dd if=/dev/sda of=/dev/null bs=1M skip=29 count=1 status=none & sha256sum /dev/sda & "
+                "dd if=/dev/sda bs=1M count=8 status=none | sha256sum > /tmp/good")
+    m.output_of("wait")
+    m.output_of("")  # the prompt that tells which jobs ended
+    assert m.ok("cat /tmp/good").split()[0] == hashlib.sha256(data[:8 * MIB]).hexdigest()
+    assert ahci_counter(m, "failed") >= 1
+    assert ahci_counter(m, "timeouts") == 0
+
+
+def test_slow_disk_is_reset_and_given_up_or_served(boot, tmp_path):
+    """A disk slower than the timeout: the command is aborted by COMRESET, tried again, and the reader
+    gets an error in the end; the port lives on."""
+    m = boot(append="ahci.timeout=300", extra=[
+        "-blockdev", "driver=null-co,node-name=slow,size=67108864,latency-ns=900000000,"
+        "read-zeroes=on", "-device", "ide-hd,drive=slow,bus=ide.0"])
+    output, status = m.run("dd if=/dev/sda of=/dev/null count=1")
+    assert status == 1 and "Input/output error" in output
+    assert ahci_counter(m, "timeouts") == 1
+    assert ahci_counter(m, "resets") == 2
+    assert m.ok("lsblk -n").startswith("sda")
+    assert "running" in m.ok("cat /proc/driver/ahci")
+
+
+# ---- driver and machine ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("machine_type", ["q35", "pc"])
+def test_six_gibibytes(boot, tmp_path, machine_type):
+    """Buffers above 4 GiB: the upper halves of bus addresses matter."""
+    if os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 8 << 30:
+        pytest.skip("the host has less than 8 GiB of memory")
+    path = tmp_path / "d.img"
+    data = random_image(path, MIB, seed=8)
+    m = boot(machine=machine_type, mem="6G", disks=[str(path)])
+    assert m.ok("sha256sum /dev/sda").split()[0] == hashlib.sha256(data).hexdigest()
