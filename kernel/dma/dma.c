@@ -44,8 +44,9 @@ static const char *dma_buffer_fault(const struct device *dev, const void *cpu, s
     if (size == 0 || virt + size < virt) {
         return "has no size";
     }
-    if (virt < PHYS_BASE || !page_is_ram(virt - PHYS_BASE) ||
-        !page_is_ram(virt + size - 1 - PHYS_BASE)) {
+    phys_t first = virt - PHYS_BASE, last = first + size - 1;
+    if (virt < PHYS_BASE || !page_is_ram(first) ||
+        (first >> PAGE_SHIFT != last >> PAGE_SHIFT && !page_is_ram(last))) {
         return "is not from kmalloc or the page allocator";
     }
     *physical = virt_to_phys(cpu);

@@ -54,7 +54,7 @@ enum {
     KMALLOC_MIN_SHIFT = 4,     // 16 bytes
     KMALLOC_MAX_SHIFT = 13,    // 8 KiB
     KMALLOC_CACHES = KMALLOC_MAX_SHIFT - KMALLOC_MIN_SHIFT + 1,
-    POISON_BYTES = 64, // checked by default
+    POISON_WORDS = 8, // checked by default
 };
 
 struct slab {
@@ -120,26 +120,54 @@ static bool slab_is_text(uint64_t word)
     return word - (uintptr_t)text_start < (uintptr_t)(text_end - text_start);
 }
 
+// The usual number of words, without a loop: this is what each packet pays, twice.
+static inline void poison_write_usual(uint64_t *word)
+{
+    word[0] = POISON_FREE_WORD;
+    word[1] = POISON_FREE_WORD;
+    word[2] = POISON_FREE_WORD;
+    word[3] = POISON_FREE_WORD;
+    word[4] = POISON_FREE_WORD;
+    word[5] = POISON_FREE_WORD;
+    word[6] = POISON_FREE_WORD;
+    word[7] = POISON_FREE_WORD;
+}
+
+static inline bool poison_usual_is_whole(const uint64_t *word)
+{
+    return word[0] == POISON_FREE_WORD && word[1] == POISON_FREE_WORD &&
+           word[2] == POISON_FREE_WORD && word[3] == POISON_FREE_WORD &&
+           word[4] == POISON_FREE_WORD && word[5] == POISON_FREE_WORD &&
+           word[6] == POISON_FREE_WORD && word[7] == POISON_FREE_WORD;
+}
+
 // The object becomes free: poison, and the address that freed it.
-static void slab_mark_free(const struct kmem_cache *cache, void *object, const void *caller)
+static inline void slab_mark_free(const struct kmem_cache *cache, void *object, const void *caller)
 {
     uint64_t *word = object;
 
-    for (uint32_t i = 0; i < cache->poison_words; i++) {
-        word[i] = POISON_FREE_WORD;
+    if (likely(cache->poison_words == POISON_WORDS)) {
+        poison_write_usual(word);
+    } else {
+        for (uint32_t i = 0; i < cache->poison_words; i++) {
+            word[i] = POISON_FREE_WORD;
+        }
     }
     *slab_last_word(cache, object) = (uintptr_t)caller;
 }
 
-static bool slab_poison_is_whole(const struct kmem_cache *cache, const void *object)
+static inline bool slab_poison_is_whole(const struct kmem_cache *cache, const void *object)
 {
     const uint64_t *word = object;
-    uint64_t difference = 0;
+    uint32_t i = 0;
 
-    for (uint32_t i = 0; i < cache->poison_words; i++) {
-        difference |= word[i] ^ POISON_FREE_WORD;
+    if (likely(cache->poison_words == POISON_WORDS)) {
+        return poison_usual_is_whole(word);
     }
-    return difference == 0;
+    while (i < cache->poison_words && word[i] == POISON_FREE_WORD) {
+        i++;
+    }
+    return i == cache->poison_words;
 }
 
 // The object is handed out: the marks that kfree looks for go.
@@ -315,19 +343,21 @@ static void slab_delete(struct slab *slab)
 
 // ---- magazines; interrupts are off ---------------------------------------------------------------
 
-// This CPU's magazine of a cache; NULL when there is no memory for it.
-static struct magazine *magazine_get(const struct kmem_cache *cache)
+// This CPU's magazine of a cache; NULL when the CPU has none yet.
+static inline struct magazine *magazine_of(const struct kmem_cache *cache)
 {
     struct slab_cpu *mine = this_cpu(slab_cpus);
 
-    if (unlikely(mine == NULL)) {
-        mine = alloc_pages(GFP_ATOMIC | GFP_ZERO, 1);
-        if (mine == NULL) {
-            return NULL;
-        }
-        this_cpu(slab_cpus) = mine;
+    return likely(mine != NULL) ? &mine->magazine[cache->index] : NULL;
+}
+
+// The same; makes it if need be. NULL when there is no memory.
+static struct magazine *magazine_get(const struct kmem_cache *cache)
+{
+    if (this_cpu(slab_cpus) == NULL) {
+        this_cpu(slab_cpus) = alloc_pages(GFP_ATOMIC | GFP_ZERO, 1);
     }
-    return &mine->magazine[cache->index];
+    return magazine_of(cache);
 }
 
 // Fills the magazine half from slabs, making a new slab when there is none. False when there is no memory.
@@ -389,20 +419,10 @@ static __noinline void magazine_drain(struct kmem_cache *cache, struct magazine 
 
 // ---- the two ways in -----------------------------------------------------------------------------
 
-static inline void *slab_alloc(struct kmem_cache *cache, size_t size, enum gfp flags)
+// An object leaves: its poison must be whole, its marks go.
+static inline void *slab_hand_out(struct kmem_cache *cache, void *object, size_t size,
+                                  enum gfp flags)
 {
-    unsigned long irq = local_irq_save();
-    struct magazine *magazine = magazine_get(cache);
-    void *object = NULL;
-
-    if (likely(magazine != NULL) &&
-        (likely(magazine->count > 0) || magazine_fill(cache, magazine))) {
-        object = magazine->objects[--magazine->count];
-    }
-    local_irq_restore(irq);
-    if (unlikely(object == NULL)) {
-        return NULL;
-    }
     if (unlikely(!slab_poison_is_whole(cache, object))) {
         slab_report_write(cache, object);
     }
@@ -411,6 +431,33 @@ static inline void *slab_alloc(struct kmem_cache *cache, size_t size, enum gfp f
         memset(object, 0, size);
     }
     return object;
+}
+
+// The magazine is empty, or not there. Interrupts are off; `irq` is how they were.
+static __noinline void *slab_alloc_slow(struct kmem_cache *cache, size_t size, enum gfp flags,
+                                        unsigned long irq)
+{
+    struct magazine *magazine = magazine_get(cache);
+    void *object = NULL;
+
+    if (magazine != NULL && magazine_fill(cache, magazine)) {
+        object = magazine->objects[--magazine->count];
+    }
+    local_irq_restore(irq);
+    return object != NULL ? slab_hand_out(cache, object, size, flags) : NULL;
+}
+
+static inline void *slab_alloc(struct kmem_cache *cache, size_t size, enum gfp flags)
+{
+    unsigned long irq = local_irq_save();
+    struct magazine *magazine = magazine_of(cache);
+
+    if (unlikely(magazine == NULL || magazine->count == 0)) {
+        return slab_alloc_slow(cache, size, flags, irq);
+    }
+    void *object = magazine->objects[--magazine->count];
+    local_irq_restore(irq);
+    return slab_hand_out(cache, object, size, flags);
 }
 
 // Is the object free already? Looks into all magazines and the bitmap. A magazine of another CPU may move meanwhile: then a
@@ -435,33 +482,45 @@ static __noinline bool slab_is_free(struct slab *slab, const void *object)
     return found;
 }
 
+// The magazine is full, or not there. Interrupts are off.
+static __noinline void slab_free_slow(struct kmem_cache *cache, void *object)
+{
+    struct magazine *magazine = magazine_get(cache);
+
+    if (magazine == NULL) { // no memory for magazines: straight to the slab
+        struct magazine one = {.count = 1, .objects = {object}};
+
+        magazine_drain(cache, &one, 1);
+        return;
+    }
+    if (magazine->count == cache->magazine_slots) {
+        magazine_drain(cache, magazine, (cache->magazine_slots + 1u) / 2);
+    }
+    magazine->objects[magazine->count++] = object;
+}
+
 static inline void slab_free(struct slab *slab, void *object, const void *caller)
 {
     struct kmem_cache *cache = slab->cache;
-    uint64_t offset = (uint64_t)((char *)object - slab->base);
+    uint32_t offset = (uint32_t)((char *)object - slab->base); // a slab is less than 4 GiB
 
-    if (unlikely(offset % cache->size != 0 || offset >= (uint64_t)cache->objects * cache->size)) {
+    if (unlikely(offset % cache->size != 0 || offset / cache->size >= cache->objects)) {
         slab_report_free(cache->name, object, "is not the start of an object", caller);
         return;
     }
     unsigned long irq = local_irq_save();
-    bool marked =
-        *(uint64_t *)object == POISON_FREE_WORD || slab_is_text(*slab_last_word(cache, object));
-    if (unlikely(marked && slab_is_free(slab, object))) {
+    if (unlikely((*(uint64_t *)object == POISON_FREE_WORD ||
+                  slab_is_text(*slab_last_word(cache, object))) &&
+                 slab_is_free(slab, object))) {
         local_irq_restore(irq);
         slab_report_free(cache->name, object, "is free already", caller);
         return;
     }
     slab_mark_free(cache, object, caller);
-    struct magazine *magazine = magazine_get(cache);
-    if (unlikely(magazine == NULL)) {
-        // No memory for magazines: straight to the slab.
-        struct magazine one = {.count = 1, .objects = {object}};
-        magazine_drain(cache, &one, 1);
+    struct magazine *magazine = magazine_of(cache);
+    if (unlikely(magazine == NULL || magazine->count == cache->magazine_slots)) {
+        slab_free_slow(cache, object);
     } else {
-        if (unlikely(magazine->count == cache->magazine_slots)) {
-            magazine_drain(cache, magazine, (cache->magazine_slots + 1u) / 2);
-        }
         magazine->objects[magazine->count++] = object;
     }
     local_irq_restore(irq);
@@ -516,7 +575,7 @@ static void cache_init(struct kmem_cache *cache, const char *name, size_t size, 
     uint32_t words = cache->size / 8 - 1;
     cache->poison_words = slab_debug == SLAB_DEBUG_ON    ? words
                           : slab_debug == SLAB_DEBUG_OFF ? 0
-                                                         : min(words, (uint32_t)POISON_BYTES / 8);
+                                                         : min(words, (uint32_t)POISON_WORDS);
 }
 
 // Gives the cache a number. False when there are too many.
