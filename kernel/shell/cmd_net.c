@@ -250,7 +250,7 @@ static int arp_command(struct shell *sh, int argc, char **argv)
 
 // ---- ping ----------------------------------------------------------------------------------------
 
-enum { PING_TIMEOUT_MS = 2000, PING_INTERVAL_MS = 1000, PING_SIZE = 56, PING_SIZE_MAX = 65507 };
+enum { PING_TIMEOUT_MS = 4000, PING_INTERVAL_MS = 1000, PING_SIZE = 56, PING_SIZE_MAX = 65507 };
 
 struct ping {
     uint32_t to;
