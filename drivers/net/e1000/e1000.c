@@ -575,6 +575,11 @@ static const struct net_device_ops e1000_ops = {
 
 // ---- attach and detach ---------------------------------------------------------------------------
 
+struct e1000 *e1000_of(struct net_device *dev)
+{
+    return dev->ops == &e1000_ops ? container_of(dev, struct e1000, netdev) : NULL;
+}
+
 // SDM 13.4.4. 0 or -EIO.
 static int e1000_eeprom_read(struct e1000 *e, unsigned word, uint16_t *value)
 {

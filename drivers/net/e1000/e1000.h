@@ -71,6 +71,9 @@ static inline void e1000_wr(struct e1000 *e, enum e1000_register reg, uint32_t v
     writel(value, (volatile uint8_t __iomem *)e->regs + reg);
 }
 
+// The driver's state of a network device; NULL when it is not one of its own.
+struct e1000 *e1000_of(struct net_device *dev);
+
 // Quiets and resets the chip and reads its address. 0, -ENODEV (registers read all ones), -EIO (no reset, no address). Context: thread.
 int e1000_attach(struct e1000 *e);
 // Publishes it as ethN; from here on it may be opened. Context: thread.
