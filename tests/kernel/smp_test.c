@@ -1,0 +1,156 @@
+// All CPUs up, and their messages to each other: function calls, reschedules, shoot-downs.
+#include "every_cpu.h"
+#include "message_line.h"
+
+#include <core/panic.h>
+#include <lib/errno.h>
+#include <mm/map.h>
+#include <sched/sleep.h>
+#include <x86/acpi.h>
+#include <x86/smp.h>
+#include <irq/ipi.h>
+
+KTEST(smp, every_cpu_of_the_tables_is_online)
+{
+    unsigned wanted = acpi.cpu_count == 0 ? 1 : acpi.cpu_count;
+    wanted = min(wanted, smp_max_cpus());
+    EXPECT_EQ(cpu_count, wanted);
+    EXPECT_EQ(cpumask_weight(&cpu_online_mask), wanted);
+    for (unsigned cpu = 0; cpu < cpu_count; cpu++) {
+        EXPECT_EQ(cpus[cpu].online, cpumask_test(&cpu_online_mask, cpu));
+        EXPECT_EQ(cpus[cpu].id, cpu);
+        EXPECT(cpus[cpu].self == &cpus[cpu]);
+    }
+}
+
+struct smp_test_call {
+    uint32_t calls[MAX_CPUS]; // C
+    uint32_t total, wrong;    // A
+};
+
+static void smp_test_called(void *arg)
+{
+    struct smp_test_call *call = arg;
+    call->calls[cpu_id()]++;
+    if (!irqs_disabled()) {
+        __atomic_fetch_add(&call->wrong, 1, __ATOMIC_RELAXED);
+    }
+    __atomic_fetch_add(&call->total, 1, __ATOMIC_SEQ_CST);
+}
+
+KTEST(smp, on_each_cpu_runs_once_everywhere)
+{
+    struct smp_test_call *call = kzalloc(sizeof(*call), GFP_KERNEL);
+    REQUIRE(call != NULL);
+    on_each_cpu(smp_test_called, call);
+    EXPECT_EQ(call->total, cpumask_weight(&cpu_online_mask)); // all done when it returns
+    EXPECT_EQ(call->wrong, 0);
+    for_each_online_cpu (cpu) {
+        EXPECT_EQ(call->calls[cpu], 1);
+    }
+    kfree(call);
+}
+
+KTEST(smp, call_single)
+{
+    struct smp_test_call *call = kzalloc(sizeof(*call), GFP_KERNEL);
+    REQUIRE(call != NULL);
+    EXPECT_EQ(smp_call_function_single(MAX_CPUS - 1, smp_test_called, call, true), -ENXIO);
+    EXPECT_EQ(smp_call_function_single(MAX_CPUS, smp_test_called, call, true), -ENXIO);
+    EXPECT_EQ(call->total, 0);
+    uint32_t expected = 0;
+    for_each_online_cpu (cpu) {
+        EXPECT_EQ(smp_call_function_single(cpu, smp_test_called, call, true), 0);
+        EXPECT_EQ(call->calls[cpu], 1);
+        EXPECT_EQ(call->total, ++expected);
+    }
+    // Without waiting: the next one waits for the slot, so the order and the count are still sure.
+    for (unsigned i = 0; i < 100; i++) {
+        for_each_online_cpu (cpu) {
+            EXPECT_EQ(smp_call_function_single(cpu, smp_test_called, call, false), 0);
+            expected++;
+        }
+    }
+    EXPECT(message_line_reached(&call->total, expected));
+    EXPECT_EQ(call->total, expected);
+    EXPECT_EQ(call->wrong, 0);
+    kfree(call);
+}
+
+static void smp_test_cross_call(struct every_cpu *self)
+{
+    for (unsigned i = 0; i < 200; i++) {
+        if (every_cpu_random(self) % 4 == 0) {
+            on_each_cpu(smp_test_called, self->arg);
+        } else {
+            smp_call_function_many(&cpu_online_mask, smp_test_called, self->arg, true);
+        }
+    }
+}
+
+// Everybody calls everybody, and waits: no two may wait for each other for ever, and no call is lost or run twice.
+KTEST(smp, calls_cross)
+{
+    struct smp_test_call *call = kzalloc(sizeof(*call), GFP_KERNEL);
+    REQUIRE(call != NULL);
+    uint32_t warnings = warn_count;
+    EXPECT(every_cpu_run(ktest, smp_test_cross_call, call));
+    unsigned others = cpumask_weight(&cpu_online_mask) - 1;
+    EXPECT(call->total >= others * (others + 1) * 200);
+    EXPECT(call->total <= (others + 1) * (others + 1) * 200);
+    EXPECT_EQ(call->wrong, 0);
+    EXPECT_EQ(warn_count, warnings);
+    kfree(call);
+}
+
+static void smp_test_shoot(struct every_cpu *self)
+{
+    for (unsigned i = 0; i < 100; i++) {
+        ipi_tlb_shootdown(VMAP_BASE, VMAP_BASE + PAGE_SIZE);
+        if (every_cpu_random(self) % 2 == 0) {
+            unsigned long flags = local_irq_save(); // may be asked for with interrupts off as well
+            ipi_tlb_shootdown(VMAP_BASE, VMAP_BASE + PAGE_SIZE);
+            local_irq_restore(flags);
+        }
+    }
+}
+
+KTEST(smp, shoot_downs_cross)
+{
+    uint32_t calls_before = 0, tlb_before = 0, calls = 0, tlb = 0;
+    for_each_online_cpu (cpu) {
+        calls_before += irq_stat_get(IRQ_STAT_CAL, cpu);
+        tlb_before += irq_stat_get(IRQ_STAT_TLB, cpu);
+    }
+    EXPECT(every_cpu_run(ktest, smp_test_shoot, NULL));
+    for_each_online_cpu (cpu) {
+        calls += irq_stat_get(IRQ_STAT_CAL, cpu);
+        tlb += irq_stat_get(IRQ_STAT_TLB, cpu);
+    }
+    EXPECT_EQ(calls, calls_before); // counted apart
+    EXPECT(cpumask_weight(&cpu_online_mask) == 1 ? tlb == tlb_before : tlb > tlb_before);
+}
+
+KTEST(smp, reschedule_wakes_the_target)
+{
+    preempt_disable();
+    unsigned self = cpu_id();
+    bool all = true;
+    for_each_online_cpu (cpu) {
+        if (cpu != self) {
+            uint32_t before = irq_stat_get(IRQ_STAT_RES, cpu);
+            ipi_reschedule(cpu);
+            all = all && wait_until(irq_stat_get(IRQ_STAT_RES, cpu) > before, MESSAGE_LINE_WAIT_US);
+        }
+    }
+    uint32_t own = irq_stat_get(IRQ_STAT_RES, self);
+    unsigned long flags = local_irq_save();
+    ipi_reschedule(self);
+    bool wanted = cpu_field(want_resched); // no message to oneself: the flag is enough
+    local_irq_restore(flags);
+    preempt_enable();
+    EXPECT(all);
+    EXPECT(wanted);
+    EXPECT(irq_stat_get(IRQ_STAT_RES, self) >= own);
+    ipi_reschedule(MAX_CPUS); // nobody there: nothing happens
+}
