@@ -1,17 +1,19 @@
 // The spine: everything between the assembly stub and the driver, on one screen.
 //
-//   1 kernel/x86/entry.S     stub and save                                    <- previous
-//   2 this file              exception, or: enter, dispatch, leave; then softirqs; then perhaps another thread
-//   3 kernel/irq/irq.c       vector to descriptor, flow, action list          <- next
-//   4 drivers/net/e1000/     the top half
-//   5 kernel/defer/softirq.c the bottom half
-//   6 drivers/net/e1000/     poll, protocol, woken reader
+//   1 kernel/x86/entry.S      stub and save                                   <- previous
+//   2 this file               exception, or: enter, dispatch, leave; softirqs; another thread
+//   3 kernel/irq/irq.c        vector to descriptor, flow, action list         <- next
+//   4 drivers/net/e1000/      the top half
+//   5 kernel/defer/softirq.c  the bottom half
+//   6 drivers/net/e1000/      poll, protocol, woken reader
 //
-// An interrupt gate has cleared IF on the way in (Intel SDM vol. 3, 6.12.1.3), so this runs with interrupts off, on the stack of
-// whatever it interrupted. Only softirq_run() turns them on in between, and by then the controller has had its EOI: that is why
-// interrupts nest at most two deep, a hard one over a softirq.
+// An interrupt gate has cleared IF on the way in (Intel SDM vol. 3, 6.12.1.3), so this runs with
+// interrupts off, on the stack of whatever it interrupted. Only softirq_run() turns them on in
+// between, and by then the controller has had its EOI: that is why interrupts nest at most two
+// deep, a hard one over a softirq.
 //
-// Context: called by entry.S for every vector; hard irq until irq_depth is back at 0. This file may see all layers.
+// Context: called by entry.S for every vector; hard irq until irq_depth is back at 0. This file may
+// see all layers.
 #include <core/cpu.h>
 #include <x86/exception.h>
 #include <x86/frame.h>
@@ -19,7 +21,8 @@
 #include <sched/thread.h>
 #include <defer/softirq.h>
 
-// Switching threads is possible where the interrupted code could have been preempted: no lock held, no softirq under way, interrupts on.
+// Switching threads is possible where the interrupted code could have been preempted: no lock held,
+// no softirq under way, interrupts on.
 static bool interrupt_may_switch(const struct cpu *cpu, const struct frame *frame)
 {
     return cpu->want_resched && cpu->irq_depth == 0 && cpu->preempt_off == 0 &&

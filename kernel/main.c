@@ -1,5 +1,6 @@
-// The boot, on one screen: everything that has an order is a line in one of the lists below, and everything that must be tied across
-// layers (a lower one calling a higher one) is tied here, in the open, each knot with its reason.
+// The boot, on one screen: everything that has an order is a line in one of the lists below, and
+// everything that must be tied across layers (a lower one calling a higher one) is tied here, in
+// the open, each knot with its reason.
 //
 //   kernel_main   boot CPU, boot stack, interrupts off: machine and memory, until threads can exist
 //   main_init     the first thread (tid 1): other CPUs, services, devices, shell
@@ -69,7 +70,8 @@ static void main_tie(void)
     netdev_notify = net_notify;        // dev: carrier and address follow each other
 }
 
-// Options from the boot loader's line, then from the host's file, so that a script need not make an ISO.
+// Options from the boot loader's line, then from the host's file, so that a script need not make an
+// ISO.
 static void main_read_options(const struct boot_info *boot)
 {
     static char cmdline[MAIN_CMDLINE_SIZE];
@@ -105,8 +107,8 @@ static void main_start_clock(void)
     clock_calibrate(hpet, (uint16_t)acpi.pm_timer);
 }
 
-// Controllers: 8259s silenced, local APIC, IO-APICs, then the map from wires to irqs. The clock comes right behind the local APIC,
-// whose timer is measured in the same ten milliseconds.
+// Controllers: 8259s silenced, local APIC, IO-APICs, then the map from wires to irqs. The clock
+// comes right behind the local APIC, whose timer is measured in the same ten milliseconds.
 static void main_start_interrupts(void)
 {
     pic_disable();
@@ -125,7 +127,8 @@ static void main_start_interrupts(void)
     irq_set_system_vector(VECTOR_TIMER, IRQ_STAT_LOC, timer_tick);
 }
 
-// CPU numbers: the boot CPU is 0, the others follow in the order of the MADT. An xAPIC cannot send to identifiers beyond 254.
+// CPU numbers: the boot CPU is 0, the others follow in the order of the MADT. An xAPIC cannot send
+// to identifiers beyond 254.
 static void main_number_cpus(void)
 {
     uint32_t boot_id = lapic_id();
@@ -148,7 +151,8 @@ static void main_number_cpus(void)
     }
 }
 
-// Stacks for the exceptions that must not trust the current one. Made on the boot CPU: a starting CPU has no %gs yet and may take no lock.
+// Stacks for the exceptions that must not trust the current one. Made on the boot CPU: a starting
+// CPU has no %gs yet and may take no lock.
 static bool main_make_ist_stacks(unsigned cpu)
 {
     for (unsigned i = 0; i < IST_COUNT; i++) {
@@ -185,7 +189,8 @@ static void main_start_cpus(void)
     pr_info("smp: %u of %u CPUs are up", cpumask_weight(&cpu_online_mask), cpu_count);
 }
 
-// The first thread: everything that may sleep. What is slow (link negotiation, DHCP) goes on behind the prompt.
+// The first thread: everything that may sleep. What is slow (link negotiation, DHCP) goes on behind
+// the prompt.
 static void main_init(void *arg)
 {
     (void)arg;

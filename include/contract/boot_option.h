@@ -1,5 +1,6 @@
-// A boot option (`name=value` or `name`) is declared by the file that obeys it. Options are parsed once, early in
-// kernel_main, before memory and threads exist: `set` may only store into static variables.
+// A boot option (`name=value` or `name`) is declared by the file that obeys it. Options are parsed
+// once, early in kernel_main, before memory and threads exist: `set` may only store into static
+// variables.
 #pragma once
 
 #include <contract/section.h>

@@ -1,4 +1,5 @@
-// A console command, declared by the file that implements it. Runs in a thread of its own; ^C makes its sleeps return -EINTR.
+// A console command, declared by the file that implements it. Runs in a thread of its own; ^C makes
+// its sleeps return -EINTR.
 #pragma once
 
 #include <contract/section.h>
@@ -6,7 +7,8 @@
 
 struct file;
 
-// Where a command reads and writes: the console, a file, or a pipe. Opaque; the functions below are kernel/shell's.
+// Where a command reads and writes: the console, a file, or a pipe. Opaque; the functions below are
+// kernel/shell's.
 struct shell_stream;
 struct shell {
     struct shell_stream *in, *out, *err;
@@ -24,7 +26,8 @@ struct command {
     LINKER_RECORD(command, command, command_##function) = {    \
         .name = (command_name), .usage = (usage_text), .help = (help_text), .run = (function)}
 
-// Formatted text to a command's output and error line. shell_error prints `command: ` before and a newline after, and returns 1; shell_usage prints the usage and returns 2.
+// Formatted text to a command's output and error line. shell_error prints `command: ` before and a
+// newline after, and returns 1; shell_usage prints the usage and returns 2.
 void shell_printf(struct shell *sh, const char *format, ...) __printf(2, 3);
 int shell_write(struct shell *sh, const void *data, size_t size); // 0, -EPIPE, -EINTR
 long shell_read(struct shell *sh, void *to, size_t size);         // 0 at the end, -EINTR

@@ -1,5 +1,5 @@
-// The little that DMA, logs and statistics need to know of a device, whatever its bus. A bus's own struct (pci_dev)
-// embeds it, so kernel/dma never sees PCI.
+// The little that DMA, logs and statistics need to know of a device, whatever its bus. A bus's own
+// struct (pci_dev) embeds it, so kernel/dma never sees PCI.
 #pragma once
 
 #include <lib/types.h>

@@ -1,4 +1,5 @@
-// A tree of files mounted at a fixed place ("/proc", "/dev", "/tmp"), found by kernel/fs through this record.
+// A tree of files mounted at a fixed place ("/proc", "/dev", "/tmp"), found by kernel/fs through
+// this record.
 #pragma once
 
 #include <contract/section.h>
@@ -23,7 +24,8 @@ struct file {
 };
 enum { OPEN_READ = 1, OPEN_WRITE = 2, OPEN_CREATE = 4, OPEN_TRUNCATE = 8, OPEN_APPEND = 16 };
 
-// Paths are below the mount point, "" for its root, without leading or trailing slash. Context: thread; all may sleep. -errno.
+// Paths are below the mount point, "" for its root, without leading or trailing slash. Context:
+// thread; all may sleep. -errno.
 struct filesystem {
     const char *mount; // "/proc"
     int (*open)(struct file *file, const char *path);

@@ -1,6 +1,7 @@
-// The shape of an interrupt controller. A chip knows registers; when to call which of these is the flow handler's
-// business (kernel/irq/flow.c), and who is to be called then is the action list's. That separation is Linux's generic
-// irq layer, and the best idea in it. The primitives mean what they say and nothing more.
+// The shape of an interrupt controller. A chip knows registers; when to call which of these is the
+// flow handler's business (kernel/irq/flow.c), and who is to be called then is the action list's.
+// That separation is Linux's generic irq layer, and the best idea in it. The primitives mean what
+// they say and nothing more.
 #pragma once
 
 #include <lib/types.h>
@@ -20,7 +21,8 @@ struct irq_data {
     const struct irq_chip *chip; // I
 };
 
-// All are called with the descriptor's lock held and interrupts off; none may block. A NULL primitive does not exist.
+// All are called with the descriptor's lock held and interrupts off; none may block. A NULL
+// primitive does not exist.
 struct irq_chip {
     const char *name;                            // as /proc/interrupts shows it: "IO-APIC"
     void (*irq_startup)(struct irq_data *data);  // program vector, CPU, trigger; leave it unmasked

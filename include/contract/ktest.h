@@ -1,5 +1,6 @@
-// A test that runs inside the kernel: KTEST(suite, name) { EXPECT(...); }. Run by the console command `ktest [pattern]` or the boot option
-// of the same name, printed as KTAP. Context: a thread of its own, interrupts on, may sleep.
+// A test that runs inside the kernel: KTEST(suite, name) { EXPECT(...); }. Run by the console
+// command `ktest [pattern]` or the boot option of the same name, printed as KTAP. Context: a thread
+// of its own, interrupts on, may sleep.
 #pragma once
 
 #include <contract/section.h>
@@ -7,8 +8,9 @@
 
 struct ktest_run {
     unsigned failures;
-    const char *skip;           // reason, or NULL
-    unsigned warnings_expected; // how many WARN_ONs the test raises on purpose: any other number fails it
+    const char *skip; // reason, or NULL
+    // How many WARN_ONs the test raises on purpose: any other number fails it.
+    unsigned warnings_expected;
 };
 
 struct ktest {
@@ -22,7 +24,8 @@ struct ktest {
         .suite = #suite_name, .name = #test_name, .run = ktest_##suite_name##_##test_name}; \
     static void ktest_##suite_name##_##test_name(struct ktest_run *ktest)
 
-// Notes the failure with file, line and text; the test goes on. Defined by the runner (kernel/shell/ktest.c).
+// Notes the failure with file, line and text; the test goes on. Defined by the runner
+// (kernel/shell/ktest.c).
 void ktest_fail(struct ktest_run *ktest, const char *file, int line, const char *format, ...)
     __printf(4, 5);
 

@@ -1,9 +1,10 @@
-// A /proc file is declared where its data lives. `show` writes the whole text into a bounded sink, in thread context, and must
-// not sleep while it holds a spinlock; it is called again with a larger sink when the text was cut.
+// A /proc file is declared where its data lives. `show` writes the whole text into a bounded sink,
+// in thread context, and must not sleep while it holds a spinlock; it is called again with a larger
+// sink when the text was cut.
 //
-// A path may hold one '*', standing for a number: "irq/*/spurious". `next` enumerates the numbers that exist, and the
-// number goes to show and write as `index`. A record whose show is NULL is a directory that exists by itself; its names
-// (say, the handlers of an irq) come from `names`.
+// A path may hold one '*', standing for a number: "irq/*/spurious". `next` enumerates the numbers
+// that exist, and the number goes to show and write as `index`. A record whose show is NULL is a
+// directory that exists by itself; its names (say, the handlers of an irq) come from `names`.
 #pragma once
 
 #include <contract/section.h>
@@ -13,7 +14,8 @@
 struct proc_file {
     const char *path; // below /proc, no leading slash
     void (*show)(struct text *t, unsigned long index);
-    // One line written by a person, NUL-terminated, trailing newline removed. 0 or -errno. NULL: read-only.
+    // One line written by a person, NUL-terminated, trailing newline removed. 0 or -errno. NULL:
+    // read-only.
     int (*write)(const char *line, unsigned long index);
     // The smallest existing number >= from, or -1. NULL where the path has no '*'.
     long (*next)(unsigned long from);

@@ -1,6 +1,7 @@
-// Linker sets: how a high layer finds what a low one offers without either naming the other (law 1). A record is a
-// const struct at the foot of the file that owns it; the linker collects all records of a set, sorted by name, between
-// two symbols. Order never matters here: what has an order is written by hand in kernel/main.c.
+// Linker sets: how a high layer finds what a low one offers without either naming the other (law
+// 1). A record is a const struct at the foot of the file that owns it; the linker collects all
+// records of a set, sorted by name, between two symbols. Order never matters here: what has an
+// order is written by hand in kernel/main.c.
 #pragma once
 
 #define LINKER_RECORD(set, type, name) \

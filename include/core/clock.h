@@ -1,5 +1,6 @@
-// Time: a nanosecond clock on the TSC, the tick counter, and bounded waiting. kernel/x86/clock.c measures the TSC against
-// HPET, PM timer or PIT and tells the rate here; until then clock_ns() counts as if it ran at 8 GHz. Context: any.
+// Time: a nanosecond clock on the TSC, the tick counter, and bounded waiting. kernel/x86/clock.c
+// measures the TSC against HPET, PM timer or PIT and tells the rate here; until then clock_ns()
+// counts as if it ran at 8 GHz. Context: any.
 #pragma once
 
 #include <core/cpu.h>
@@ -31,11 +32,12 @@ uint64_t clock_tsc_hz(void);
 void clock_set_tsc_hz(uint64_t hz);
 uint64_t clock_tsc_to_ns(uint64_t tsc_delta);
 
-// Busy-wait; for hardware that needs microseconds. Anything longer sleeps (msleep in <sched/sleep.h>).
+// Busy-wait; for hardware that needs microseconds. Anything longer sleeps (msleep in
+// <sched/sleep.h>).
 void udelay(uint32_t us);
 
-// Spins until the condition holds or timeout_us have passed; true when it held. Every wait on hardware goes through this
-// or through a sleeping wait with a timeout: there is no unbounded one.
+// Spins until the condition holds or timeout_us have passed; true when it held. Every wait on
+// hardware goes through this or through a sleeping wait with a timeout: there is no unbounded one.
 #define wait_until(condition, timeout_us)                                       \
     ({                                                                          \
         uint64_t wait_deadline_ns_ = clock_ns() + (uint64_t)(timeout_us)*1000;  \

@@ -1,9 +1,10 @@
-// This CPU: who it is, what it is running, and whether it may be interrupted or switched. The only per-CPU data that assembly
-// reaches lives here, at %gs; everything else per CPU is a plain array in the file that owns it: this_cpu(array).
+// This CPU: who it is, what it is running, and whether it may be interrupted or switched. The only
+// per-CPU data that assembly reaches lives here, at %gs; everything else per CPU is a plain array
+// in the file that owns it: this_cpu(array).
 //
-//   thread code      irq_depth 0  serving_softirq 0          may sleep when preempt_off == 0 and interrupts are on
-//   softirq          irq_depth 0  serving_softirq 1          interrupts on, never sleeps
-//   hard interrupt   irq_depth 1                             interrupts off
+//   thread code      irq_depth 0  serving_softirq 0   may sleep if preempt_off == 0, interrupts on
+//   softirq          irq_depth 0  serving_softirq 1   interrupts on, never sleeps
+//   hard interrupt   irq_depth 1                      interrupts off
 //
 // Context: any, except where a line says otherwise.
 #pragma once
@@ -15,20 +16,20 @@ struct thread;
 
 // Offsets are used by kernel/x86/*.S and asserted in kernel/core/cpu.c.
 struct cpu {
-    struct cpu *self;       // I   0
-    uint32_t id;            // I   8: 0 is the boot CPU
-    uint32_t apic_id;       // I  12
-    struct thread *thread;  // C  16: who runs; `current` of <sched/thread.h>
-    uint64_t kernel_rsp;    // C  24: stack top of the running thread, for entries from ring 3
-    uint64_t user_rsp;      // C  32: scratch of the SYSCALL entry
-    uint32_t irq_depth;     // C  40: hard interrupt handlers on this stack
-    uint32_t bh_disabled;   // C  44: local_bh_disable() nesting
-    uint32_t preempt_off;   // C  48: preempt_disable() nesting, spinlocks included
-    uint32_t nmi_depth;     // C  52: NMI and #MC handlers
-    bool serving_softirq;   // C  56
-    bool want_resched;      // C  57: a better thread waits; set with interrupts off
-    bool online;            // A
-    bool in_panic;          // C
+    struct cpu *self;      // I   0
+    uint32_t id;           // I   8: 0 is the boot CPU
+    uint32_t apic_id;      // I  12
+    struct thread *thread; // C  16: who runs; `current` of <sched/thread.h>
+    uint64_t kernel_rsp;   // C  24: stack top of the running thread, for entries from ring 3
+    uint64_t user_rsp;     // C  32: scratch of the SYSCALL entry
+    uint32_t irq_depth;    // C  40: hard interrupt handlers on this stack
+    uint32_t bh_disabled;  // C  44: local_bh_disable() nesting
+    uint32_t preempt_off;  // C  48: preempt_disable() nesting, spinlocks included
+    uint32_t nmi_depth;    // C  52: NMI and #MC handlers
+    bool serving_softirq;  // C  56
+    bool want_resched;     // C  57: a better thread waits; set with interrupts off
+    bool online;           // A
+    bool in_panic;         // C
 } __aligned(64);
 
 extern struct cpu cpus[MAX_CPUS];
@@ -37,7 +38,8 @@ extern struct cpumask cpu_online_mask; // A
 
 #define for_each_online_cpu(cpu) for_each_cpu (cpu, &cpu_online_mask)
 
-// Reads one field of this CPU's struct with one %gs instruction: no window in which the thread could migrate.
+// Reads one field of this CPU's struct with one %gs instruction: no window in which the thread
+// could migrate.
 #define cpu_field(field)                                      \
     ({                                                        \
         __typeof__(((struct cpu *)0)->field) cpu_value_;      \
@@ -62,7 +64,8 @@ static inline struct thread *cpu_current(void)
     return cpu_field(thread);
 }
 
-// This CPU's element of a per-CPU array. The caller keeps the thread from migrating (interrupts or preemption off).
+// This CPU's element of a per-CPU array. The caller keeps the thread from migrating (interrupts or
+// preemption off).
 #define this_cpu(array) ((array)[cpu_id()])
 
 // Interrupts on this CPU. Flags are RFLAGS; only IF matters.
@@ -112,7 +115,8 @@ static inline void cpu_relax(void)
     __asm__ volatile("pause" ::: "memory");
 }
 
-// Sleeps until the next interrupt. STI takes effect after the following instruction, so none is lost between the two.
+// Sleeps until the next interrupt. STI takes effect after the following instruction, so none is
+// lost between the two.
 static inline void cpu_sti_hlt(void)
 {
     __asm__ volatile("sti; hlt" ::: "memory");
@@ -132,14 +136,16 @@ static inline uint64_t rdtsc(void)
     return (uint64_t)high << 32 | low;
 }
 
-// Keep this thread on this CPU. The counter is touched by one CPU only, and an interrupt leaves it as it found it.
+// Keep this thread on this CPU. The counter is touched by one CPU only, and an interrupt leaves it
+// as it found it.
 static inline void preempt_disable(void)
 {
     __asm__ volatile("incl %%gs:%c0" ::"i"(offsetof(struct cpu, preempt_off)) : "memory");
 }
 
-// Undo; switches threads at once when one was asked for meanwhile and this is a place where that is allowed.
-// The switch itself belongs to kernel/sched, which hands its function down (cpu_preempt_hook).
+// Undo; switches threads at once when one was asked for meanwhile and this is a place where that is
+// allowed. The switch itself belongs to kernel/sched, which hands its function down
+// (cpu_preempt_hook).
 void preempt_enable_slow(void);
 extern void (*cpu_preempt_hook)(void); // I: set by kernel_main
 
@@ -189,7 +195,8 @@ enum {
 // Which one of the above this is.
 unsigned cpu_context(void);
 
-// Reports a BUG with both the allowed contexts and this one, and a backtrace, when `allowed` does not hold it. The kernel goes on.
+// Reports a BUG with both the allowed contexts and this one, and a backtrace, when `allowed` does
+// not hold it. The kernel goes on.
 void assert_context_failed(unsigned allowed, const char *function);
 #define assert_context(allowed)                           \
     do {                                                  \

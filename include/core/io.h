@@ -1,5 +1,5 @@
-// Ports and memory-mapped registers. readl and friends are the only way to touch a device register: one access, of
-// this width, in program order with the other accesses. Context: any.
+// Ports and memory-mapped registers. readl and friends are the only way to touch a device register:
+// one access, of this width, in program order with the other accesses. Context: any.
 #pragma once
 
 #include <lib/types.h>
@@ -42,7 +42,8 @@ static inline void outl(uint32_t value, uint16_t port)
     __asm__ volatile("outl %0, %1" ::"a"(value), "Nd"(port) : "memory");
 }
 
-// The compiler may neither split, merge nor reorder these; a fixed addressing form keeps emulators and hypervisors happy.
+// The compiler may neither split, merge nor reorder these; a fixed addressing form keeps emulators
+// and hypervisors happy.
 static inline uint8_t readb(const volatile void __iomem *address)
 {
     uint8_t v;

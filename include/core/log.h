@@ -1,6 +1,7 @@
-// The kernel log: a ring of lines that dmesg reads and the console follows. Nothing here blocks; a line logged in a hard
-// interrupt with locks held is in the ring at once and on the console soon after. Context: any, NMI included (a line that finds
-// the ring's lock taken by its own CPU is counted as lost rather than deadlocking).
+// The kernel log: a ring of lines that dmesg reads and the console follows. Nothing here blocks; a
+// line logged in a hard interrupt with locks held is in the ring at once and on the console soon
+// after. Context: any, NMI included (a line that finds the ring's lock taken by its own CPU is
+// counted as lost rather than deadlocking).
 #pragma once
 
 #include <lib/types.h>
@@ -53,8 +54,9 @@ struct log_line {
     char text[240]; // longer lines are continued in a next one
 };
 
-// Copies the line with the smallest sequence >= *sequence and sets *sequence past it. False when there is none yet.
-// A jump in line->sequence tells how many were overwritten before they were read.
+// Copies the line with the smallest sequence >= *sequence and sets *sequence past it. False when
+// there is none yet. A jump in line->sequence tells how many were overwritten before they were
+// read.
 bool log_read(uint64_t *sequence, struct log_line *line);
 uint64_t log_first_sequence(void);
 uint64_t log_next_sequence(void); // of the line that will be logged next
@@ -62,9 +64,10 @@ uint64_t log_next_sequence(void); // of the line that will be logged next
 // Formats as the console and dmesg show it: "[    0.123456] text".
 int log_format(const struct log_line *line, char *to, size_t size);
 
-// Called after each line is in the ring, in the caller's context: must not block or log. Tied in kernel_main: first a
-// polled writer to COM1, later the console's wake-up.
+// Called after each line is in the ring, in the caller's context: must not block or log. Tied in
+// kernel_main: first a polled writer to COM1, later the console's wake-up.
 extern void (*log_sink)(const struct log_line *line);
 
-// Lines of this level and above (numerically below) reach the console: boot options `loglevel=` and `quiet`.
+// Lines of this level and above (numerically below) reach the console: boot options `loglevel=` and
+// `quiet`.
 extern unsigned log_console_level;

@@ -31,8 +31,9 @@ extern uint32_t warn_count; // A: how many there were, for tests: a clean run ha
         }                                                                           \
     } while (0)
 
-// The way back, one log line for each function with its symbol: from an exception's frame, or (NULL)
-// from the caller. Bounded, and reads only addresses on a known stack. collect does the walking alone.
+// The way back, one log line for each function with its symbol: from an exception's frame, or
+// (NULL) from the caller. Bounded, and reads only addresses on a known stack. collect does the
+// walking alone.
 void backtrace_print(const struct frame *frame);
 unsigned backtrace_collect(uintptr_t *addresses, unsigned max, uintptr_t rbp, uintptr_t rip);
 

@@ -1,5 +1,6 @@
-// The flight recorder: a ring of events per CPU, always on, about a dozen instructions an event. Each stop of an
-// interrupt's way leaves one record, so /proc/trace tells the story of kernel/interrupt.c with cycles. Context: any.
+// The flight recorder: a ring of events per CPU, always on, about a dozen instructions an event.
+// Each stop of an interrupt's way leaves one record, so /proc/trace tells the story of
+// kernel/interrupt.c with cycles. Context: any.
 #pragma once
 
 #include <lib/types.h>

@@ -4,7 +4,8 @@
 #include <lib/types.h>
 
 // The Internet checksum (RFC 1071) of data, started from `sum` (0, or the sum of a pseudo header).
-// Returns the folded 16-bit one's complement in network byte order, ready to store; 0 over data with a good checksum.
+// Returns the folded 16-bit one's complement in network byte order, ready to store; 0 over data
+// with a good checksum.
 uint16_t checksum_internet(const void *data, size_t size, uint32_t sum);
 
 // Unfolded partial sum, to chain headers that lie apart.

@@ -1,4 +1,5 @@
-// Sets of CPUs, and Linux's two ways to write them: hex groups ("3", "ff,ffffffff") and lists ("0-1,4").
+// Sets of CPUs, and Linux's two ways to write them: hex groups ("3", "ff,ffffffff") and lists
+// ("0-1,4").
 #pragma once
 
 #include <lib/text.h>
@@ -39,6 +40,7 @@ void cpumask_and(struct cpumask *to, const struct cpumask *a, const struct cpuma
 void cpumask_show(struct text *t, const struct cpumask *m, unsigned count);
 void cpumask_show_list(struct text *t, const struct cpumask *m);
 
-// Parse what a person wrote into /proc. 0, -EINVAL (syntax), -EOVERFLOW (a bit at or above `count`).
+// Parse what a person wrote into /proc. 0, -EINVAL (syntax), -EOVERFLOW (a bit at or above
+// `count`).
 int cpumask_parse(const char *s, unsigned count, struct cpumask *m);
 int cpumask_parse_list(const char *s, unsigned count, struct cpumask *m);

@@ -1,4 +1,5 @@
-// Error numbers: functions return them negated, 0 or a count on success. Values and names are Linux's.
+// Error numbers: functions return them negated, 0 or a count on success. Values and names are
+// Linux's.
 #pragma once
 
 #define EPERM        1
@@ -36,6 +37,7 @@
 #define EHOSTUNREACH 113
 
 #ifndef __ASSEMBLER__
-// Text of an error number (either sign), in Linux's words; "Unknown error" for one that is not listed above.
+// Text of an error number (either sign), in Linux's words; "Unknown error" for one that is not
+// listed above.
 char *strerror(int error); // not to be written to; without const because C says so
 #endif

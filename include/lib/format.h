@@ -1,5 +1,6 @@
-// printf for a kernel: %d %i %u %x %X %o %c %s %p %%, flags "-0+ #", width, precision, *, h hh l ll z.
-// %p prints 16 hex digits after 0x. No floating point. Context: any; never blocks, never allocates.
+// printf for a kernel: %d %i %u %x %X %o %c %s %p %%, flags "-0+ #", width, precision, *, h hh l ll
+// z. %p prints 16 hex digits after 0x. No floating point. Context: any; never blocks, never
+// allocates.
 #pragma once
 
 #include <stdarg.h>

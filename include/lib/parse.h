@@ -3,8 +3,9 @@
 
 #include <lib/types.h>
 
-// Parse the whole string (a trailing newline is allowed) in the given base (0: 0x and 0 prefixes decide).
-// Returns 0, -EINVAL for anything that is not a number, -ERANGE when it does not fit. Linux: kstrtoull.
+// Parse the whole string (a trailing newline is allowed) in the given base (0: 0x and 0 prefixes
+// decide). Returns 0, -EINVAL for anything that is not a number, -ERANGE when it does not fit.
+// Linux: kstrtoull.
 int kstrtou64(const char *s, unsigned base, uint64_t *value);
 int kstrtou32(const char *s, unsigned base, uint32_t *value);
 int kstrtos32(const char *s, unsigned base, int32_t *value);

@@ -18,7 +18,8 @@ char *strstr(const char *s, const char *what);
 size_t strspn(const char *s, const char *accept);
 size_t strcspn(const char *s, const char *reject);
 
-// Copies at most size-1 bytes and always ends with NUL. Returns the length copied, or -E2BIG when it did not fit.
+// Copies at most size-1 bytes and always ends with NUL. Returns the length copied, or -E2BIG when
+// it did not fit.
 long strscpy(char *to, const char *from, size_t size);
 
 // True when s begins with prefix.

@@ -1,5 +1,6 @@
-// A bounded sink for text: what every /proc file and report is written into. It never overruns and never lies:
-// `needed` keeps counting past the end, so the reader can come again with a larger buffer. Context: any.
+// A bounded sink for text: what every /proc file and report is written into. It never overruns and
+// never lies: `needed` keeps counting past the end, so the reader can come again with a larger
+// buffer. Context: any.
 #pragma once
 
 #include <stdarg.h>
@@ -23,7 +24,8 @@ void text_printf(struct text *t, const char *format, ...) __printf(2, 3);
 void text_vprintf(struct text *t, const char *format, va_list args);
 bool text_is_cut(const struct text *t);
 
-// Register bits by name: 0x84<LSC,RXT0>. The table ends with a NULL name; bits without a name print as numbers.
+// Register bits by name: 0x84<LSC,RXT0>. The table ends with a NULL name; bits without a name print
+// as numbers.
 struct bit_name {
     uint32_t mask;
     const char *name;

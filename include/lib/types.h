@@ -8,8 +8,8 @@
 // A physical address, as the CPU's page tables hold it. Never dereferenced: phys_to_virt() first.
 typedef uint64_t phys_t;
 
-// An address as a device sees it on its bus. A struct on purpose: with or without an IOMMU it is not a
-// phys_t and not a pointer, and the compiler says so. Only kernel/dma makes one.
+// An address as a device sees it on its bus. A struct on purpose: with or without an IOMMU it is
+// not a phys_t and not a pointer, and the compiler says so. Only kernel/dma makes one.
 typedef struct {
     uint64_t value;
 } dma_addr_t;
@@ -37,7 +37,8 @@ typedef struct {
         max_a_ > max_b_ ? max_a_ : max_b_; \
     })
 
-// From a pointer to a member to the struct around it: how a driver finds its own state from the class's.
+// From a pointer to a member to the struct around it: how a driver finds its own state from the
+// class's.
 #define container_of(pointer, type, member) \
     ((type *)((char *)(1 ? (pointer) : &((type *)0)->member) - offsetof(type, member)))
 
@@ -57,7 +58,8 @@ typedef struct {
 #define __unused            __attribute__((unused))
 #define fallthrough         __attribute__((fallthrough))
 
-// Copies of text or numbers that a device or a table wrote, read byte by byte in little-endian order.
+// Copies of text or numbers that a device or a table wrote, read byte by byte in little-endian
+// order.
 static inline uint16_t get_le16(const void *p)
 {
     const uint8_t *b = p;

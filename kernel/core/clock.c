@@ -2,9 +2,9 @@
 //
 //   ns = (cycles * mult) >> 32, in 128 bits, so that it neither overflows nor drifts for centuries
 //
-// Until the rate is known the TSC is taken for faster than any there is: a wait is then too long rather than too short, and when the
-// true rate comes, the past is told anew with it and the clock steps forward, never back.
-// Context: any; set once on the boot CPU with interrupts off.
+// Until the rate is known the TSC is taken for faster than any there is: a wait is then too long
+// rather than too short, and when the true rate comes, the past is told anew with it and the clock
+// steps forward, never back. Context: any; set once on the boot CPU with interrupts off.
 #include <core/clock.h>
 
 volatile uint32_t jiffies = INITIAL_JIFFIES;
@@ -13,8 +13,8 @@ volatile uint32_t jiffies = INITIAL_JIFFIES;
 
 static uint64_t clock_hz = CLOCK_ASSUMED_HZ;
 static uint64_t clock_mult = (1000000000ull << 32) / CLOCK_ASSUMED_HZ; // I: ns per cycle, 32.32
-static uint64_t clock_base_tsc;          // I: TSC at kernel entry, or when the rate was set
-static uint64_t clock_base_ns;           // I
+static uint64_t clock_base_tsc; // I: TSC at kernel entry, or when the rate was set
+static uint64_t clock_base_ns;  // I
 
 static uint64_t clock_scale(uint64_t cycles)
 {

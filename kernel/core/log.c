@@ -1,11 +1,13 @@
 // The kernel log: a ring of fixed-size lines.
 //
 //        first                       next
-//   ... [ 812 ][ 813 ][ 814 ][ 815 ][   ] ...     sequence numbers only grow; slot = sequence mod LOG_LINES
+//   ... [ 812 ][ 813 ][ 814 ][ 815 ][   ] ...     sequence numbers only grow
+//                                                slot = sequence mod LOG_LINES
 //
-// A writer takes the lock with interrupts off, fills the slot and moves `next`; readers copy a line out under the same lock, so they
-// never see half of one. An NMI that interrupts a writer on its own CPU must not wait for the lock: it gives up and counts. A
-// panicking CPU takes no lock at all: the others are stopped, and one of them may have been inside.
+// A writer takes the lock with interrupts off, fills the slot and moves `next`; readers copy a line
+// out under the same lock, so they never see half of one. An NMI that interrupts a writer on its
+// own CPU must not wait for the lock: it gives up and counts. A panicking CPU takes no lock at all:
+// the others are stopped, and one of them may have been inside.
 //
 // Context: any.
 #include <contract/boot_option.h>

@@ -2,8 +2,8 @@
 //
 //   "ip=dhcp quiet title=\"two words\""  ->  ip: dhcp    quiet: ""    title: two words
 //
-// Words that GRUB or a person put there and nobody declared are a warning, not an error: the machine must come up.
-// Context: boot CPU, before threads.
+// Words that GRUB or a person put there and nobody declared are a warning, not an error: the
+// machine must come up. Context: boot CPU, before threads.
 #include <contract/boot_option.h>
 #include <core/log.h>
 #include <core/option.h>

@@ -230,8 +230,8 @@ void backtrace_print(const struct frame *frame)
                          frame ? frame->rbp : (uintptr_t)__builtin_frame_address(0));
 }
 
-// Panicking while the report is made: say once more what it was to be about, and end. What was logged
-// is still written out, unless that is what fails.
+// Panicking while the report is made: say once more what it was to be about, and end. What was
+// logged is still written out, unless that is what fails.
 static __noreturn void panic_again(void)
 {
     static bool flushed;

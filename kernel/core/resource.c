@@ -1,7 +1,9 @@
-// Who owns which addresses: a tree of ranges for memory and one for ports, as /proc/iomem and /proc/ioports print them.
+// Who owns which addresses: a tree of ranges for memory and one for ports, as /proc/iomem and
+// /proc/ioports print them.
 //
 //   00100000-0fffffff System RAM
-//     00100000-001fffff Kernel code        children lie wholly inside their parent, siblings do not overlap and are sorted
+//     00100000-001fffff Kernel code   children lie wholly inside their parent; siblings are sorted
+//                                     and do not overlap
 //   febc0000-febdffff 0000:00:02.0
 //     febc0000-febdffff e1000              same range: the later one is the child
 //
@@ -50,7 +52,8 @@ static bool resource_apart(const struct resource *a, const struct resource *b)
     return a->end < b->start || b->end < a->start;
 }
 
-// Puts `node` below `parent`, taking those children along that it covers. -EBUSY when it crosses an edge; then nothing has changed.
+// Puts `node` below `parent`, taking those children along that it covers. -EBUSY when it crosses an
+// edge; then nothing has changed.
 static int resource_insert(struct resource *parent, struct resource *node)
 {
     struct resource **link, **covered;
@@ -97,7 +100,8 @@ int resource_add(enum resource_kind kind, uint64_t start, uint64_t end, const ch
     return err;
 }
 
-// The link that points at the deepest node with this range and name; NULL when there is none. Bounded by the pool's size.
+// The link that points at the deepest node with this range and name; NULL when there is none.
+// Bounded by the pool's size.
 static struct resource **resource_find(struct resource *parent, uint64_t start, uint64_t end,
                                        const char *name)
 {
@@ -162,7 +166,8 @@ void resource_walk(enum resource_kind kind,
     spin_unlock_irqrestore(&resource_lock, flags);
 }
 
-// ---- /proc/iomem and /proc/ioports, in Linux's layout --------------------------------------------
+// ---- /proc/iomem and /proc/ioports, in Linux's layout
+// --------------------------------------------
 
 enum { RESOURCE_SHOWN_DEPTH = 5 };
 

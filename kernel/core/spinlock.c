@@ -13,7 +13,8 @@
 #include <core/panic.h>
 #include <core/spinlock.h>
 
-// Spinning for this many rounds (a second or more) is reported, once per wait; under an emulator a holder's CPU may be descheduled for long.
+// Spinning for this many rounds (a second or more) is reported, once per wait; under an emulator a
+// holder's CPU may be descheduled for long.
 enum { SPIN_REPORT_ROUNDS = 200u * 1000 * 1000 };
 
 void spin_lock_init(struct spinlock *lock, const char *name)

@@ -1,6 +1,7 @@
-// The flight recorder: per CPU a ring of the last TRACE_RECORDS events. Writers never wait: a slot is drawn with one addition by the
-// CPU that owns the ring (an interrupt between draw and fill leaves its own, later slots), and old records are overwritten. A reader
-// may therefore see a record being replaced; it drops those whose event or order makes no sense.
+// The flight recorder: per CPU a ring of the last TRACE_RECORDS events. Writers never wait: a slot
+// is drawn with one addition by the CPU that owns the ring (an interrupt between draw and fill
+// leaves its own, later slots), and old records are overwritten. A reader may therefore see a
+// record being replaced; it drops those whose event or order makes no sense.
 //
 // Context: any for trace(); thread for /proc/trace.
 #include <contract/proc_file.h>

@@ -12,7 +12,8 @@
 static void version_show(struct text *t, unsigned long index)
 {
     (void)index;
-    text_puts(t, KERNEL_NAME " version " KERNEL_VERSION " (" VERSION_COMPILER ") #1 SMP PREEMPT x86_64\n");
+    text_puts(t, KERNEL_NAME " version " KERNEL_VERSION " (" VERSION_COMPILER ") "
+                             "#1 SMP PREEMPT x86_64\n");
 }
 
 static void version_cmdline_show(struct text *t, unsigned long index)

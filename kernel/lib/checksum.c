@@ -2,8 +2,9 @@
 // Context: any.
 #include <lib/checksum.h>
 
-// Sums 32-bit words in a 64-bit accumulator: one's complement addition does not care how wide the words are that are added, so long as the
-// carries come back in at the end (RFC 1071, section 2 (C)). The result is folded to 32 bits.
+// Sums 32-bit words in a 64-bit accumulator: one's complement addition does not care how wide the
+// words are that are added, so long as the carries come back in at the end (RFC 1071, section 2
+// (C)). The result is folded to 32 bits.
 uint32_t checksum_partial(const void *data, size_t size, uint32_t sum)
 {
     const uint8_t *p = data;

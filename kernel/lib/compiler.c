@@ -1,10 +1,12 @@
-// Functions that the compiler calls by itself where the CPU it compiles for has no instruction: GCC's __builtin_popcount on plain
-// x86-64, which need not have POPCNT. A hosted program would get them from libgcc. Context: any.
+// Functions that the compiler calls by itself where the CPU it compiles for has no instruction:
+// GCC's __builtin_popcount on plain x86-64, which need not have POPCNT. A hosted program would get
+// them from libgcc. Context: any.
 #include <lib/types.h>
 
 int __popcountdi2(int64_t value); // named and typed by GCC (gccint, 4.1.3)
 
-// Adds neighbouring bits, then pairs, then nibbles; the multiplication sums the eight bytes into the highest.
+// Adds neighbouring bits, then pairs, then nibbles; the multiplication sums the eight bytes into
+// the highest.
 int __popcountdi2(int64_t value)
 {
     uint64_t v = (uint64_t)value;

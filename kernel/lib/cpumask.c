@@ -1,6 +1,6 @@
-// Sets of CPUs as text. The mask form is hex in groups of 32 bits, highest first ("3", "ff,ffffffff"), as wide as the machine has
-// CPUs; the list form is ranges ("0-1,4"). Both are what Linux's /proc/irq/N/smp_affinity(_list) read and write.
-// Context: any.
+// Sets of CPUs as text. The mask form is hex in groups of 32 bits, highest first ("3",
+// "ff,ffffffff"), as wide as the machine has CPUs; the list form is ranges ("0-1,4"). Both are what
+// Linux's /proc/irq/N/smp_affinity(_list) read and write. Context: any.
 #include <lib/cpumask.h>
 #include <lib/errno.h>
 #include <lib/string.h>

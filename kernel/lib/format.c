@@ -1,8 +1,8 @@
 // printf for a kernel: the conversions that a kernel needs, no locale, no floating point.
 //
-// A format string is a sequence of literal text and conversions; each conversion is parsed into a struct format_spec, then
-// printed by one of three functions (text, number, pointer) into a bounded buffer that keeps counting past its end.
-// Context: any; never blocks, never allocates.
+// A format string is a sequence of literal text and conversions; each conversion is parsed into a
+// struct format_spec, then printed by one of three functions (text, number, pointer) into a bounded
+// buffer that keeps counting past its end. Context: any; never blocks, never allocates.
 #include <lib/format.h>
 #include <lib/string.h>
 
@@ -155,7 +155,8 @@ static const char *format_parse_length(const char *f, struct format_spec *spec)
     return f;
 }
 
-// va_list is an array type on this machine: passed to a function it is a pointer, and what the callee consumes stays consumed.
+// va_list is an array type on this machine: passed to a function it is a pointer, and what the
+// callee consumes stays consumed.
 static const char *format_parse(const char *f, struct format_spec *spec, va_list args)
 {
     *spec = (struct format_spec){.precision = -1, .base = 10};

@@ -1,5 +1,5 @@
-// SHA-256 (FIPS 180-4, sections 4.1.2, 5.3.3 and 6.2): the digest by which a disk is compared with its image on the host.
-// Context: any.
+// SHA-256 (FIPS 180-4, sections 4.1.2, 5.3.3 and 6.2): the digest by which a disk is compared with
+// its image on the host. Context: any.
 #include <lib/checksum.h>
 #include <lib/string.h>
 

@@ -1,8 +1,8 @@
 // The C library's memory and string functions.
 //
-// memcpy and memset move eight bytes a step with the string instructions and finish with single bytes. Real CPUs run both forms
-// in microcode at full width; an emulator runs them step by step, so there the quadwords are eight times cheaper.
-// Context: any.
+// memcpy and memset move eight bytes a step with the string instructions and finish with single
+// bytes. Real CPUs run both forms in microcode at full width; an emulator runs them step by step,
+// so there the quadwords are eight times cheaper. Context: any.
 #include <lib/errno.h>
 #include <lib/string.h>
 

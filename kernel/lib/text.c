@@ -1,7 +1,7 @@
 // Bounded text sinks, and register bits by name.
 //
 //   data  [ what was written ......... ][ room ]
-//         0                        length     size     needed runs on past size when the text is cut
+//         0                            length  size     needed runs past size when the text is cut
 //
 // Context: any.
 #include <lib/format.h>
