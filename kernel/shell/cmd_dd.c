@@ -64,7 +64,7 @@ static bool dd_number(const char *s, uint64_t *value)
         if (__builtin_mul_overflow(product, number, &product)) {
             return false;
         }
-    } while (*s == 'x' && *++s != '\0');
+    } while (*s == 'x' && *s++ != '\0'); // "2x" lacks a factor and is refused above
     *value = product;
     return *s == '\0' && product <= INT64_MAX;
 }

@@ -145,7 +145,7 @@ class Threads(gdb.Command):
 
     def invoke(self, argument, from_tty):
         print("  tid cpu state            switches  name             waits for")
-        for thread in list_of(value("thread_all"), "thread", "all_link"):
+        for thread in list_of(value("thread_table"), "thread", "all_link"):
             state = str(thread["state"]).replace("THREAD_", "").lower()
             print(f"{int(thread['tid']):5} {int(thread['cpu']):3} {state:12} "
                   f"{int(thread['switches']):12}  {thread['name'].string():16} "
