@@ -65,7 +65,10 @@ void exception_raise(unsigned vector, uint64_t error);
 // Context: any.
 int copy_from_kernel_nofault(void *to, const void *from, size_t size);
 
-// Tied in kernel_main; each may be NULL.
+// Tied by whoever is above; each may be NULL.
+// An exception in ring 3: true when its program was dealt with, by changing the frame or the program's
+// state. NULL or false: fatal. Context: exception, interrupts off, on the stack of TSS.rsp0.
+extern bool (*exception_user)(const struct exception_record *record, struct frame *frame);
 // May repair a page fault: true when it did. Context: exception, interrupts off.
 extern bool (*exception_fixup_page)(uintptr_t address, struct frame *frame);
 // NMI listeners other than the panic stop; true when the NMI was theirs. Context: NMI.

@@ -1,9 +1,10 @@
-// `fault`: raises the CPU's exceptions on purpose, one by one, and shows what the kernel knows then.
+// `fault`: raises the CPU's exceptions on purpose, one by one, and shows what the kernel knows
+// then.
 //
-// Each is provoked by an instruction that really faults, where ring 0 can do that at all. The command's
-// thread runs it inside exception_catch, so the fault comes back as a value, is printed, and the prompt
-// returns with status 128 + vector. The last ones are fatal, as nothing could be trusted after them:
-// they show how the kernel ends (kernel/core/panic.c).
+// Each is provoked by an instruction that really faults, where ring 0 can do that at all. The
+// command's thread runs it inside exception_catch, so the fault comes back as a value, is printed,
+// and the prompt returns with status 128 + vector. The last ones are fatal, as nothing could be
+// trusted after them: they show how the kernel ends (kernel/core/panic.c).
 //
 //   some need the machine bent first (a segment descriptor, a bit in CR0 or CR4): that happens with
 //   interrupts off, under a lock, and is undone after the fault
@@ -22,7 +23,7 @@
 #define CR4_OSFXSR     BIT64(9)
 #define CR4_OSXMMEXCPT BIT64(10)
 
-// ---- instructions that fault ---------------------------------------------------------------------
+// ---- instructions that fault --------------------------------------------------------------------
 
 static void fault_divide(void *arg __unused)
 {
@@ -118,7 +119,7 @@ static void fault_simd(void *arg __unused) // the same with SSE
     __asm__ volatile("int $19"); // QEMU's TCG sets the flag but raises nothing
 }
 
-// ---- a descriptor that is not present ------------------------------------------------------------
+// ---- a descriptor that is not present -----------------------------------------------------------
 
 struct table_pointer {
     uint16_t limit;
@@ -156,7 +157,7 @@ static void fault_stack_segment(void *arg __unused)
     __asm__ volatile("movl %0, %%ss" ::"r"(ABSENT_SEL));
 }
 
-// ---- those that nothing survives -----------------------------------------------------------------
+// ---- those that nothing survives ----------------------------------------------------------------
 
 static void fault_double(void *arg __unused) // no stack to push the page fault's frame on
 {
@@ -201,7 +202,7 @@ static void fault_in_panic(void *arg __unused)
     panic("now the report itself will fault");
 }
 
-// ---- the command ---------------------------------------------------------------------------------
+// ---- the command --------------------------------------------------------------------------------
 
 static const struct fault {
     const char *name;

@@ -4,6 +4,7 @@
 // Called by the spine for vectors 0 to 31. In order:
 //
 //   NMI, #MC          have their own ends
+//   ring 3            is the business of whoever is tied to exception_user
 //   a page fault      may be repaired by whoever is tied to exception_fixup_page
 //   an instruction    that may fault has a record in the set exception_fixup: go on where it says
 //   a thread          that runs inside exception_catch gets its fault back as a return value
@@ -30,6 +31,7 @@ _Static_assert(offsetof(struct frame, rip) == 136, "entry.S: FRAME_RIP");
 _Static_assert(offsetof(struct frame, cs) == 144, "entry.S: FRAME_CS");
 _Static_assert(sizeof(struct frame) == 176, "entry.S: FRAME_SIZE");
 
+bool (*exception_user)(const struct exception_record *record, struct frame *frame);
 bool (*exception_fixup_page)(uintptr_t address, struct frame *frame);
 bool (*exception_nmi)(struct frame *frame);
 const char *(*exception_guard_name)(uintptr_t address);
@@ -410,7 +412,10 @@ void exception(struct frame *frame)
           frame->vector == EXC_PF ? record.cr2 : frame->rip);
 
     if (frame_is_user(frame)) {
-        exception_fatal(&record); // no programs yet: nobody in ring 3 could be told
+        if (!exception_user || !exception_user(&record, frame)) {
+            exception_fatal(&record);
+        }
+        return;
     }
     if (frame->vector == EXC_PF && exception_fixup_page &&
         exception_fixup_page(record.cr2, frame)) {

@@ -17,7 +17,7 @@
 #include <x86/segments.h>
 #include <x86/switch.h>
 
-// ---- catching ------------------------------------------------------------------------------------
+// ---- catching -----------------------------------------------------------------------------------
 
 static void test_nothing(void *arg)
 {
@@ -183,7 +183,7 @@ KTEST(exception, threads_do_not_mix)
     EXPECT_EQ(good, THREADS * 20);
 }
 
-// ---- decoding ------------------------------------------------------------------------------------
+// ---- decoding -----------------------------------------------------------------------------------
 
 static const uint64_t test_constant = 1;
 static uint8_t test_data[16] = {0xc3}; // RET, should it ever run
@@ -265,7 +265,7 @@ KTEST(exception, every_vector_has_a_name)
     }
 }
 
-// ---- faults that are allowed ---------------------------------------------------------------------
+// ---- faults that are allowed --------------------------------------------------------------------
 
 KTEST(exception, copy_nofault)
 {
@@ -288,7 +288,7 @@ KTEST(exception, stray_breakpoint_goes_on)
     preempt_enable();
 }
 
-// ---- unwinding -----------------------------------------------------------------------------------
+// ---- unwinding ----------------------------------------------------------------------------------
 
 enum { TEST_DEPTH = 24 };
 static struct {
@@ -355,7 +355,8 @@ KTEST(exception, nmi_unwinds)
     EXPECT(test_trace_holds("ktest_exception_nmi_unwinds"));
 }
 
-// An NMI that strikes while ring 3's %gs base is loaded finds the kernel's, and puts the other back.
+// An NMI that strikes while ring 3's %gs base is loaded finds the kernel's, and puts the other
+// back.
 KTEST(exception, nmi_with_user_gs)
 {
     const uint64_t user_base = 0x7000;
@@ -401,7 +402,7 @@ KTEST(exception, backtrace_stops_at_nonsense)
     EXPECT_EQ(backtrace_collect(addresses, 4, (uintptr_t)loop, 0), 4);
 }
 
-// ---- switching stacks ----------------------------------------------------------------------------
+// ---- switching stacks ---------------------------------------------------------------------------
 
 static struct {
     uintptr_t main_rsp, other_rsp;
@@ -436,7 +437,7 @@ KTEST(exception, switch_stacks)
     EXPECT(test_switch.arg == &mark);
 }
 
-// ---- the CPU's tables and protections ------------------------------------------------------------
+// ---- the CPU's tables and protections -----------------------------------------------------------
 
 struct test_pointer {
     uint16_t limit;
@@ -521,7 +522,7 @@ KTEST(exception, every_cpu_is_protected)
     EXPECT_EQ(test_good_cpus, cpumask_weight(&cpu_online_mask));
 }
 
-// ---- symbols -------------------------------------------------------------------------------------
+// ---- symbols ------------------------------------------------------------------------------------
 
 KTEST(kallsyms, both_ways)
 {
