@@ -55,7 +55,8 @@ class Machine:
     """One QEMU. All arguments of qemu.command() are accepted; boot is "kernel" or "iso"."""
 
     def __init__(self, boot="kernel", *, append="", nics=(), frames=False, wait=True,
-                 name="machine", prefix=(), extra=(), second_serial=False, gdb=None, **options):
+                 name="machine", prefix=(), extra=(), second_serial=False, gdb=None, hostile=False,
+                 **options):
         self.name = name
         self.text = ""  # everything the console said
         self.at = 0  # where the next expect() starts to look
@@ -80,6 +81,12 @@ class Machine:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
             passed.append(wire_far)
             nics.append(f"dgram,local.type=fd,local.str={wire_far.fileno()}")
+        self.bus = None
+        if hostile:
+            self.bus, bus_far = socket.socketpair()
+            passed.append(bus_far)
+            arguments += ["-chardev", f"socket,id=qtest,fd={bus_far.fileno()}",
+                          "-qtest", "chardev:qtest", "-qtest-log", "/dev/null"]
         options.setdefault("vga", False)
         options["iso" if boot == "iso" else "kernel"] = ISO if boot == "iso" else ELF
         command = qemu.command(append=f"plain loglevel=4 {append}".strip(), nics=nics,
@@ -243,6 +250,29 @@ class Machine:
         except (socket.timeout, BlockingIOError):
             return None
 
+    # ---- the bus, where a device misbehaves ----------------------------------------------------
+
+    def bus_command(self, line):
+        """A line of QEMU's qtest protocol (hostile=True); the words of its answer after OK."""
+        self.bus.settimeout(TIMEOUT)
+        self.bus.sendall(line.encode() + b"\n")
+        answer = b""
+        while not answer.endswith(b"\n"):
+            answer += self.bus.recv(1)
+            if answer.startswith(b"IRQ") and answer.endswith(b"\n"):
+                answer = b""  # news of interrupt lines, unasked
+        words = answer.decode().split()
+        assert words[0] == "OK", f"{line}: {answer}"
+        return words[1:]
+
+    def bus_read32(self, address):
+        """What the bus has at a physical address: memory, or a device's register."""
+        return int(self.bus_command(f"readl {address:#x}")[0], 16)
+
+    def bus_write32(self, address, value):
+        """Write there past the CPU, as a device can."""
+        self.bus_command(f"writel {address:#x} {value:#x}")
+
     # ---- the end -----------------------------------------------------------------------------
 
     def wait_end(self, timeout=TIMEOUT):
@@ -282,7 +312,7 @@ class Machine:
             reader.join(5)
         self.save_log()
         self.errors.close()
-        for end in (self.serial, self.monitor, self.wire):
+        for end in (self.serial, self.monitor, self.wire, self.bus):
             if end:
                 end.close()
         shutil.rmtree(self.scratch, ignore_errors=True)

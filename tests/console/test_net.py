@@ -307,6 +307,105 @@ def test_sisters_of_the_82540(boot, model):
     assert "3 received, 0% packet loss" in m.ok("ping -c 3 -i 0.1 10.0.2.2")
 
 
+def rings(machine):
+    """The counters of /proc/rings/e1000."""
+    return {name: int(value) for name, value in
+            re.findall(r"^  (\w+) (\d+)$", machine.ok("cat /proc/rings/e1000"), re.M)}
+
+
+def e1000_registers(machine):
+    return int(re.search(r"([0-9a-f]+)-[0-9a-f]+ : e1000", machine.ok("cat /proc/iomem")).group(1), 16)
+
+
+def test_transmit_hang_is_seen_and_mended(boot):
+    """Somebody turns the transmitter off: one report, one reset, and it sends again."""
+    m = boot(frames=True, hostile=True, append="ip=10.9.0.2/24")
+    peer = Peer(m)
+    peer.meet()
+    m.bus_write32(e1000_registers(m) + 0x400, 0)  # TCTL
+    for number in range(40):
+        peer.send(peer.udp(3000, 7, b"stuck"))
+    wait_for(m, "cat /proc/rings/e1000", r"tx_hangs 1\b")
+    peer.meet()
+    peer.send(peer.udp(3000, 7, b"again"))
+    assert peer.receive().data == b"again"
+    now = rings(m)
+    assert now["tx_hangs"] == now["resets"] == 1 and now["missed_interrupts"] == 0
+    assert "transmit hang, resetting: TDH" in m.ok("dmesg")
+    assert interface(m, "eth0")[10] == 40  # sent, but nobody knows whether it arrived
+    counters(m)
+
+
+def test_transmit_hang_with_a_full_ring(boot):
+    """More than the ring holds: packets wait, then are dropped by count, and the queue moves again."""
+    m = boot(frames=True, hostile=True, append="ip=10.9.0.2/24")
+    peer = Peer(m)
+    peer.meet()
+    before = interface(m, "eth0")
+    m.bus_write32(e1000_registers(m) + 0x400, 0)
+    for number in range(1000):
+        peer.send(peer.udp(3000, 7, b"stuck"))
+    wait_for(m, "cat /proc/rings/e1000", r"tx_hangs 1\b")
+    peer.drain()
+    peer.meet()
+    after = interface(m, "eth0")
+    # 255 were in the ring and are errors; up to 512 waited and left after the reset; the rest were dropped.
+    assert after[10] - before[10] == 255
+    assert after[9] - before[9] >= 512 and after[11] - before[11] >= 1000 - 255 - 512
+    peer.send(peer.udp(3000, 7, b"again"))
+    assert peer.receive().data == b"again"
+
+
+def test_a_lost_interrupt_is_noticed(boot):
+    """Somebody masks the card: frames lie there without an interrupt until the service looks."""
+    m = boot(frames=True, hostile=True, append="ip=10.9.0.2/24")
+    peer = Peer(m)
+    peer.meet()
+    m.bus_write32(e1000_registers(m) + 0xD8, 0xFFFFFFFF)  # IMC
+    for number in range(5):
+        peer.send(peer.udp(3000, 7, bytes([number])))
+    for number in range(5):
+        assert peer.receive().data == bytes([number])
+    assert rings(m)["missed_interrupts"] == 1
+    for number in range(20):  # and interrupts come again
+        peer.send(peer.udp(3000, 7, bytes([number])))
+        assert peer.receive().data == bytes([number])
+    assert rings(m)["missed_interrupts"] == 1
+
+
+def test_forged_descriptors(boot):
+    """A device that writes nonsense into its ring: lengths, errors, missing ends. Counted, never believed."""
+    m = boot(frames=True, hostile=True, append="ip=10.9.0.2/24")
+    peer = Peer(m)
+    peer.meet()
+    text = m.ok("cat /proc/rings/e1000")
+    base, head = re.search(r"receive ring: 256 descriptors at 0x([0-9a-f]+), slots \[(\d+),", text).groups()
+    base, head = int(base, 16), int(head)
+    bar = e1000_registers(m)
+    before = rings(m)
+    # length and checksum; status DD (and EOP), errors
+    forged = [(0xFFFF, 0x03, 0), (0, 0x03, 0), (2049, 0x03, 0), (60, 0x03, 0x81), (2048, 0x01, 0), (2048, 0x01, 0),
+              (10, 0x03, 0)]
+    m.bus_write32(bar + 0xD8, 0xFFFFFFFF)
+    for number, (length, status, errors) in enumerate(forged):
+        slot = base + 16 * ((head + number) % 256)
+        m.bus_write32(slot + 8, length)
+        m.bus_write32(slot + 12, status | errors << 8)
+        m.bus_write32(slot, 0xDEADBEE0)  # and the address
+    m.bus_write32(bar + 0xD0, 0xD5)  # IMS
+    m.bus_write32(bar + 0xC8, 0x80)  # ICS: frames have come
+    wait_for(m, "cat /proc/rings/e1000", rf"rx_bad {before['rx_bad'] + 4}\b")
+    now = rings(m)
+    assert now["rx_too_long"] - before["rx_too_long"] == 3
+    assert m.ok("cat /proc/dma-map").splitlines()[0].endswith("errors 0")
+    # The device stands behind where the driver looks by now; a restart brings them together.
+    m.ok("ip link set eth0 down; ip link set eth0 up")
+    peer.meet()
+    peer.send(peer.udp(3000, 7, b"sane"))
+    assert peer.receive().data == b"sane"
+    assert "BUG" not in m.ok("dmesg") and "WARN" not in m.ok("dmesg")
+
+
 def test_real_ping_from_a_namespace(boot, netns):
     m = boot(prefix=netns.prefix, nics=[netns.nic], append="ip=10.9.0.2/24")
     netns.run("ping", "-c", "1", "-w", "20", "10.9.0.2")  # the first seconds belong to the link

@@ -9,7 +9,7 @@
 // A buffer's owner changes with it: dma_map_single gives it to the device, dma_unmap_single takes it back. When there is no
 // memory for a fresh buffer, the frame is dropped and its buffer goes back: the receive ring never runs dry for want of memory.
 //
-// What may go wrong has one place, e1000_service, a delayed work item that runs every 2 s and at once when the link changes: it
+// What may go wrong has one place, e1000_service, a delayed work item that runs every second and at once when the link changes: it
 // follows the link, sees a transmitter that hangs and resets the chip, sees work for which no interrupt came, reads the
 // statistics registers, and notices when the device is gone (all registers read ones).
 //
@@ -35,7 +35,7 @@
 enum {
     E1000_RESET_US = 10000,
     E1000_EERD_US = 10000,
-    E1000_SERVICE_MS = 2000,
+    E1000_SERVICE_MS = 1000,
     E1000_SUSPECT_MS = 20,
     E1000_HANG_MS = 2000,
     E1000_QUIET_MS = 10,     // for a transfer that is under way when DMA is turned off

@@ -42,7 +42,7 @@ struct e1000 {
     struct net_device netdev;
     struct napi_struct napi;
     struct delayed_work
-        service;  // link, hang and statistics: every 2 s, and at once when the link changes
+        service;  // link, hang and statistics: every second, and at once when the link changes
     bool running; // A: between open and stop
     bool gone;    // A: the registers read all ones
 
