@@ -238,14 +238,12 @@ static long blk_bytes(struct gendisk *disk, enum req_op op, uint64_t offset, uin
 
 long blk_read_bytes(struct gendisk *disk, uint64_t offset, void *data, size_t size)
 {
-    might_sleep();
     blk_clip(disk, offset, &size);
     return blk_bytes(disk, REQ_OP_READ, offset, data, size);
 }
 
 long blk_write_bytes(struct gendisk *disk, uint64_t offset, const void *data, size_t size)
 {
-    might_sleep();
     size_t wanted = size;
     blk_clip(disk, offset, &size);
     if (size == 0) {

@@ -343,9 +343,9 @@ static void ahci_show_port(struct text *t, struct ahci_port *port)
                 (unsigned long long)counters.commands, (unsigned long long)counters.errors,
                 (unsigned long long)counters.timeouts,
                 (unsigned long long)counters.lost_interrupts);
-    text_printf(t, "    retries %llu, resets %llu, failed %llu\n",
+    text_printf(t, "    retries %llu, resets %llu, failed %u\n",
                 (unsigned long long)counters.retries, (unsigned long long)counters.resets,
-                (unsigned long long)counters.failed);
+                READ_ONCE(port->failed));
 }
 
 // A port may go away only after its controller left the list, so the mutex keeps both.

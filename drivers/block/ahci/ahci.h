@@ -52,7 +52,7 @@ struct ahci_slot {
 };
 
 struct ahci_counters { // L
-    uint64_t commands, errors, retries, timeouts, resets, lost_interrupts, failed;
+    uint64_t commands, errors, retries, timeouts, resets, lost_interrupts;
 };
 
 // A slot is in exactly one of these sets: free (nobody's), being filled (its taker's), ready (waits for the recovery to end),
@@ -63,9 +63,11 @@ struct ahci_port {
     volatile void __iomem *registers; // I
     struct spinlock lock;             // taken with interrupts off: submit may come from anywhere
     enum ahci_port_state state;       // L
-    uint32_t free, ready, issued;     // L: a bit a slot
+    uint32_t free;                    // A: a bit a slot
+    uint32_t ready, issued;           // L: likewise
     struct ahci_slot slots[AHCI_MAX_SLOTS]; // see above
     uint32_t cause;                         // A: PxIS bits, from the handler to the tasklet
+    uint32_t failed;                        // A: requests that ended with an error
     uint32_t error_cause;                   // L: PxIS bits, to the recovery
     bool timed_out;                         // L: to the recovery
     bool watchdog_armed;                    // L

@@ -6,7 +6,7 @@
 //   reap       which issued slots have no bit in PxCI? unmap them, blk_complete_request      tasklet
 //   done       BLOCK softirq: waiter woken                                                   kernel/dev/block.c
 //
-// Whose is a slot? One word a set, all under the port's lock:
+// Whose is a slot? One word a set; `free` is atomic, the others are under the port's lock:
 //
 //   free ──submit──> (filling) ──> issued ──reap──> free          while the port runs
 //                        └──> ready ──recovery ends──> issued     while it recovers
@@ -34,6 +34,25 @@ uint32_t ahci_command_timeout_ms(const struct request *request)
 }
 
 // ---- down ------------------------------------------------------------------------------------------
+
+// Takes a slot out of `free`: whoever clears the bit owns it. -1: none is left.
+static int slot_take(struct ahci_port *port)
+{
+    uint32_t free = __atomic_load_n(&port->free, __ATOMIC_RELAXED);
+    while (free != 0) {
+        uint32_t taken = free & -free; // the lowest
+        if (__atomic_compare_exchange_n(&port->free, &free, free & ~taken, false, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED)) {
+            return __builtin_ctz(taken);
+        }
+    }
+    return -1;
+}
+
+static void slot_give(struct ahci_port *port, unsigned slot)
+{
+    __atomic_fetch_or(&port->free, BIT(slot), __ATOMIC_RELEASE);
+}
 
 static enum dma_data_direction slot_direction(const struct ahci_slot *slot)
 {
@@ -126,31 +145,29 @@ static int ahci_disk_submit(struct gendisk *disk, struct request *request)
         blk_complete_request(request, 0);
         return 0;
     }
-    spin_lock_irqsave(&port->lock, flags);
-    if (unlikely(port->free == 0)) {
-        spin_unlock_irqrestore(&port->lock, flags);
+    int slot = slot_take(port);
+    if (unlikely(slot < 0)) {
         return -EBUSY;
     }
-    unsigned slot = (unsigned)__builtin_ctz(port->free);
-    port->free &= ~BIT(slot);
-    spin_unlock_irqrestore(&port->lock, flags);
-
-    int error = slot_fill(port, slot, request);
-
+    int error = slot_fill(port, (unsigned)slot, request);
+    if (unlikely(error != 0)) {
+        slot_give(port, (unsigned)slot);
+        return error;
+    }
     spin_lock_irqsave(&port->lock, flags);
-    if (likely(error == 0 && port->state == AHCI_PORT_RUNNING)) {
+    enum ahci_port_state state = port->state;
+    if (likely(state == AHCI_PORT_RUNNING)) {
         ahci_disk_issue_locked(port, BIT(slot));
-    } else if (error == 0 && port->state == AHCI_PORT_RECOVERING) {
+    } else if (state == AHCI_PORT_RECOVERING) {
         port->ready |= BIT(slot);
-    } else {
-        if (error == 0) { // dead
-            slot_unmap(port, &port->slots[slot], request->segment_count);
-            error = -EIO;
-        }
-        port->free |= BIT(slot);
     }
     spin_unlock_irqrestore(&port->lock, flags);
-    return error;
+    if (unlikely(state == AHCI_PORT_DEAD)) {
+        slot_unmap(port, &port->slots[slot], request->segment_count);
+        slot_give(port, (unsigned)slot);
+        return -EIO;
+    }
+    return 0;
 }
 
 // ---- up --------------------------------------------------------------------------------------------
@@ -161,7 +178,6 @@ void ahci_slot_complete(struct ahci_port *port, unsigned number, int status)
     struct ahci_slot *slot = &port->slots[number];
     const struct ahci_command_header *list = (const void *)(port->page + AHCI_PAGE_LIST);
     struct request *request = slot->request;
-    unsigned long flags;
 
     // What the device says it moved must be what was asked for: a short read would leave old bytes to be taken for new ones.
     uint32_t transferred = READ_ONCE(list[number].transferred);
@@ -173,10 +189,10 @@ void ahci_slot_complete(struct ahci_port *port, unsigned number, int status)
     }
     slot_unmap(port, slot, request->segment_count);
     slot->request = NULL;
-    spin_lock_irqsave(&port->lock, flags);
-    port->free |= BIT(number);
-    port->counters.failed += status != 0;
-    spin_unlock_irqrestore(&port->lock, flags);
+    if (unlikely(status != 0)) {
+        __atomic_fetch_add(&port->failed, 1, __ATOMIC_RELAXED);
+    }
+    slot_give(port, number);
     blk_complete_request(request, status);
 }
 
