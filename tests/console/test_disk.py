@@ -6,6 +6,8 @@ import json
 import os
 import random
 import re
+import socket
+import time
 
 import pytest
 
@@ -342,3 +344,115 @@ def test_six_gibibytes(boot, tmp_path, machine_type):
     data = random_image(path, MIB, seed=8)
     m = boot(machine=machine_type, mem="6G", disks=[str(path)])
     assert m.ok("sha256sum /dev/sda").split()[0] == hashlib.sha256(data).hexdigest()
+
+
+# ---- a hostile device ------------------------------------------------------------------------------
+
+
+class Hardware:
+    """Registers of the running machine, touched from outside (QEMU's qtest protocol)."""
+
+    def __init__(self, path):
+        self.line = socket.socket(socket.AF_UNIX)
+        self.line.settimeout(30)
+        self.line.connect(path)
+        self.file = self.line.makefile("rw")
+
+    def ask(self, command):
+        self.file.write(command + "\n")
+        self.file.flush()
+        while True:
+            answer = self.file.readline().split()
+            assert answer, "QEMU closed the qtest line"
+            if answer[0] != "IRQ":
+                assert answer[0] == "OK", answer
+                return answer[1:]
+
+    def readl(self, address):
+        return int(self.ask(f"readl {address:#x}")[0], 16)
+
+    def writel(self, address, value):
+        self.ask(f"writel {address:#x} {value:#x}")
+
+    def close(self):
+        self.file.close()
+        self.line.close()
+
+
+GHC, IS, PORT0 = 0x04, 0x08, 0x100
+PXIS, PXIE, PXCMD, PXCI = 0x10, 0x14, 0x18, 0x38
+
+
+@pytest.fixture
+def hostile(boot, tmp_path):
+    """hostile(arguments of boot) -> machine, its hardware, the physical address of port 0."""
+    lines = []
+
+    def make(**options):
+        path = str(tmp_path / "qtest")
+        extra = ["-qtest", f"unix:{path},server=on,wait=off", "-qtest-log", "/dev/null"]
+        m = boot(extra=extra + options.pop("extra", []), **options)
+        row = next(line.split("\t") for line in m.ok("cat /proc/bus/pci/devices").splitlines()
+                   if line.startswith("00fa"))
+        lines.append(Hardware(path))
+        return m, lines[0], int(row[3 + 5], 16) + PORT0
+
+    yield make
+    for line in lines:
+        line.close()
+
+
+def test_lost_interrupt_is_found(hostile, disk):
+    """The port's interrupts are switched off behind the driver's back: the watchdog notices."""
+    m, hardware, port = hostile(disks=[disk()], append="ahci.timeout=200")
+    good = m.ok("sha256sum /dev/sda")
+    hardware.writel(port + PXIE, 0)
+    assert m.ok("dd if=/dev/sda of=/dev/null count=1 status=noxfer") == \
+        "1+0 records in\n1+0 records out\n"
+    assert ahci_counter(m, "lost interrupts") == 1
+    assert ahci_counter(m, "errors") == 0
+    hardware.writel(port + PXIE, 0x7d400001)
+    assert m.ok("sha256sum /dev/sda") == good
+    assert ahci_counter(m, "lost interrupts") == 1
+
+
+SLOW = ["-blockdev", "driver=null-co,node-name=slow,size=67108864,latency-ns={},read-zeroes=on",
+        "-device", "ide-hd,drive=slow,bus=ide.0"]
+
+
+def slow_disk(latency_ns):
+    return [argument.format(latency_ns) for argument in SLOW]
+
+
+def test_engine_stopped_behind_our_back(hostile):
+    """PxCMD.ST cleared while a command is under way: the controller forgets it, and a bit that went
+    away in PxCI must not pass for data that came."""
+    m, hardware, port = hostile(append="ahci.timeout=1500", extra=slow_disk(700000000))
+    m.send("dd if=/dev/sda of=/dev/null count=1 status=noxfer; echo status $?\r")
+    deadline = time.monotonic() + 30
+    while hardware.readl(port + PXCI) == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    hardware.writel(port + PXCMD, hardware.readl(port + PXCMD) & ~1)
+    m.expect(r"status (\d)")
+    m.wait_prompt()
+    # Whatever the reader was told, the disk works afterwards, and nothing is stuck.
+    assert m.ok("dd if=/dev/sda of=/dev/null count=2 status=noxfer") == \
+        "2+0 records in\n2+0 records out\n"
+    assert diskstats(m)[8] == 0
+    assert "issued 0x00000000" in m.ok("cat /proc/driver/ahci")
+    assert "BUG" not in m.ok("dmesg")
+
+
+def test_late_completion_is_ignored(hostile, tmp_path):
+    """A command that is aborted by a reset and would have completed later: its buffer is not
+    touched again, which dma-debug and the poison of freed memory would show."""
+    m, _, _ = hostile(append="ahci.timeout=200", extra=slow_disk(500000000))
+    for _ in range(3):
+        assert m.run("dd if=/dev/sda of=/dev/null bs=64K count=1")[1] == 1
+    m.ok("sleep 1")
+    assert ahci_counter(m, "timeouts") == 3
+    assert ahci_counter(m, "failed") == 3
+    assert diskstats(m)[8] == 0
+    log = m.ok("dmesg")
+    assert "BUG" not in log and "WARN" not in log
+    assert "running" in m.ok("cat /proc/driver/ahci")
