@@ -51,5 +51,5 @@ char *strerror(int error)
             return (char *)(uintptr_t)errno_texts[i].text;
         }
     }
-    return (char *)(uintptr_t)"Unknown error";
+    return (char *)(uintptr_t) "Unknown error";
 }
