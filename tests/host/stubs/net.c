@@ -324,7 +324,9 @@ struct net_device *netdev_find(const char *name)
 int netdev_open(struct net_device *dev)
 {
     dev->up = true;
-    return dev->ops != NULL ? dev->ops->ndo_open(dev) : 0;
+    int error = dev->ops != NULL ? dev->ops->ndo_open(dev) : 0;
+    net_notify(dev, NETDEV_UP);
+    return error;
 }
 
 void netif_carrier_on(struct net_device *dev)
