@@ -12,5 +12,8 @@ void shell_start(const char *script);
 // Runs one line as if typed; returns its status. For tests. Context: thread.
 int shell_run_line(const char *line);
 
+// As ^C, but only for the line that was begun last; false when none runs. For tests, which run inside a line themselves. Context: any but NMI.
+bool shell_interrupt_newest(void);
+
 // Runs the in-kernel tests whose "suite.name" contains the pattern ("" all) and writes KTAP to COM2 if there is one, else to the console. Returns the number of failures.
 unsigned ktest_run_all(const char *pattern);

@@ -69,8 +69,9 @@ struct background_job {
 };
 
 static DEFINE_SPINLOCK(job_foreground_lock);
-static LIST_HEAD(job_foreground); // L: more than one when a test runs a line inside a command
-static int job_last_status;       // $? of the foreground
+static LIST_HEAD(
+    job_foreground); // L: newest first; more than one when a test runs a line inside a command
+static int job_last_status; // $? of the foreground
 
 static DEFINE_MUTEX(job_background_mutex);
 static LIST_HEAD(job_background); // L
@@ -101,7 +102,7 @@ static void job_interrupt(struct job *job)
     spin_unlock_irqrestore(&job->lock, flags);
 }
 
-bool job_interrupt_foreground(void)
+bool job_interrupt_foreground(bool only_newest)
 {
     unsigned long flags;
     spin_lock_irqsave(&job_foreground_lock, flags);
@@ -109,6 +110,9 @@ bool job_interrupt_foreground(void)
     struct job *job;
     list_for_each_entry (job, &job_foreground, link) {
         job_interrupt(job);
+        if (only_newest) {
+            break;
+        }
     }
     spin_unlock_irqrestore(&job_foreground_lock, flags);
     return any;

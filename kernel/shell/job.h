@@ -8,8 +8,8 @@ enum { STATUS_FAILED = 1, STATUS_USAGE = 2, STATUS_NOT_FOUND = 127, STATUS_INTER
 // Runs one line in the calling thread; returns its status. A part that ends with '&' goes on by itself.
 int job_run_line(const char *line);
 
-// Interrupts what runs in the foreground; false when nothing does. Context: any but NMI.
-bool job_interrupt_foreground(void);
+// Interrupts what runs in the foreground, all of it or the line that was begun last; false when nothing does. Context: any but NMI.
+bool job_interrupt_foreground(bool only_newest);
 
 // The background's jobs: calls visit for each, or only for those that have ended and were not visited since. Their text is printable and cut.
 void job_for_each(bool only_news,

@@ -141,10 +141,21 @@ static __noreturn void shell_loop(void)
     }
 }
 
+// ^C was typed: every line that runs is stopped.
+static bool shell_interrupt(void)
+{
+    return job_interrupt_foreground(false);
+}
+
+bool shell_interrupt_newest(void)
+{
+    return job_interrupt_foreground(true);
+}
+
 static void shell_thread(void *arg)
 {
     char *script = arg;
-    tty_interrupt_hook = job_interrupt_foreground;
+    tty_interrupt_hook = shell_interrupt;
     if (shell_ktest_wanted) {
         ktest_run_all(shell_ktest_pattern);
     }
