@@ -262,6 +262,8 @@ KTEST(lapic, one_shot_fires_once)
 {
     preempt_disable();
     unsigned cpu = cpu_id();
+    lapic_timer_stop();
+    udelay(2000); // a tick that was under way is served
     unsigned long flags = local_irq_save();
     lapic_timer_oneshot(100000);
     uint32_t before = irq_stat_get(IRQ_STAT_LOC, cpu);
