@@ -184,6 +184,7 @@ static void softirq_thread(void *arg)
 {
     struct softirq_cpu *self = arg;
 
+    current->wait_channel = "softirq";
     for (;;) {
         local_irq_disable(); // whoever raises on this CPU comes after the test and finds us asleep
         if (self->pending == 0) {

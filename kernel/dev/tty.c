@@ -352,8 +352,8 @@ static void tty_log_thread(void *arg)
 {
     (void)arg;
     for (;;) {
-        wait_event_timeout(&tty_log_queue, __atomic_load_n(&tty_log_pending, __ATOMIC_SEQ_CST) != 0,
-                           HZ);
+        wait_event_interruptible_timeout(
+            &tty_log_queue, __atomic_load_n(&tty_log_pending, __ATOMIC_SEQ_CST) != 0, HZ);
         __atomic_store_n(&tty_log_pending, 0, __ATOMIC_SEQ_CST);
         while (tty_log_skip_unwanted()) {
             tty_log_begin();

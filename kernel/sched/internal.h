@@ -21,3 +21,6 @@ void thread_init_idle(struct thread *thread, unsigned cpu);
 // sleep.c: the sleepers of each CPU, looked at by each tick.
 void sleep_init_cpu(unsigned cpu);
 void sleep_tick(void);
+
+// loadavg.c: looks every five seconds how many threads want a CPU. Context: the boot CPU's tick.
+void load_tick(void);

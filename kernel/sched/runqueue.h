@@ -25,6 +25,7 @@ struct run_queue {
     struct spinlock lock;
     unsigned cpu;            // I
     unsigned waiting;        // L: threads on the lists
+    unsigned blocked;        // L: threads that went to sleep here for ever, less those woken
     struct thread *running;  // L
     struct thread *idle;     // I
     struct thread *leftover; // C: what the next thread must see off, see sched_finish_switch()

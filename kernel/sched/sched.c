@@ -212,11 +212,13 @@ static bool sched_wake(struct thread *thread, bool only_interruptible)
         spin_unlock_irqrestore(&queue->lock, flags);
         return false;
     }
+    bool was_blocked = thread->state == THREAD_BLOCKED;
     thread->state = THREAD_RUNNING;
     if (thread->on_queue) { // it had not gone to sleep yet
         spin_unlock_irqrestore(&queue->lock, flags);
         return true;
     }
+    queue->blocked -= was_blocked;
     unsigned cpu = place_woken(thread);
     trace(TRACE_SCHED_WAKEUP, (uint32_t)thread->tid, cpu);
     thread->on_queue = true;
@@ -298,6 +300,7 @@ static void queue_put_current(struct run_queue *queue, struct thread *thread, en
 {
     if (thread->state != THREAD_RUNNING && leave != LEAVE_PREEMPTED) {
         thread->on_queue = false;
+        queue->blocked += thread->state == THREAD_BLOCKED;
         if (unlikely(thread->state == THREAD_DEAD)) {
             queue->leftover = thread;
         }
@@ -585,6 +588,9 @@ void sched_tick(void)
     queue_note_waiting(queue);
     spin_unlock(&queue->lock);
     sleep_tick();
+    if (queue->cpu == 0) {
+        load_tick();
+    }
 }
 
 void sched_idle(void)
@@ -757,4 +763,14 @@ unsigned sched_running(void)
                (READ_ONCE(run_queues[cpu]->running) != run_queues[cpu]->idle);
     }
     return sum;
+}
+
+unsigned sched_blocked(void)
+{
+    unsigned sum = 0;
+
+    for_each_cpu (cpu, &sched_mask) {
+        sum += READ_ONCE(run_queues[cpu]->blocked);
+    }
+    return (int)sum > 0 ? sum : 0; // the queues are read one after another
 }

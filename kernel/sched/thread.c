@@ -312,16 +312,3 @@ uint64_t sched_threads_created(void)
 {
     return __atomic_load_n(&threads_created, __ATOMIC_RELAXED);
 }
-
-static void thread_count_blocked(struct thread *thread, void *count)
-{
-    *(unsigned *)count += READ_ONCE(thread->state) == THREAD_BLOCKED;
-}
-
-unsigned sched_blocked(void)
-{
-    unsigned count = 0;
-
-    thread_for_each(thread_count_blocked, &count);
-    return count;
-}
