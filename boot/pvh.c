@@ -2,7 +2,7 @@
 // rest.
 //
 //   hvm_start_info   +0 magic  +4 version  +8 flags  +12 modules  +16 -> module list
-//                    +24 -> command line  +32 RSDP's address  +40 -> memory map  +48 its entries (v1)
+//                    +24 -> command line  +32 RSDP's address  +40 -> memory map  +48 entries (v1)
 //   module           +0 address  +8 size  +16 -> its command line  +24 reserved
 //   memory map       +0 address  +8 size  +16 type, as in ACPI's E820  +20 reserved
 //

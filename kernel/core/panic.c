@@ -247,7 +247,8 @@ static __noreturn void panic_again(void)
     panic_end();
 }
 
-static __noreturn void panic_report(uintptr_t rip, uintptr_t rbp, const char *format, va_list args)
+// One CPU tells its story; whoever comes second waits for ever.
+static void panic_begin(void)
 {
     local_irq_disable();
 
@@ -257,10 +258,14 @@ static __noreturn void panic_report(uintptr_t rip, uintptr_t rbp, const char *fo
         if (owner == me) {
             panic_again();
         }
-        cpu_stop(); // another CPU is telling its story
+        cpu_stop();
     }
     cpu_self()->in_panic = true;
-    vsnprintf(panic_text, sizeof(panic_text), format, args);
+}
+
+// panic_text holds the message.
+static __noreturn void panic_report(uintptr_t rip, uintptr_t rbp)
+{
     if (panic_stop_others) {
         panic_stop_others();
     }
@@ -268,7 +273,7 @@ static __noreturn void panic_report(uintptr_t rip, uintptr_t rbp, const char *fo
 
     uint64_t ns = clock_ns();
     const char *thread = panic_thread_name ? panic_thread_name() : NULL;
-    panic_line("  CPU %u, thread %s, %lu.%06lu s after start", me - 1,
+    panic_line("  CPU %u, thread %s, %lu.%06lu s after start", cpu_id(),
                thread ? thread : "(none yet)", ns / 1000000000, ns / 1000 % 1000000);
     backtrace_print_from(panic_line, rip, rbp);
     panic_line("panic: %s", panic_mode == PANIC_EXIT     ? "leaving the emulator (panic=exit)"
@@ -284,16 +289,22 @@ void panic(const char *format, ...)
 {
     va_list args;
 
+    panic_begin();
     va_start(args, format);
-    panic_report(0, (uintptr_t)__builtin_frame_address(0), format, args);
+    vsnprintf(panic_text, sizeof(panic_text), format, args);
+    va_end(args);
+    panic_report(0, (uintptr_t)__builtin_frame_address(0));
 }
 
 void panic_frame(const struct frame *frame, const char *format, ...)
 {
     va_list args;
 
+    panic_begin();
     va_start(args, format);
-    panic_report(frame->rip, frame->rbp, format, args);
+    vsnprintf(panic_text, sizeof(panic_text), format, args);
+    va_end(args);
+    panic_report(frame->rip, frame->rbp);
 }
 
 void warn_at(const char *file, int line, const char *what)

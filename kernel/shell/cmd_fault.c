@@ -1,13 +1,12 @@
-// `fault`: raises the CPU's exceptions on purpose, one by one, and shows what the kernel knows
-// then.
+// `fault`: raises the CPU's exceptions on purpose and shows what the kernel knows then.
 //
 // Each is provoked by an instruction that really faults, where ring 0 can do that at all. The
 // command's thread runs it inside exception_catch, so the fault comes back as a value, is printed,
 // and the prompt returns with status 128 + vector. The last ones are fatal, as nothing could be
 // trusted after them: they show how the kernel ends (kernel/core/panic.c).
 //
-//   some need the machine bent first (a segment descriptor, a bit in CR0 or CR4): that happens with
-//   interrupts off, under a lock, and is undone after the fault
+// Some need the machine bent first (a segment descriptor, a bit in CR0 or CR4): that happens with
+// interrupts off, under a lock, and is undone after the fault.
 //
 // Intel SDM vol. 3, 6.15, says what raises what. Context: thread.
 #include <contract/command.h>

@@ -1,5 +1,5 @@
-// Two ways to survive a fault in kernel code, where kernel/x86/exception.c sends the CPU; and one to
-// make a fault.
+// Two ways to survive a fault in kernel code, where kernel/x86/exception.c sends the CPU; and one
+// to make a fault.
 //
 //   exception_call   calls a function after noting where to go on. A fault inside "returns" the
 //                    vector from it, as if the rest of the function did not exist.
@@ -45,7 +45,7 @@ exception_call:
     call *%rax
     movl $-1, %eax
     jmp 1f
-// Here with the vector in rax, rsp as noted, interrupts off, the other registers as the fault left them.
+// Here with the vector in rax, rsp as noted, interrupts off, the rest as the fault left it.
 exception_resume:
     leaq 48(%rsp), %rbp
 1:  popfq // interrupts, single step and direction as they were at the call
@@ -75,8 +75,8 @@ copy_nofault:
     .cfi_endproc
     .size copy_nofault, . - copy_nofault
 
-// void exception_raise(unsigned vector, uint64_t error), for a vector that has an error code. The frame
-// says that the instruction behind the call was about to run.
+// void exception_raise(unsigned vector, uint64_t error), for a vector that has an error code. The
+// frame says that the instruction behind the call was about to run.
     .globl exception_raise
     .type exception_raise, @function
     .balign 16

@@ -1,12 +1,12 @@
-// Where every interrupt and every exception enters the kernel: stop 1 of 6. Next: kernel/interrupt.c.
+// Where every interrupt and exception enters the kernel: stop 1 of 6. Next: kernel/interrupt.c.
 //
-// The CPU has looked up the IDT gate, has pushed what it must to come back, and is at the stub of its
-// vector, isr_stubs + 16 * vector:
+// The CPU has looked up the IDT gate, has pushed what it must to come back, and is at the stub of
+// its vector, isr_stubs + 16 * vector:
 //
-//   the stub     pushes a zero where this exception has no error code, so that every frame looks the
-//                same, and the vector
-//   isr_common   pushes the 15 general registers: struct frame (<x86/frame.h>) is complete; takes the
-//                kernel's %gs base if ring 3 was interrupted; calls interrupt(frame)
+//   the stub     pushes a zero where this exception has no error code, so that every frame looks
+//                the same, and the vector
+//   isr_common   pushes the 15 general registers: struct frame (<x86/frame.h>) is complete; takes
+//                the kernel's %gs base if ring 3 was interrupted; calls interrupt(frame)
 //   isr_return   undoes it all; IRETQ goes to wherever the frame now says
 //
 //       high    ss
@@ -22,16 +22,16 @@
 //               rip             the link: makes the interrupted function the caller of isr_common
 //     rbp -->   rbp             for whoever follows saved frame pointers (kernel/core/panic.c)
 //
-// NMI, #DF and #MC can strike between any two instructions, also where the kernel has the user's %gs
-// still or already. Theirs is isr_paranoid: it does not ask which ring was interrupted but which base
-// is loaded.
+// NMI, #DF and #MC can strike between any two instructions, also where the kernel has the user's
+// %gs still or already. Theirs is isr_paranoid: it does not ask which ring was interrupted but
+// which base is loaded.
 //
-// gdb unwinds by the .cfi lines instead; they are right at every instruction, stubs included. Break at
-// `*((char *)isr_stubs + 16 * vector)`, step into interrupt(), break at isr_return, and step on from
-// there: the way ends at the interrupted instruction.
+// gdb unwinds by the .cfi lines instead; they are right at every instruction, stubs included. Break
+// at `*((char *)&isr_stubs + 16 * vector)`, step into interrupt(), break at isr_return, and step on
+// from there: the way ends at the interrupted instruction.
 //
-// The CPU aligns the stack to 16 bytes before it pushes, which makes rsp aligned at the calls. The
-// entry of SYSCALL will stand here too; segments, rsp0 and the swapped %gs base are laid out for it.
+// The CPU aligns the stack to 16 bytes before it pushes, which makes rsp aligned at the calls.
+// SYSCALL's entry will stand here too: segments, rsp0 and the swapped %gs base are ready for it.
 // Intel SDM vol. 3, 6.14. Context: interrupts off.
 
 #include <x86/segments.h>

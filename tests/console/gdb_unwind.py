@@ -7,7 +7,7 @@ import os
 
 import gdb
 
-REGISTERS = ("rip rsp rbp rax rbx rcx rdx rsi rdi r8 r9 r10 r11 r12 r13 r14 r15").split()
+REGISTERS = "rip rsp rbp rax rbx rcx rdx rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
 MASK = (1 << 64) - 1
 
 
@@ -33,7 +33,7 @@ def instruction():
 
 
 def check(wanted):
-    """Outwards from here there is a frame at the interrupted rip, with the interrupted registers."""
+    """Outwards from here there is a frame with the interrupted rip and registers."""
     frame = gdb.newest_frame()
     while frame is not None and frame.pc() != wanted["rip"]:
         frame = frame.older()

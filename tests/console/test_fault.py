@@ -80,8 +80,8 @@ def test_stack_overflow(boot):
     machine = boot(append="panic=exit", cpus=2)
     machine.send("fault stack\r")
     report = told(machine)
-    assert re.search(r"stack overflow, CR2 0x[0-9a-f]{16} is in the guard page below a kernel stack",
-                     report)
+    assert re.search(r"stack overflow, CR2 0x[0-9a-f]{16} is in the guard page below a kernel "
+                     "stack", report)
     assert re.search(r"fault_recurse\S*\+0x[0-9a-f]+  \d+ times", report)
     assert re.search(r"  cmd_fault\+0x", report)
 
