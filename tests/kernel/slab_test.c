@@ -5,6 +5,7 @@
 #include <core/panic.h>
 #include <mm/page.h>
 #include <mm/slab.h>
+#include <irq/ipi.h>
 
 #include "every_cpu.h"
 
@@ -51,15 +52,79 @@ static void slab_stress(struct every_cpu *self)
     EXPECT_EQ(failed, 0);
 }
 
+static void slab_empty_slots(void)
+{
+    for (unsigned i = 0; i < SLAB_SLOTS; i++) {
+        kfree(__atomic_exchange_n(&slab_shared[i], NULL, __ATOMIC_ACQ_REL));
+    }
+}
+
 KTEST(slab, every_cpu_at_once)
 {
     REQUIRE(every_cpu_run(ktest, slab_stress, NULL));
-    for (unsigned i = 0; i < SLAB_SLOTS; i++) {
-        kfree(slab_shared[i]);
-        slab_shared[i] = NULL;
-    }
+    slab_empty_slots();
     EXPECT_EQ(slab_selfcheck(), 0);
     EXPECT_EQ(page_selfcheck(), 0);
+}
+
+// ---- interrupts: handlers allocate in the midst of threads that do -------------------------------------
+
+static unsigned slab_irq_broken; // A
+
+// Hard interrupt: a few objects in, a few out.
+static void slab_in_interrupt(void *arg)
+{
+    unsigned *turn = arg;
+
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned at = __atomic_fetch_add(turn, 7, __ATOMIC_RELAXED) % SLAB_SLOTS;
+        uint64_t *object = kmalloc(64, GFP_ATOMIC);
+
+        if (object != NULL) {
+            slab_mark(object, 64);
+        }
+        object = __atomic_exchange_n(&slab_shared[at], object, __ATOMIC_ACQ_REL);
+        if (object != NULL) {
+            __atomic_fetch_add(&slab_irq_broken, !slab_is_whole(object), __ATOMIC_RELAXED);
+            kfree(object);
+        }
+    }
+}
+
+// Allocates as fast as it can, and now and then interrupts all the others, which do the same.
+static void slab_under_interrupts(struct every_cpu *self)
+{
+    for (unsigned round = 0; round < 3000; round++) {
+        for (unsigned i = 0; i < 10; i++) {
+            uint64_t *object = kmalloc(64, GFP_KERNEL);
+
+            if (object != NULL) {
+                slab_mark(object, 64);
+                __atomic_fetch_add(&slab_irq_broken, !slab_is_whole(object), __ATOMIC_RELAXED);
+                kfree(object);
+            }
+        }
+        if (round % 4 == 0) {
+            struct cpumask others = cpu_online_mask;
+
+            smp_call_function_many(&others, slab_in_interrupt, self->arg, true);
+        }
+    }
+}
+
+KTEST(slab, interrupts_allocate_too)
+{
+    unsigned turn = 0;
+
+    if (cpumask_weight(&cpu_online_mask) < 2) {
+        SKIP("one CPU: nobody to interrupt it");
+    }
+    slab_irq_broken = 0;
+    REQUIRE(every_cpu_run(ktest, slab_under_interrupts, &turn));
+    slab_empty_slots();
+    EXPECT_EQ(slab_irq_broken, 0);
+    EXPECT(turn >= 7 * 4 * 700);
+    EXPECT_EQ(slab_selfcheck(), 0);
 }
 
 KTEST(slab, sizes_and_zeroes)
