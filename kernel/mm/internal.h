@@ -3,6 +3,7 @@
 
 #include <contract/boot_info.h>
 #include <lib/types.h>
+#include <core/cpu.h>
 #include <mm/page.h>
 
 // ---- region.c: the boot map put in order --------------------------------------------------------
@@ -46,6 +47,25 @@ struct page {
 
 // The struct page of a direct-map address; NULL when there is no RAM of ours. Context: any.
 struct page *page_of(const void *address);
+
+// ---- fail.c: allocations that fail on purpose -------------------------------------------------------
+
+extern bool fail_armed; // A
+bool fail_draw(void);
+static inline bool fail_wanted(void)
+{
+    return unlikely(READ_ONCE(fail_armed)) && fail_draw();
+}
+
+// GFP_KERNEL is for threads that may sleep: a driver that uses it in a handler works, until memory is short. Locks held and
+// interrupt contexts are looked at, disabled interrupts alone are not: boot has them off all along.
+static inline void gfp_check(enum gfp flags, const char *function)
+{
+    if ((flags & GFP_ATOMIC) == 0 &&
+        unlikely(in_hardirq() || in_nmi() || in_softirq() || cpu_field(preempt_off) != 0)) {
+        assert_context_failed(CTX_THREAD, function);
+    }
+}
 
 // ---- map.c: the page tables ----------------------------------------------------------------------
 

@@ -283,7 +283,8 @@ static void *page_alloc(enum gfp flags, unsigned order, uint64_t limit)
     struct page *page = NULL;
     unsigned long irq;
 
-    if (order > PAGE_MAX_ORDER) {
+    gfp_check(flags, "alloc_pages");
+    if (order > PAGE_MAX_ORDER || fail_wanted()) {
         return NULL;
     }
     // The scarce zone last: a device that reaches 4 GiB only can use no other.

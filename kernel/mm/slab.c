@@ -449,6 +449,10 @@ static __noinline void *slab_alloc_slow(struct kmem_cache *cache, size_t size, e
 
 static inline void *slab_alloc(struct kmem_cache *cache, size_t size, enum gfp flags)
 {
+    gfp_check(flags, "kmalloc");
+    if (fail_wanted()) {
+        return NULL;
+    }
     unsigned long irq = local_irq_save();
     struct magazine *magazine = magazine_of(cache);
 

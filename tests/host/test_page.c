@@ -3,7 +3,7 @@
 // The allocator is included, not linked, so that each test starts it afresh. Its RAM is address space of this process, from
 // PHYS_BASE on: pages that nobody writes to cost nothing, so 8 GiB of it is no matter.
 //
-// links: kernel/mm/region.c kernel/lib/parse.c kernel/lib/text.c kernel/lib/format.c tests/host/stubs/log.c tests/host/stubs/panic.c tests/host/stubs/spinlock.c
+// links: kernel/mm/region.c kernel/mm/fail.c kernel/lib/parse.c kernel/lib/text.c kernel/lib/format.c tests/host/stubs/log.c tests/host/stubs/panic.c tests/host/stubs/spinlock.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -49,6 +49,11 @@ unsigned cpu_phys_bits(void)
 }
 
 static unsigned resources;
+
+void assert_context_failed(unsigned allowed, const char *function)
+{
+    fail_msg("%s(%u)", function, allowed);
+}
 
 int resource_add(enum resource_kind kind, uint64_t start, uint64_t end, const char *name)
 {

@@ -3,7 +3,7 @@
 // The caches and the page allocator are included, not linked, so that each test starts them afresh. A CPU is who %gs says it is:
 // the tests move from one to another by arch_prctl. Interrupts cannot be switched off in a process; they are counted instead.
 //
-// links: kernel/mm/region.c kernel/lib/parse.c kernel/lib/text.c kernel/lib/format.c kernel/lib/cpumask.c kernel/lib/string.c tests/host/stubs/log.c tests/host/stubs/panic.c tests/host/stubs/spinlock.c
+// links: kernel/mm/region.c kernel/mm/fail.c kernel/lib/parse.c kernel/lib/text.c kernel/lib/format.c kernel/lib/cpumask.c kernel/lib/string.c tests/host/stubs/log.c tests/host/stubs/panic.c tests/host/stubs/spinlock.c
 #define _GNU_SOURCE
 #include <asm/prctl.h>
 #include <setjmp.h>
@@ -61,6 +61,11 @@ unsigned cpu_count = 4;
 unsigned cpu_phys_bits(void)
 {
     return 40;
+}
+
+void assert_context_failed(unsigned allowed, const char *function)
+{
+    fail_msg("%s(%u)", function, allowed);
 }
 
 int resource_add(enum resource_kind kind, uint64_t start, uint64_t end, const char *name)

@@ -3,6 +3,7 @@
 #include <lib/string.h>
 #include <contract/ktest.h>
 #include <core/panic.h>
+#include <core/spinlock.h>
 #include <mm/page.h>
 #include <mm/slab.h>
 #include <irq/ipi.h>
@@ -224,4 +225,16 @@ KTEST(slab, a_cache_comes_and_goes)
     kmem_cache_free(cache, last);
     kmem_cache_destroy(cache);
     EXPECT_EQ(slab_selfcheck(), 0);
+}
+
+KTEST(slab, gfp_kernel_under_a_lock_is_reported)
+{
+    DEFINE_SPINLOCK(lock);
+
+    ktest->warnings_expected = 2;
+    spin_lock(&lock);
+    kfree(kmalloc(100, GFP_KERNEL));
+    free_page(alloc_page(GFP_KERNEL));
+    kfree(kmalloc(100, GFP_ATOMIC)); // this one may
+    spin_unlock(&lock);
 }
