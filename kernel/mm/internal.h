@@ -50,11 +50,11 @@ struct page *page_of(const void *address);
 
 // ---- fail.c: allocations that fail on purpose -------------------------------------------------------
 
-extern bool fail_armed; // A
+extern uint32_t fail_countdown;
 bool fail_draw(void);
 static inline bool fail_wanted(void)
 {
-    return unlikely(READ_ONCE(fail_armed)) && fail_draw();
+    return unlikely(READ_ONCE(fail_countdown) != 0) && fail_draw();
 }
 
 // GFP_KERNEL is for threads that may sleep: a driver that uses it in a handler works, until memory is short. Locks held and

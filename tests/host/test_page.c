@@ -4,6 +4,8 @@
 // PHYS_BASE on: pages that nobody writes to cost nothing, so 8 GiB of it is no matter.
 //
 // links: kernel/mm/region.c kernel/mm/fail.c kernel/lib/parse.c kernel/lib/text.c kernel/lib/format.c tests/host/stubs/log.c tests/host/stubs/panic.c tests/host/stubs/spinlock.c
+#define _GNU_SOURCE
+#include <asm/prctl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -72,7 +76,10 @@ static struct boot_info boot;
 
 static int reset(void **state)
 {
+    static struct cpu cpu;
+
     (void)state;
+    syscall(SYS_arch_prctl, ARCH_SET_GS, &cpu); // thread context, by what cpu.h reads at %gs
     void *want = (void *)PHYS_BASE;
     if (mmap(want, HOST_RAM, PROT_READ | PROT_WRITE,
              MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != want) {
