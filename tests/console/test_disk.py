@@ -154,12 +154,11 @@ def test_sha256sum_of_input(machine):
 # ---- the host's view -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cpus", [1, 2])
-def test_sha256_equals_the_hosts(boot, tmp_path, cpus):
-    """The whole of a random image, by sectors of every alignment that the commands use."""
+def test_sha256_equals_the_hosts(boot, tmp_path):
+    """The whole of a random image, of an odd number of sectors, by blocks of every alignment."""
     path = tmp_path / "random.img"
-    data = random_image(path, 8 * MIB + 512 * 3)
-    m = boot(cpus=cpus, disks=[str(path)])
+    data = random_image(path, MIB + 512 * 3)
+    m = boot(disks=[str(path)])
     assert m.ok("sha256sum /dev/sda").split()[0] == hashlib.sha256(data).hexdigest()
     for block in ("512", "3x512", "4K", "1M", "4M", "777"):
         assert m.ok(f"dd if=/dev/sda bs={block} status=none | sha256sum").split()[0] == \
@@ -306,14 +305,14 @@ def test_error_that_goes_away_is_not_seen(boot, tmp_path):
 def test_innocent_neighbours_get_their_data(boot, tmp_path):
     """Several commands under way, one of them bad: only its reader sees an error."""
     path = tmp_path / "d.img"
-    data = random_image(path, 32 * MIB, seed=7)
-    rule = {"event": "none", "iotype": "read", "sector": 60000, "errno": 5, "once": False}
+    data = random_image(path, 4 * MIB, seed=7)
+    rule = {"event": "none", "iotype": "read", "sector": 7000, "errno": 5, "once": False}
     m = boot(cpus=2, extra=blkdebug(path, [rule]))
-    m.output_of("dd if=/dev/sda of=/dev/null bs=1M skip=29 count=1 status=none & sha256sum /dev/sda & "
-                "dd if=/dev/sda bs=1M count=8 status=none | sha256sum > /tmp/good")
+    m.output_of("dd if=/dev/sda of=/dev/null bs=1M skip=3 count=1 status=none & sha256sum /dev/sda & "
+                "dd if=/dev/sda bs=1M count=3 status=none | sha256sum > /tmp/good")
     m.output_of("wait")
     m.output_of("")  # the prompt that tells which jobs ended
-    assert m.ok("cat /tmp/good").split()[0] == hashlib.sha256(data[:8 * MIB]).hexdigest()
+    assert m.ok("cat /tmp/good").split()[0] == hashlib.sha256(data[:3 * MIB]).hexdigest()
     assert ahci_counter(m, "failed") >= 1
     assert ahci_counter(m, "timeouts") == 0
 
@@ -405,14 +404,15 @@ def hostile(boot, tmp_path):
 def test_lost_interrupt_is_found(hostile, disk):
     """The port's interrupts are switched off behind the driver's back: the watchdog notices."""
     m, hardware, port = hostile(disks=[disk()], append="ahci.timeout=200")
-    good = m.ok("sha256sum /dev/sda")
+    digest = "dd if=/dev/sda bs=64K count=8 status=none | sha256sum"
+    good = m.ok(digest)
     hardware.writel(port + PXIE, 0)
     assert m.ok("dd if=/dev/sda of=/dev/null count=1 status=noxfer") == \
         "1+0 records in\n1+0 records out\n"
     assert ahci_counter(m, "lost interrupts") == 1
     assert ahci_counter(m, "errors") == 0
     hardware.writel(port + PXIE, 0x7d400001)
-    assert m.ok("sha256sum /dev/sda") == good
+    assert m.ok(digest) == good
     assert ahci_counter(m, "lost interrupts") == 1
 
 
