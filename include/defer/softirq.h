@@ -1,6 +1,7 @@
-// Softirqs: the fixed set of bottom halves. Raised by a top half, run by the same CPU with interrupts on when the outermost hard
-// interrupt ends (kernel/interrupt.c), when bottom halves are enabled again, or by ksoftirqd/N when there is too much: at most
-// SOFTIRQ_MAX_ROUNDS rounds, SOFTIRQ_MAX_MS, or until a thread should run.
+// Softirqs: the fixed set of bottom halves. Raised by a top half, run by the same CPU with
+// interrupts on when the outermost hard interrupt ends (kernel/interrupt.c), when bottom halves are
+// enabled again, or by ksoftirqd/N when there is too much: at most SOFTIRQ_MAX_ROUNDS rounds,
+// SOFTIRQ_MAX_MS, or until a thread should run.
 #pragma once
 
 #include <core/cpu.h>
@@ -28,11 +29,13 @@ void raise_softirq(enum softirq nr);        // any context
 void raise_softirq_irqoff(enum softirq nr); // interrupts off
 bool softirq_pending(void);                 // this CPU
 
-// The spine's call at the end of the outermost hard interrupt. Entered and left with interrupts off, on in between.
+// The spine's call at the end of the outermost hard interrupt. Entered and left with interrupts
+// off, on in between.
 void softirq_run(void);
 void softirq_start_threads(void); // ksoftirqd/N for each CPU that is online; called as CPUs come up
 
-// Keep softirqs off this CPU while thread code touches what they touch; enabling runs what became pending. Context: thread or softirq.
+// Keep softirqs off this CPU while thread code touches what they touch; enabling runs what became
+// pending. Context: thread or softirq.
 void local_bh_disable(void);
 void local_bh_enable(void);
 

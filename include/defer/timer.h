@@ -14,12 +14,13 @@ struct timer_list {
 
 // Makes each CPU's wheel. Context: boot, once cpu_count is known.
 void timer_init_subsystem(void);
-// The function runs in softirq context, interrupts on; with TIMER_IRQSAFE off, so that no hard interrupt on this CPU sees the timer
-// neither pending nor done.
+// The function runs in softirq context, interrupts on; with TIMER_IRQSAFE off, so that no hard
+// interrupt on this CPU sees the timer neither pending nor done.
 enum { TIMER_IRQSAFE = 1 };
 void timer_setup(struct timer_list *timer, void (*function)(struct timer_list *timer),
                  unsigned flags);
-// Starts it, on this CPU, or moves it; 1 when it was pending. At most 2^31 - 1 ticks ahead. Context: any.
+// Starts it, on this CPU, or moves it; 1 when it was pending. At most 2^31 - 1 ticks ahead.
+// Context: any.
 int mod_timer(struct timer_list *timer, uint32_t expires_jiffies);
 // Starts it at timer->expires; it must not be pending. add_timer_on: its function runs on `cpu`.
 void add_timer(struct timer_list *timer);
@@ -27,8 +28,10 @@ void add_timer_on(struct timer_list *timer, unsigned cpu);
 bool timer_pending(const struct timer_list *timer);
 // 1 when it was pending; the function may still be running. Context: any.
 int del_timer(struct timer_list *timer);
-// The same, and waits for the function. Context: thread; not from the function itself, nor with a lock held that it takes.
+// The same, and waits for the function. Context: thread; not from the function itself, nor with a
+// lock held that it takes.
 int del_timer_sync(struct timer_list *timer);
 
-// The tick of each CPU: jiffies (boot CPU only), wheel, sleepers, scheduler. Context: hard irq. Tied to VECTOR_TIMER by kernel_main.
+// The tick of each CPU: jiffies (boot CPU only), wheel, sleepers, scheduler. Context: hard irq.
+// Tied to VECTOR_TIMER by kernel_main.
 void timer_tick(void);

@@ -1,5 +1,6 @@
-// Work: a function to be run later in a thread, where it may sleep. Pools of kworker/N:M threads, one pool per CPU; when a
-// worker sleeps another takes over, so one slow item does not hold up the rest.
+// Work: a function to be run later in a thread, where it may sleep. Pools of kworker/N:M threads,
+// one pool per CPU; when a worker sleeps another takes over, so one slow item does not hold up the
+// rest.
 #pragma once
 
 #include <defer/timer.h>
@@ -45,15 +46,17 @@ bool schedule_delayed_work(struct delayed_work *work, uint32_t delay_jiffies);
 bool mod_delayed_work(struct workqueue_struct *wq, struct delayed_work *work,
                       uint32_t delay_jiffies);
 
-// Wait for an item to finish; cancel it and wait: true when it was pending. Context: thread; not from the item itself (cancel) .
-// An item that starts itself again is waited for once by flush, stopped for good by cancel. The item must not free itself.
+// Wait for an item to finish; cancel it and wait: true when it was pending. Context: thread; not
+// from the item itself (cancel). An item that starts itself again is waited for once by flush,
+// stopped for good by cancel. The item must not free itself.
 bool flush_work(struct work_struct *work);
 bool cancel_work_sync(struct work_struct *work);
 bool cancel_delayed_work_sync(struct delayed_work *work);
 void flush_workqueue(struct workqueue_struct *wq);
 
-// max_active: how many of its items may be under way in one pool at a time, 0 for the default. An unbound queue with 1 runs its
-// items strictly one after another. NULL when there is no memory. Context: thread.
+// max_active: how many of its items may be under way in one pool at a time, 0 for the default. An
+// unbound queue with 1 runs its items strictly one after another. NULL when there is no memory.
+// Context: thread.
 enum { WQ_UNBOUND = 2, WQ_MEM_RECLAIM = 8, WQ_HIGHPRI = 16 };
 struct workqueue_struct *alloc_workqueue(const char *name, unsigned flags, int max_active);
 // Waits for what is queued, then frees it.

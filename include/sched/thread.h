@@ -1,4 +1,5 @@
-// Threads: kernel stacks with something to do. Each CPU has a run queue; a better thread preempts at the end of an interrupt.
+// Threads: kernel stacks with something to do. Each CPU has a run queue; a better thread preempts
+// at the end of an interrupt.
 #pragma once
 
 #include <core/cpu.h>
@@ -50,7 +51,8 @@ struct thread {
     void *arg;                   // I
     struct completion *exited;   // I
     int references;              // A: one of its life, one of its maker, passing ones of ps
-    // I: told before the thread sleeps (true) and after it has woken (false), in its own context. NULL for most threads.
+    // I: told before the thread sleeps (true) and after it has woken (false), in its own context.
+    // NULL for most threads.
     void (*sleep_hook)(struct thread *thread, bool asleep);
     void *private_data; // of its owner: exception_catch, the shell's job
 };
@@ -58,18 +60,20 @@ struct thread {
 #define current (cpu_current())
 
 void sched_init(void); // boot CPU's idle thread from the boot stack; run queues
-void sched_init_cpu(
-    void); // the same on another CPU, in ap_main; does not return when there is no memory
+// The same on another CPU, in ap_main; does not return when there is no memory.
+void sched_init_cpu(void);
 __noreturn void sched_idle(void); // ap_main and kernel_main end here
 
-// Makes a thread and starts it on the best CPU, or on `cpu` only. The name is formatted. NULL when there is no memory. Context: thread.
+// Makes a thread and starts it on the best CPU, or on `cpu` only. The name is formatted. NULL when
+// there is no memory. Context: thread.
 struct thread *kthread_run(void (*fn)(void *arg), void *arg, const char *name_format, ...)
     __printf(3, 4);
 struct thread *kthread_run_on(unsigned cpu, void (*fn)(void *arg), void *arg,
                               const char *name_format, ...) __printf(4, 5);
 
-// Every maker owes one of kthread_stop(), thread_join() or thread_put().
-// Asks a thread to end (it sees kthread_should_stop() and its sleeps return early) and waits until it has. Frees it. Context: thread.
+// Who makes a thread owes it one of kthread_stop(), thread_join() or thread_put().
+// kthread_stop asks it to end (it sees kthread_should_stop(), its interruptible sleeps return early)
+// and waits until it has. Context: thread.
 void kthread_stop(struct thread *thread);
 bool kthread_should_stop(void);
 // Only asks: ^C. Sleeping waits return -EINTR.
@@ -79,7 +83,8 @@ void thread_clear_interrupt(void);
 __noreturn void thread_exit(void);
 // Waits for the thread to end and drops the caller's reference. Context: thread.
 void thread_join(struct thread *thread);
-// References keep the struct (not the stack) after the thread's end; the last one frees it. Context: any.
+// References keep the struct (not the stack) after the thread's end; the last one frees it.
+// Context: any.
 void thread_get(struct thread *thread);
 void thread_put(struct thread *thread);
 // "shell/12": name and tid of the running thread, for reports. Context: any.
@@ -90,11 +95,13 @@ int sched_setscheduler(struct thread *thread, enum sched_policy policy, int rt_p
 void sched_set_nice(struct thread *thread, int nice);
 int sched_setaffinity(struct thread *thread, const struct cpumask *mask); // -EINVAL: no online CPU
 
-// Gives the CPU away. schedule() may only be called where might_sleep() holds; a thread in THREAD_RUNNING stays runnable.
+// Gives the CPU away. schedule() may only be called where might_sleep() holds; a thread in
+// THREAD_RUNNING stays runnable.
 void schedule(void);
 void yield(void);
-// The first half of going to sleep: state first, then the test of the condition, then schedule(). A full barrier, so that a waker who
-// makes the condition true afterwards sees the state. The wait_event family does all this.
+// The first half of going to sleep: state first, then the test of the condition, then schedule(). A
+// full barrier, so that a waker who makes the condition true afterwards sees the state. The
+// wait_event family does all this.
 static inline void set_current_state(enum thread_state state)
 {
     __atomic_exchange_n(&current->state, state, __ATOMIC_SEQ_CST);
@@ -102,13 +109,15 @@ static inline void set_current_state(enum thread_state state)
 // Puts a sleeping thread on a run queue; false when it was already running. Context: any.
 bool wake_up_process(struct thread *thread);
 
-// The tick's share, and the spine's: switch now if wanted and allowed. Context: hard irq; interrupts off.
+// The tick's share, and the spine's: switch now if wanted and allowed. Context: hard irq;
+// interrupts off.
 void sched_tick(void);
 void sched_preempt_irq(void);
 // For cpu_preempt_hook.
 void sched_preempt(void);
 
-// Where a CPU's time went, in nanoseconds, sampled by the tick: user nice system idle iowait irq softirq (order of /proc/stat).
+// Where a CPU's time went, in nanoseconds, sampled by the tick: user nice system idle iowait irq
+// softirq (order of /proc/stat).
 enum cpu_time {
     CPU_USER,
     CPU_NICE,

@@ -1,5 +1,6 @@
-// Wait queues: threads that sleep until a condition, which somebody else makes true, holds. The macros close the classic hole (condition
-// becomes true between the test and the sleep) by queueing first, then testing.
+// Wait queues: threads that sleep until a condition, which somebody else makes true, holds. The
+// macros close the classic hole (condition becomes true between the test and the sleep) by queueing
+// first, then testing.
 #pragma once
 
 #include <core/spinlock.h>
@@ -34,7 +35,8 @@ bool waitqueue_active(struct wait_queue_head *queue);
 void prepare_to_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry,
                      enum thread_state state);
 void finish_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry);
-// Sleeps until woken or until the timeout; returns the jiffies left (0: timed out). MAX_SCHEDULE_TIMEOUT: no bound.
+// Sleeps until woken or until the timeout; returns the jiffies left (0: timed out).
+// MAX_SCHEDULE_TIMEOUT: no bound.
 #define MAX_SCHEDULE_TIMEOUT UINT32_MAX
 uint32_t schedule_timeout(uint32_t timeout_jiffies);
 
@@ -65,7 +67,8 @@ uint32_t schedule_timeout(uint32_t timeout_jiffies);
         wait_result_;                                                               \
     })
 
-// Waits for ever (state D). For what our own code is sure to do; anything that depends on a device has a timeout.
+// Waits for ever (state D). For what our own code is sure to do; anything that depends on a device
+// has a timeout.
 #define wait_event(queue, condition) \
     ((void)wait_event_common(queue, condition, THREAD_BLOCKED, MAX_SCHEDULE_TIMEOUT, false))
 // 1 when the condition holds, 0 when timeout_jiffies passed first.

@@ -8,15 +8,17 @@
 //                    ^
 //                    └── idle: at least one, to take over
 //
-// Each CPU has a pool whose workers are tied to it. One running worker is enough for a CPU, so another is woken only when the running
-// one falls asleep in its item: the scheduler tells us (thread->sleep_hook). So items that sleep do not hold up those behind
-// them, and items that do not sleep cost no thread switch between them. An unbound pool has no such thrift: a worker for
-// each item, on any CPU.
+// Each CPU has a pool whose workers are tied to it. One running worker is enough for a CPU, so
+// another is woken only when the running one falls asleep in its item: the scheduler tells us
+// (thread->sleep_hook). So items that sleep do not hold up those behind them, and items that do not
+// sleep cost no thread switch between them. An unbound pool has no such thrift: a worker for each
+// item, on any CPU.
 //
-// A worker that begins to work while no other is idle first makes one; at POOL_MAX_WORKERS it goes without, and items wait. Workers that
-// had nothing to do for a while end, but for POOL_KEEP_IDLE.
+// A worker that begins to work while no other is idle first makes one; at POOL_MAX_WORKERS it goes
+// without, and items wait. Workers that had nothing to do for a while end, but for POOL_KEEP_IDLE.
 //
-// The same item never runs twice at once: a worker that takes an item which a colleague is just running leaves it to him.
+// The same item never runs twice at once: a worker that takes an item which a colleague is just
+// running leaves it to him.
 //
 // Context: workers are threads; pool_kick any.
 #include <core/clock.h>
@@ -53,7 +55,8 @@ struct worker *pool_runner_of(const struct worker_pool *pool, const struct work_
     struct worker *worker;
 
     list_for_each_entry (worker, &pool->busy, link) {
-        // An address may be in use for something else by now; one with another function is not this item.
+        // An address may be in use for something else by now; one with another function is not this
+        // item.
         if (worker->item == work && worker->func == work->func) {
             return worker;
         }
@@ -116,8 +119,8 @@ static void worker_run_item(struct worker *worker)
     list_add(&worker->link, &pool->busy);
     pool->running++;
     pool_kick(pool); // unbound: there may be more
-    // From here on the item may be queued again, and the function may free it. An exchange, as a full barrier: who finds
-    // `pending` set has written what the function is to see.
+    // From here on the item may be queued again, and the function may free it. An exchange, as a
+    // full barrier: who finds `pending` set has written what the function is to see.
     __atomic_exchange_n(&work->pending, 0, __ATOMIC_SEQ_CST);
     spin_unlock_irq(&pool->lock);
 
@@ -146,8 +149,8 @@ static void worker_run_item(struct worker *worker)
 
 static bool worker_make(struct worker_pool *pool);
 
-// Falls asleep as an idle worker until somebody kicks the pool. True: it has been idle for long and should end. The lock is held
-// on entry and exit.
+// Falls asleep as an idle worker until somebody kicks the pool. True: it has been idle for long and
+// should end. The lock is held on entry and exit.
 static bool worker_idle(struct worker *worker)
 {
     struct worker_pool *pool = worker->pool;

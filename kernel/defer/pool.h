@@ -1,4 +1,5 @@
-// Worker pools: what kernel/defer/work.c (the items) and kernel/defer/pool.c (the threads) know of each other.
+// Worker pools: what kernel/defer/work.c (the items) and kernel/defer/pool.c (the threads) know of
+// each other.
 #pragma once
 
 #include <lib/list.h>

@@ -1,18 +1,21 @@
-// Softirqs: the work that top halves asked for, done with interrupts on. Stop 5 of an interrupt's way.
+// Softirqs: the work that top halves asked for, done with interrupts on. Stop 5 of an interrupt's
+// way.
 //
 //   4 the driver's top half   raise_softirq_irqoff(NET_RX_SOFTIRQ)                <- previous (drivers/net/e1000/)
 //   2 kernel/interrupt.c      outermost hard interrupt over, something pending: softirq_run()
 //   5 this file               each pending softirq's handler, bounded
-//   6 poll, protocol, reader  net_rx_action and what it calls                     <- next (kernel/dev/netdev.c, drivers/net/e1000/)
+//   6 poll, protocol, reader  net_rx_action in kernel/dev/netdev.c, drivers/net/e1000/ <- next
 //
-// Each CPU has a word of pending bits, which only this CPU touches, with interrupts off: a softirq runs on the CPU that raised it.
-// Handlers of one kind may run on several CPUs at once; on one CPU softirqs never nest, and no thread runs between two of them.
+// Each CPU has a word of pending bits, which only this CPU touches, with interrupts off: a softirq
+// runs on the CPU that raised it. Handlers of one kind may run on several CPUs at once; on one CPU
+// softirqs never nest, and no thread runs between two of them.
 //
-// Three places run them, all through softirq_serve(): the end of an interrupt, the last local_bh_enable(), and ksoftirqd/N, a
-// thread like any other. Serving is bounded: SOFTIRQ_MAX_ROUNDS rounds, SOFTIRQ_MAX_MS, or until a thread should run. What is left
-// then goes to ksoftirqd, which the scheduler lets have its share beside the other threads; and until ksoftirqd has caught up, the
-// end of an interrupt leaves everything to it. That is why a flood of packets, or a softirq that raises itself for ever, slows
-// threads down but does not starve them.
+// Three places run them, all through softirq_serve(): the end of an interrupt, the last
+// local_bh_enable(), and ksoftirqd/N, a thread like any other. Serving is bounded:
+// SOFTIRQ_MAX_ROUNDS rounds, SOFTIRQ_MAX_MS, or until a thread should run. What is left then goes
+// to ksoftirqd, which the scheduler lets have its share beside the other threads; and until
+// ksoftirqd has caught up, the end of an interrupt leaves everything to it. That is why a flood of
+// packets, or a softirq that raises itself for ever, slows threads down but does not starve them.
 //
 // Context: as <defer/softirq.h> says.
 #include <contract/proc_file.h>
@@ -59,8 +62,8 @@ void raise_softirq_irqoff(enum softirq nr)
 
     self->pending |= BIT(nr);
     trace(TRACE_SOFTIRQ_RAISE, nr, 0);
-    // In an interrupt its end will look, in a softirq the next round, with bottom halves off their enabling. In a thread nobody
-    // would look before the next interrupt.
+    // In an interrupt its end will look, in a softirq the next round, with bottom halves off their
+    // enabling. In a thread nobody would look before the next interrupt.
     if (!in_hardirq() && !in_softirq()) {
         softirq_wake_thread(self);
     }
@@ -106,8 +109,9 @@ static void softirq_call(struct softirq_cpu *self, unsigned nr)
     }
 }
 
-// Serves what is pending, in rounds. True when it stopped with something left. Interrupts are off on entry and exit, on while
-// handlers run. Preemption stays off: the CPU is in softirq context all the time.
+// Serves what is pending, in rounds. True when it stopped with something left. Interrupts are off
+// on entry and exit, on while handlers run. Preemption stays off: the CPU is in softirq context all
+// the time.
 static bool softirq_serve(struct softirq_cpu *self)
 {
     struct cpu *cpu = cpu_self();

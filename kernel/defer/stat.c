@@ -1,8 +1,10 @@
-// /proc/stat and /proc/uptime: where the CPUs' time went and how often what happened, as Linux prints it.
+// /proc/stat and /proc/uptime: where the CPUs' time went and how often what happened, as Linux
+// prints it.
 //
-// Times are sampled by each CPU's tick (sched_account() in kernel/sched/sched.c): what the tick found is charged with the time since
-// the tick before. Hard interrupts run with interrupts off, so no tick ever finds one: their time counts as that of what they
-// interrupted, as it does in Linux unless it is built to measure each interrupt.
+// Times are sampled by each CPU's tick (sched_account() in kernel/sched/sched.c): what the tick
+// found is charged with the time since the tick before. Hard interrupts run with interrupts off, so
+// no tick ever finds one: their time counts as that of what they interrupted, as it does in Linux
+// unless it is built to measure each interrupt.
 //
 // Context: thread.
 #include <contract/proc_file.h>
@@ -79,7 +81,8 @@ static void stat_show_softirqs(struct text *t)
     text_putc(t, '\n');
 }
 
-// When the kernel started, in seconds since 1970. The CMOS clock is slow and may tick between two looks, so it is asked once.
+// When the kernel started, in seconds since 1970. The CMOS clock is slow and may tick between two
+// looks, so it is asked once.
 static uint64_t stat_boot_time(void)
 {
     static uint64_t boot_time; // A

@@ -1,15 +1,18 @@
-// Tasklets: small functions to be run soon, once, in softirq context. A tasklet never runs on two CPUs at once; two tasklets may.
+// Tasklets: small functions to be run soon, once, in softirq context. A tasklet never runs on two
+// CPUs at once; two tasklets may.
 //
 //   TASKLET_SCHEDULED  asked for: on a CPU's list, or parked
 //   TASKLET_RUNNING    its function is being called on some CPU
 //   TASKLET_PARKED     found disabled; tasklet_enable() puts it back on a list
 //
-// tasklet_schedule() sets SCHEDULED; who finds it set has nothing to do, the run to come will see what he has to show. The softirq
-// clears SCHEDULED before it calls the function: asked for again from then on, even by the function itself, it runs exactly
-// once more. If another CPU finds the tasklet on its list while it is still RUNNING here, it puts it back and tries again in
-// the next round.
+// tasklet_schedule() sets SCHEDULED; who finds it set has nothing to do, the run to come will see
+// what he has to show. The softirq clears SCHEDULED before it calls the function: asked for again
+// from then on, even by the function itself, it runs exactly once more. If another CPU finds the
+// tasklet on its list while it is still RUNNING here, it puts it back and tries again in the next
+// round.
 //
-// Linux calls tasklets deprecated (threads and workqueues do more); they are here because everybody has to read them.
+// Linux calls tasklets deprecated (threads and workqueues do more); they are here because everybody
+// has to read them.
 //
 // Context: tasklet_action softirq; the rest as <defer/tasklet.h> says.
 #include <core/cpu.h>
@@ -82,8 +85,8 @@ void tasklet_hi_schedule(struct tasklet_struct *t)
     }
 }
 
-// Disabled: leaves it scheduled but on no list, so that nothing spins on it. Enabled in this very moment: somebody has to put it
-// back, and whoever clears PARKED does.
+// Disabled: leaves it scheduled but on no list, so that nothing spins on it. Enabled in this very
+// moment: somebody has to put it back, and whoever clears PARKED does.
 static void tasklet_park(struct tasklet_struct *t)
 {
     tasklet_set(t, TASKLET_PARKED);
@@ -158,8 +161,8 @@ void tasklet_enable(struct tasklet_struct *t)
 void tasklet_kill(struct tasklet_struct *t)
 {
     might_sleep();
-    // Takes SCHEDULED for itself: nobody can put it on a list any more. One that is parked will not run; taking PARKED takes over
-    // its SCHEDULED.
+    // Takes SCHEDULED for itself: nobody can put it on a list any more. One that is parked will not
+    // run; taking PARKED takes over its SCHEDULED.
     while (!tasklet_clear(t, TASKLET_PARKED) && !tasklet_set(t, TASKLET_SCHEDULED)) {
         set_current_state(THREAD_BLOCKED);
         schedule_timeout(1);

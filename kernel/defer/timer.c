@@ -1,19 +1,21 @@
 // Timers and the tick.
 //
-// Each CPU has a wheel (wheel.h) and a tick, HZ times a second. The tick, a hard interrupt, only looks whether the wheel has
-// something due and raises TIMER_SOFTIRQ; timer functions run there, interrupts on, one after another.
+// Each CPU has a wheel (wheel.h) and a tick, HZ times a second. The tick, a hard interrupt, only
+// looks whether the wheel has something due and raises TIMER_SOFTIRQ; timer functions run there,
+// interrupts on, one after another.
 //
-// A timer always belongs to one wheel, pending or not, and that wheel's lock guards it. mod_timer() brings a timer to the wheel of
-// the CPU that calls it, except while its function runs elsewhere: then it stays, so that the function never runs on two CPUs at
-// once. While a timer changes wheels its cpu is -1 for a few instructions, and whoever wants it spins.
+// A timer always belongs to one wheel, pending or not, and that wheel's lock guards it. mod_timer()
+// brings a timer to the wheel of the CPU that calls it, except while its function runs elsewhere:
+// then it stays, so that the function never runs on two CPUs at once. While a timer changes wheels
+// its cpu is -1 for a few instructions, and whoever wants it spins.
 //
 //     del_timer       off the wheel; the function may be running right now
 //     del_timer_sync  off the wheel, and then waits while wheel->running names it
 //
 // The function may free its timer or start it again: nothing touches the timer after the call.
 //
-// jiffies is advanced by the boot CPU's tick, by the clock: where an emulator or a long stretch with interrupts off swallowed
-// ticks, it catches up.
+// jiffies is advanced by the boot CPU's tick, by the clock: where an emulator or a long stretch
+// with interrupts off swallowed ticks, it catches up.
 //
 // Context: timer_tick hard irq; timer_softirq softirq; the rest as <defer/timer.h> says.
 #include <core/clock.h>
@@ -166,7 +168,8 @@ int del_timer_sync(struct timer_list *timer)
 
 // ---- running -----------------------------------------------------------------------------------
 
-// Takes a due timer off and calls its function. The wheel is locked on entry and exit, not in between.
+// Takes a due timer off and calls its function. The wheel is locked on entry and exit, not in
+// between.
 static void timer_call(struct timer_wheel *wheel, struct timer_list *timer)
 {
     void (*function)(struct timer_list * timer) = timer->function;

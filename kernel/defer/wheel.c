@@ -1,8 +1,9 @@
 // The arithmetic of the timer wheel: see wheel.h for the picture.
 //
-// With `now` the next tick to serve, level n's slot for a tick t is bits [6n, 6n+6) of t. A timer goes to the lowest level n on
-// which t and now differ by less than 64 slots: then no slot holds timers of two different rounds. When now reaches a multiple of
-// 64^n, level n's slot for now is dealt out before the tick is served; its timers fall to lower levels, or are due.
+// With `now` the next tick to serve, level n's slot for a tick t is bits [6n, 6n+6) of t. A timer
+// goes to the lowest level n on which t and now differ by less than 64 slots: then no slot holds
+// timers of two different rounds. When now reaches a multiple of 64^n, level n's slot for now is
+// dealt out before the tick is served; its timers fall to lower levels, or are due.
 #include <lib/string.h>
 #include <core/clock.h>
 
@@ -65,7 +66,8 @@ void wheel_skip(struct wheel *wheel, uint32_t now)
     }
 }
 
-// Deals the slots that begin now to the levels below, from the top, so that one timer may fall through several.
+// Deals the slots that begin now to the levels below, from the top, so that one timer may fall
+// through several.
 static void wheel_deal(struct wheel *wheel)
 {
     unsigned level = 1;
@@ -87,8 +89,9 @@ static void wheel_deal(struct wheel *wheel)
     }
 }
 
-// The next tick, at or after now but not after `until`, at which an occupied slot begins on any level. One past `until` when there
-// is none. The bits, turned so that now's slot is bit 0, tell the distance in slots.
+// The next tick, at or after now but not after `until`, at which an occupied slot begins on any
+// level. One past `until` when there is none. The bits, turned so that now's slot is bit 0, tell
+// the distance in slots.
 static uint32_t wheel_next(const struct wheel *wheel, uint32_t until)
 {
     uint32_t nearest = until - wheel->now + 1;

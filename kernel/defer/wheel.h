@@ -1,13 +1,15 @@
-// A timer wheel: what is due in this tick, without looking at what is not. Pure, tested on the host.
+// A timer wheel: what is due in this tick, without looking at what is not. Pure, tested on the
+// host.
 //
 //   level 0   64 slots of 1 tick       the next 64 ticks, exactly
 //   level 1   64 slots of 64 ticks     the next 4,096
 //   level 2   64 slots of 4,096        ...
 //   level 5    4 slots of 2^30         the rest of 32 bits
 //
-// A timer lies in the slot of its expiry on the lowest level whose 64 slots reach that far. When level 0 has gone round once, the
-// next slot of level 1 is dealt out again, and so on upwards: that keeps every timer exact to the tick. Ticks wrap at 2^32; all
-// comparisons are by difference, so a timer may lie up to 2^31 - 1 ticks ahead.
+// A timer lies in the slot of its expiry on the lowest level whose 64 slots reach that far. When
+// level 0 has gone round once, the next slot of level 1 is dealt out again, and so on upwards: that
+// keeps every timer exact to the tick. Ticks wrap at 2^32; all comparisons are by difference, so a
+// timer may lie up to 2^31 - 1 ticks ahead.
 //
 // Context: the owner of the wheel locks.
 #pragma once
@@ -32,8 +34,8 @@ void wheel_add(struct wheel *wheel, struct timer_list *timer);
 void wheel_remove(struct wheel *wheel, struct timer_list *timer);
 // An empty wheel need not turn: jumps to `now`.
 void wheel_skip(struct wheel *wheel, uint32_t now);
-// Serves the ticks up to and including `until`: moves what is due to the end of `due`, in the order of the ticks.
-// Such a timer still counts as added: take it with wheel_remove().
+// Serves the ticks up to and including `until`: moves what is due to the end of `due`, in the order
+// of the ticks. Such a timer still counts as added: take it with wheel_remove().
 void wheel_advance(struct wheel *wheel, uint32_t until, struct list_head *due);
 // Is there anything for wheel_advance(until) to do?
 bool wheel_has_work(const struct wheel *wheel, uint32_t until);

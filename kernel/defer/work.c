@@ -5,16 +5,19 @@
 //                        1 held back by max_active ──an earlier item ends──> on a pool's list
 //   any ──cancel──> 2, off every list ──function has ended──> 0
 //
-// `pending` decides who owns the item: whoever turns 0 into 1 queues it, whoever turns it into 2 cancels it. While it is 2 nobody,
-// not even the item itself, can queue it: that is why cancelling an item that starts itself again comes to an end. Between
-// turning 0 into 1 (or taking it off a timer that fires) and putting it on a list interrupts are off, so others that see 1 and find it on no list need only look again.
+// `pending` decides who owns the item: whoever turns 0 into 1 queues it, whoever turns it into 2
+// cancels it. While it is 2 nobody, not even the item itself, can queue it: that is why cancelling
+// an item that starts itself again comes to an end. Between turning 0 into 1 (or taking it off a
+// timer that fires) and putting it on a list interrupts are off, so others that see 1 and find it
+// on no list need only look again.
 //
-// The same item never runs twice at once: it goes to the pool where it is running, if it is, and there the worker
-// that runs it gets it next (pool.c).
+// The same item never runs twice at once: it goes to the pool where it is running, if it is, and
+// there the worker that runs it gets it next (pool.c).
 //
-// flush_work() waits for one item: items are numbered by their pool, and it waits until none with this or a lower number is queued
-// or running. flush_workqueue() waits for all of a queue: items are counted in one of two colors; it changes the color for those
-// to come and waits until none of the old color is left.
+// flush_work() waits for one item: items are numbered by their pool, and it waits until none with
+// this or a lower number is queued or running. flush_workqueue() waits for all of a queue: items
+// are counted in one of two colors; it changes the color for those to come and waits until none of
+// the old color is left.
 //
 // Locks: pool->lock guards the items given to that pool. Context: as <defer/work.h> says.
 #include <lib/errno.h>
@@ -93,7 +96,8 @@ static struct worker_pool *wq_pool_for(const struct workqueue_struct *wq, unsign
     return pool != NULL ? pool : work_unbound_pools[highpri]; // a CPU that came up late has none
 }
 
-// Counts an item in the color of now. The color may change between the look and the count; then it is counted again.
+// Counts an item in the color of now. The color may change between the look and the count; then it
+// is counted again.
 static uint8_t wq_count_in(struct workqueue_struct *wq)
 {
     for (;;) {
@@ -109,7 +113,8 @@ static uint8_t wq_count_in(struct workqueue_struct *wq)
     }
 }
 
-// With the pool's lock held: one item of this color is no more. The next of those held back takes its place.
+// With the pool's lock held: one item of this color is no more. The next of those held back takes
+// its place.
 static void wq_count_out(struct workqueue_struct *wq, struct worker_pool *pool, uint8_t color,
                          bool was_active)
 {
@@ -138,7 +143,8 @@ void work_finished(struct workqueue_struct *wq, struct worker_pool *pool, uint8_
     wq_count_out(wq, pool, color, true);
 }
 
-// The pool that the item shall go to, locked: the wanted one, unless the item runs in another right now.
+// The pool that the item shall go to, locked: the wanted one, unless the item runs in another right
+// now.
 static struct worker_pool *work_lock_target(struct work_struct *work, struct worker_pool *wanted)
 {
     struct worker_pool *last = work->pool;
@@ -266,8 +272,9 @@ static void work_remove(struct work_struct *work, struct worker_pool *pool)
     wq_count_out(work->wq, pool, work->color, work->active);
 }
 
-// One attempt to become the owner of an item: 1 it was pending, 0 it was idle, -EAGAIN somebody is about to queue it,
-// -EBUSY somebody cancels it. On success its state is WORK_CANCELLING. Interrupts off.
+// One attempt to become the owner of an item: 1 it was pending, 0 it was idle, -EAGAIN somebody is
+// about to queue it, -EBUSY somebody cancels it. On success its state is WORK_CANCELLING.
+// Interrupts off.
 static int work_try_grab(struct work_struct *work, struct timer_list *timer)
 {
     uint32_t idle = WORK_IDLE;
@@ -355,7 +362,8 @@ static bool work_is_own(struct worker_pool *pool, const struct work_struct *work
     return own;
 }
 
-// Waits until the item is done in the pool where it was queued last. True when there was something to wait for.
+// Waits until the item is done in the pool where it was queued last. True when there was something
+// to wait for.
 static bool work_wait(struct work_struct *work)
 {
     struct worker_pool *pool = READ_ONCE(work->pool);
@@ -417,7 +425,8 @@ void flush_workqueue(struct workqueue_struct *wq)
 
 // ---- queues ------------------------------------------------------------------------------------
 
-// The pools that a queue with these flags needs, made when the first such queue is. With work_mutex held.
+// The pools that a queue with these flags needs, made when the first such queue is. With work_mutex
+// held.
 static bool work_make_pools(bool highpri)
 {
     for_each_online_cpu (cpu) {

@@ -1,7 +1,7 @@
 // Completions: a count of what has happened, and those who wait for it.
 //
-// The count is only looked at under the queue's lock. So a completion may lie on the waiter's stack: he cannot return before
-// the signaller has let go of it.
+// The count is only looked at under the queue's lock. So a completion may lie on the waiter's
+// stack: he cannot return before the signaller has let go of it.
 //
 // Context: complete and complete_all any; waiting thread.
 #include <sched/completion.h>

@@ -5,11 +5,13 @@
 
 #define STACK_MAGIC 0x746f7068616c6621 // the lowest word of every stack that thread.c made
 
-// sched.c: gives a new, not yet runnable thread its first CPU and its place in a run queue. Context: any.
+// sched.c: gives a new, not yet runnable thread its first CPU and its place in a run queue.
+// Context: any.
 void sched_start(struct thread *thread);
 // Ends the running thread: marks it dead and switches away for good. Context: thread.
 __noreturn void sched_end(void);
-// Where a new stack begins (kernel/x86/switch.S): finishes the switch, then runs the thread's function.
+// Where a new stack begins (kernel/x86/switch.S): finishes the switch, then runs the thread's
+// function.
 void sched_first_run(void *thread);
 // Wakes only what waits interruptibly. Context: any.
 bool sched_wake_interruptible(struct thread *thread);

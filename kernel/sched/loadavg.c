@@ -1,7 +1,9 @@
-// /proc/loadavg: how many threads wanted a CPU, or waited for ever for something, averaged over 1, 5 and 15 minutes.
+// /proc/loadavg: how many threads wanted a CPU, or waited for ever for something, averaged over 1,
+// 5 and 15 minutes.
 //
-// Every five seconds the boot CPU's tick takes a sample and moves each average a little towards it: what is left of the past
-// is e^(-5 s / period). The kernel's own threads that have nothing to do sleep interruptibly and so are not counted.
+// Every five seconds the boot CPU's tick takes a sample and moves each average a little towards it:
+// what is left of the past is e^(-5 s / period). The kernel's own threads that have nothing to do
+// sleep interruptibly and so are not counted.
 //
 // Context: load_tick hard irq.
 #include <contract/proc_file.h>

@@ -4,13 +4,14 @@
 //           thread                 owned, nobody waits
 //           thread | MUTEX_WAITED  owned, and the unlock must look at the waiters
 //
-// Lock and unlock are one compare-and-exchange while nobody waits. Otherwise the unlocker gives the mutex to the first waiter by
-// name, under the waiters' lock: nobody slips in between, so waiting is bounded by the number of those who came earlier (or
-// are realtime threads of higher priority: those stand in front). The place for priority inheritance is mutex_wait(), where
-// the owner and the waiter are both known, and mutex_hand_over(), where it ends.
+// Lock and unlock are one compare-and-exchange while nobody waits. Otherwise the unlocker gives the
+// mutex to the first waiter by name, under the waiters' lock: nobody slips in between, so waiting
+// is bounded by the number of those who came earlier (or are realtime threads of higher priority:
+// those stand in front). The place for priority inheritance is mutex_wait(), where the owner and
+// the waiter are both known, and mutex_hand_over(), where it ends.
 //
-// Every waiter looks at `owner` under the waiters' lock before he returns, so the unlocker has let go of the mutex and of
-// the waiter's entry by then.
+// Every waiter looks at `owner` under the waiters' lock before he returns, so the unlocker has let
+// go of the mutex and of the waiter's entry by then.
 //
 // Context: thread.
 #include <lib/errno.h>
@@ -73,7 +74,8 @@ static void mutex_enqueue(struct mutex *mutex, struct wait_queue_entry *entry)
     list_add(&entry->link, after);
 }
 
-// With the waiters' lock held: takes the mutex if it is free, otherwise sees to it that the unlock will look at the waiters.
+// With the waiters' lock held: takes the mutex if it is free, otherwise sees to it that the unlock
+// will look at the waiters.
 static bool mutex_take_or_mark(struct mutex *mutex, struct thread *thread)
 {
     uintptr_t old = __atomic_fetch_or((uintptr_t *)&mutex->owner, MUTEX_WAITED, __ATOMIC_ACQ_REL);
@@ -122,7 +124,8 @@ void mutex_lock(struct mutex *mutex)
         return;
     }
     if (mutex_owner(mutex) == current) {
-        // Waiting for oneself never ends. It has what it asked for, so it may go on; its two unlocks will not match.
+        // Waiting for oneself never ends. It has what it asked for, so it may go on; its two
+        // unlocks will not match.
         mutex_bug(mutex, "locks what it has locked already");
         return;
     }

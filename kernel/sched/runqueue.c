@@ -1,8 +1,9 @@
 // Picks who runs next: see runqueue.h for the picture.
 //
-// Fairness: each OTHER thread has a virtual run time that advances the slower the more weight the thread has. The list is
-// sorted by it; a thread that comes back from running has nearly always more than the others, so the search for its place
-// starts at the end. Virtual times are compared by their difference, so they may wrap.
+// Fairness: each OTHER thread has a virtual run time that advances the slower the more weight the
+// thread has. The list is sorted by it; a thread that comes back from running has nearly always
+// more than the others, so the search for its place starts at the end. Virtual times are compared
+// by their difference, so they may wrap.
 #include "runqueue.h"
 
 // 1024 * 1.25^-nice, rounded; nice -20 .. 19.

@@ -1,6 +1,7 @@
-// The order in which runnable threads get a CPU. Pure: lists and numbers, no machine, tested on the host.
+// The order in which runnable threads get a CPU. Pure: lists and numbers, no machine, tested on the
+// host.
 //
-//   rt[1..99]   FIFO and RR by priority, a bit for each list that is not empty; the best list's head runs
+//   rt[1..99]   FIFO and RR by priority, a bit for each list that is not empty; the best one's head
 //   fair        OTHER and IDLE, sorted by virtual run time: who has had least of his share runs
 //   idle        the thread that runs when there is no other
 //
@@ -52,7 +53,8 @@ struct thread *run_queue_take_for(struct run_queue *queue, unsigned cpu);
 
 // Books run time and moves the queue's virtual time on. delta_ns: since the last booking.
 void run_queue_charge(struct run_queue *queue, struct thread *thread, uint64_t delta_ns);
-// A thread that slept, or comes from another queue whose virtual time was `origin`, gets its place in this queue's time.
+// A thread that slept, or comes from another queue whose virtual time was `origin`, gets its place
+// in this queue's time.
 void run_queue_place_woken(struct run_queue *queue, struct thread *thread);
 void run_queue_place_moved(struct run_queue *queue, struct thread *thread, uint64_t origin);
 // The thread gives way: in OTHER behind the first waiting one.

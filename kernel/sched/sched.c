@@ -6,21 +6,25 @@
 //        │       schedule(), state set   │  preempted, yield, slice   │
 //        └───────────────────────────────┴────────────────────────────┘
 //
-// Every CPU has a run queue (runqueue.c orders it) with a lock of its own. A thread belongs to the queue that `thread->cpu`
-// names, sleeping ones too: that queue's lock guards its state, and is held across the switch of stacks and released by
-// the thread that comes after. So whoever holds it sees a thread either still running or wholly gone from its stack, never
-// between. Two queue locks are never waited for at once: a thread changes queues by being on neither for a moment (its state
-// says RUNNING and on_queue says that somebody has it in hand), and a CPU without work takes from others by trylock only.
+// Every CPU has a run queue (runqueue.c orders it) with a lock of its own. A thread belongs to the
+// queue that `thread->cpu` names, sleeping ones too: that queue's lock guards its state, and is
+// held across the switch of stacks and released by the thread that comes after. So whoever holds it
+// sees a thread either still running or wholly gone from its stack, never between. Two queue locks
+// are never waited for at once: a thread changes queues by being on neither for a moment (its state
+// says RUNNING and on_queue says that somebody has it in hand), and a CPU without work takes from
+// others by trylock only.
 //
-// Preemption: waking a better thread sets want_resched, here or by an IPI there; the switch happens when the outermost interrupt
-// ends (sched_preempt_irq) or the last lock is released (sched_preempt). A preempted thread stays runnable whatever its state
-// says: it may have been about to sleep, and does so when it is back.
+// Preemption: waking a better thread sets want_resched, here or by an IPI there; the switch happens
+// when the outermost interrupt ends (sched_preempt_irq) or the last lock is released
+// (sched_preempt). A preempted thread stays runnable whatever its state says: it may have been
+// about to sleep, and does so when it is back.
 //
-// Idle: HLT with interrupts on (sched_idle). A wake-up cannot be lost there, because the interrupt that brings it switches
-// threads itself when it ends; the idle loop need not look again. That holds also when an NMI opens the one-instruction shadow
-// between STI and HLT.
+// Idle: HLT with interrupts on (sched_idle). A wake-up cannot be lost there, because the interrupt
+// that brings it switches threads itself when it ends; the idle loop need not look again. That
+// holds also when an NMI opens the one-instruction shadow between STI and HLT.
 //
-// Sleeping where that is forbidden is reported in Linux's words and then done, as far as that goes: see schedule_atomic().
+// Sleeping where that is forbidden is reported in Linux's words and then done, as far as that goes:
+// see schedule_atomic().
 //
 // Context: as each function says. Interrupts are off wherever a queue's lock is held.
 #include <lib/errno.h>
@@ -130,8 +134,8 @@ static unsigned place_shortest(const struct cpumask *allowed)
     return best;
 }
 
-// Where a thread that wakes should run: where it ran last (its data is in that cache) if that CPU is idle, else on an idle
-// one, else where it ran last.
+// Where a thread that wakes should run: where it ran last (its data is in that cache) if that CPU
+// is idle, else on an idle one, else where it ran last.
 static unsigned place_woken(const struct thread *thread)
 {
     unsigned last = thread->cpu, cpu;
@@ -167,8 +171,8 @@ static void queue_kick(unsigned cpu)
     }
 }
 
-// Puts a thread, which is on no queue and which the caller has in hand, on the queue that thread->cpu names. Called without a
-// queue lock, interrupts off.
+// Puts a thread, which is on no queue and which the caller has in hand, on the queue that
+// thread->cpu names. Called without a queue lock, interrupts off.
 static void queue_insert(struct thread *thread, uint64_t origin_vruntime)
 {
     struct run_queue *queue = run_queues[thread->cpu];
@@ -191,7 +195,8 @@ static void queue_insert(struct thread *thread, uint64_t origin_vruntime)
     }
 }
 
-// The same for a thread that leaves `queue`, whose lock the caller holds and which is released here.
+// The same for a thread that leaves `queue`, whose lock the caller holds and which is released
+// here.
 static void queue_release_and_insert(struct run_queue *queue, struct thread *thread,
                                      uint64_t origin_vruntime, unsigned long flags)
 {
@@ -263,8 +268,8 @@ void sched_start(struct thread *thread)
 
 // ---- switching ---------------------------------------------------------------------------------
 
-// Something from another CPU's queue, for a CPU that would idle. Holds its own queue's lock, so it only tries the others';
-// who is missed now is found at the next tick.
+// Something from another CPU's queue, for a CPU that would idle. Holds its own queue's lock, so it
+// only tries the others'; who is missed now is found at the next tick.
 static struct thread *queue_steal(struct run_queue *to, unsigned from_cpu)
 {
     struct run_queue *from = run_queues[from_cpu];
@@ -294,8 +299,8 @@ static struct thread *queue_steal_any(struct run_queue *to)
     return thread;
 }
 
-// What becomes of the thread that leaves the CPU. One that is dead, or may not run here any more, is left over for its
-// successor: it cannot be dealt with while we stand on its stack.
+// What becomes of the thread that leaves the CPU. One that is dead, or may not run here any more,
+// is left over for its successor: it cannot be dealt with while we stand on its stack.
 static void queue_put_current(struct run_queue *queue, struct thread *thread, enum leave leave)
 {
     if (thread->state != THREAD_RUNNING && leave != LEAVE_PREEMPTED) {
@@ -320,7 +325,8 @@ static void queue_put_current(struct run_queue *queue, struct thread *thread, en
     run_queue_add(queue, thread, at_head);
 }
 
-// The second half of every switch, on the new stack: drops the lock that the predecessor took, and sees off whom it left over.
+// The second half of every switch, on the new stack: drops the lock that the predecessor took, and
+// sees off whom it left over.
 static void sched_finish_switch(void)
 {
     struct run_queue *queue = this_cpu(run_queues);
@@ -436,10 +442,11 @@ static uint32_t sched_atomic_count(void)
            cpu_field(bh_disabled) << 9 | cpu_field(irq_depth) << 16 | cpu_field(nmi_depth) << 20;
 }
 
-// Somebody sleeps with a lock held, in a softirq or in an interrupt handler. After the report we do what was asked for, so that
-// the report can be read: the CPU's context counters are laid aside with the thread, and the thread is tied to this CPU, as the
-// end of its interrupt must be told to this CPU's controller. An idle thread cannot sleep: it halts until the next interrupt
-// instead and looks again.
+// Somebody sleeps with a lock held, in a softirq or in an interrupt handler. After the report we do
+// what was asked for, so that the report can be read: the CPU's context counters are laid aside
+// with the thread, and the thread is tied to this CPU, as the end of its interrupt must be told to
+// this CPU's controller. An idle thread cannot sleep: it halts until the next interrupt instead and
+// looks again.
 static __noinline void schedule_atomic(void)
 {
     unsigned long flags = local_irq_save();

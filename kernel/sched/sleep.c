@@ -1,12 +1,14 @@
 // Sleeping by the clock: schedule_timeout() and msleep().
 //
-// The timer wheel (kernel/defer/timer.c) stands above the scheduler, so threads that wait with a timeout do not use it. Each CPU
-// has instead a list of its sleepers, the earliest first; the tick looks at the first, and wakes those whose time has come.
-// Most are woken by what they waited for long before that. A sleeper's entry lies on its stack and goes on and off the list of
-// the CPU where it fell asleep, under that list's lock; the tick holds it while waking, so an entry never vanishes under it.
+// The timer wheel (kernel/defer/timer.c) stands above the scheduler, so threads that wait with a
+// timeout do not use it. Each CPU has instead a list of its sleepers, the earliest first; the tick
+// looks at the first, and wakes those whose time has come. Most are woken by what they waited for
+// long before that. A sleeper's entry lies on its stack and goes on and off the list of the CPU
+// where it fell asleep, under that list's lock; the tick holds it while waking, so an entry never
+// vanishes under it.
 //
-// Putting a sleeper in its place looks through the list from its end: timeouts that are equal, the usual case, cost one
-// step.
+// Putting a sleeper in its place looks through the list from its end: timeouts that are equal, the
+// usual case, cost one step.
 //
 // Context: thread; sleep_tick hard irq.
 #include <lib/errno.h>
@@ -17,7 +19,8 @@
 
 #include "internal.h"
 
-// A tick wakes at most so many; the others are late by a tick. A hard handler does not loop without bound.
+// A tick wakes at most so many; the others are late by a tick. A hard handler does not loop without
+// bound.
 enum { SLEEP_WAKES_PER_TICK = 64 };
 
 struct sleeper {
@@ -80,7 +83,8 @@ uint32_t schedule_timeout(uint32_t timeout_jiffies)
         schedule();
         return MAX_SCHEDULE_TIMEOUT;
     }
-    // Ticks are compared by their difference: half the range is the most that can be told from the past.
+    // Ticks are compared by their difference: half the range is the most that can be told from the
+    // past.
     sleeper.expires = jiffies + min(timeout_jiffies, (uint32_t)INT32_MAX);
     flags = local_irq_save();
     list = &this_cpu(sleep_lists);

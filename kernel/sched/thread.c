@@ -2,17 +2,20 @@
 //
 // A thread is a struct and a stack, which live for different times:
 //
-//   struct   as long as anybody refers to it: the thread's own life holds one reference, its maker another (given back by
-//            kthread_stop, thread_join or thread_put), and whoever found it in the table may take one
-//   stack    as long as it runs. It cannot free the stack it stands on, so the thread that runs next on that CPU does that
-//            (thread_reap, called by sched.c with interrupts off). Unmapping needs more than that, so the stack goes to a small
-//            shelf, from which the next thread takes it; whoever comes by in thread context empties the shelf down to a few.
+//   struct   as long as anybody refers to it: the thread's own life holds one reference, its maker
+//            another (given back by kthread_stop, thread_join or thread_put), and whoever found it
+//            in the table may take one
+//   stack    as long as it runs. It cannot free the stack it stands on, so the thread that runs
+//            next on that CPU does (thread_reap, called by sched.c with interrupts off). Unmapping
+//            needs more than that, so the stack goes to a small shelf, from which the next thread
+//            takes it; whoever comes by in thread context empties the shelf down to a few.
 //
 //   lowest address                                                     top
 //   | unmapped guard | STACK_MAGIC | ...                 <── grows |
 //
-// tid 0 is the idle thread of each CPU; the boot CPU's is what kernel_main becomes when all is started. tid 1 is the first
-// thread made: "init", which starts everything that may sleep, then serves the console.
+// tid 0 is the idle thread of each CPU; the boot CPU's is what kernel_main becomes when all is
+// started. tid 1 is the first thread made: "init", which starts everything that may sleep, then
+// serves the console.
 //
 // Context: as each function says; the table's lock is taken with interrupts off.
 #include <stdarg.h>
@@ -229,7 +232,8 @@ void thread_put(struct thread *thread)
 {
     unsigned long flags;
 
-    // The last reference goes under the table's lock: who walks the table sees only threads that somebody holds.
+    // The last reference goes under the table's lock: who walks the table sees only threads that
+    // somebody holds.
     spin_lock_irqsave(&thread_table_lock, flags);
     int left = __atomic_sub_fetch(&thread->references, 1, __ATOMIC_ACQ_REL);
     if (left == 0) {

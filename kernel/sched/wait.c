@@ -7,11 +7,13 @@
 //     3 schedule()
 //     4 finish_wait: off the queue
 //
-// Steps 1 and b hold the queue's lock. If b comes first, 2 sees what a wrote; if 1 comes first, b finds the sleeper, and if he
-// has not reached 3 yet, then 3 returns at once, as his state says running. There is no third order.
+// Steps 1 and b hold the queue's lock. If b comes first, 2 sees what a wrote; if 1 comes first, b
+// finds the sleeper, and if he has not reached 3 yet, then 3 returns at once, as his state says
+// running. There is no third order.
 //
-// An entry lies on its sleeper's stack. The waker takes it off the queue as the last thing that he does with it, under the
-// lock; the sleeper in finish_wait takes the lock too, so he cannot leave while the waker still looks at his entry.
+// An entry lies on its sleeper's stack. The waker takes it off the queue as the last thing that he
+// does with it, under the lock; the sleeper in finish_wait takes the lock too, so he cannot leave
+// while the waker still looks at his entry.
 //
 // Context: wake_up and wake_up_all any; the rest thread.
 #include <core/spinlock.h>

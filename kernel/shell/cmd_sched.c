@@ -61,8 +61,8 @@ static void ps_copy(struct thread *thread, void *arg)
     strscpy(row->name, thread->name, sizeof(row->name));
 }
 
-// A copy of the table of threads; NULL when there is no memory. Threads may be born while we look how many there are, so there is
-// room for some more, and if that was not enough we look again.
+// A copy of the table of threads; NULL when there is no memory. Threads may be born while we look
+// how many there are, so there is room for some more, and if that was not enough we look again.
 static struct ps_table *ps_take(void)
 {
     for (unsigned room = 64;;) {

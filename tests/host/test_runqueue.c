@@ -98,7 +98,8 @@ static void test_who_preempts_whom(void **state)
     assert_false(thread_preempts(&late, &other));
 }
 
-// Plays `ticks` ticks with these threads and counts who had how many. Virtual time starts just before its wrap.
+// Plays `ticks` ticks with these threads and counts who had how many. Virtual time starts just
+// before its wrap.
 static void play(struct thread *threads, unsigned count, unsigned ticks, unsigned *had)
 {
     queue.min_vruntime = (uint64_t)-1000000;

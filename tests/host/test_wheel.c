@@ -1,4 +1,5 @@
-// The timer wheel against a plain model: every timer is due in exactly its tick, in no other, across the wrap of jiffies.
+// The timer wheel against a plain model: every timer is due in exactly its tick, in no other,
+// across the wrap of jiffies.
 //
 // links: kernel/defer/wheel.c
 #include <stdarg.h>
@@ -35,7 +36,8 @@ static unsigned advance(struct wheel *wheel, uint32_t until)
     return take_all(wheel, &due);
 }
 
-// One timer at every distance that is interesting, from starts that are interesting: not one tick early, not one late.
+// One timer at every distance that is interesting, from starts that are interesting: not one tick
+// early, not one late.
 static void test_exact(void **state)
 {
     static const uint32_t starts[] = {

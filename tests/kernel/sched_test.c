@@ -10,7 +10,8 @@
 
 #include "eventually.h"
 
-// The test's own thread, tied to one CPU and raised above those that it makes; undone by sched_test_end().
+// The test's own thread, tied to one CPU and raised above those that it makes; undone by
+// sched_test_end().
 static void sched_test_begin(unsigned cpu, int priority)
 {
     struct cpumask only = {0};
@@ -94,7 +95,8 @@ static void letter_thread(void *arg)
     note((char)(uintptr_t)arg);
 }
 
-// Three realtime threads and an ordinary one become runnable while a better one has the CPU: they run by priority.
+// Three realtime threads and an ordinary one become runnable while a better one has the CPU: they
+// run by priority.
 KTEST(sched, priority_order)
 {
     static const struct {
@@ -147,7 +149,8 @@ static void wait_and_note(void *arg)
     note((char)(uintptr_t)arg);
 }
 
-// Waking a better thread takes effect before the waker's next statement; waking a worse one does not.
+// Waking a better thread takes effect before the waker's next statement; waking a worse one does
+// not.
 KTEST(sched, better_thread_preempts_at_once)
 {
     struct thread *better, *worse;
@@ -232,7 +235,8 @@ static void spin_until_stopped(void *arg)
     }
 }
 
-// A thread that never gives the CPU away is moved by a change of its affinity, to every CPU in turn.
+// A thread that never gives the CPU away is moved by a change of its affinity, to every CPU in
+// turn.
 KTEST(sched, affinity_moves_a_running_thread)
 {
     struct thread *thread = kthread_run(spin_until_stopped, NULL, "spinner");
@@ -272,7 +276,8 @@ KTEST(sched, policy_refuses_nonsense)
     EXPECT_EQ(sched_setscheduler(current, (enum sched_policy)77, 0), -EINVAL);
 }
 
-// Work spreads: as many busy threads as CPUs reach every CPU by themselves, and so they do when all began on one.
+// Work spreads: as many busy threads as CPUs reach every CPU by themselves, and so they do when all
+// began on one.
 KTEST(sched, busy_threads_spread)
 {
     struct thread *threads[64];

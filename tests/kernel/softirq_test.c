@@ -1,4 +1,5 @@
-// Softirqs: run where they were raised, never nested, bounded. HRTIMER and RCU have no user in this kernel, so they are ours.
+// Softirqs: run where they were raised, never nested, bounded. HRTIMER and RCU have no user in this
+// kernel, so they are ours.
 #include <lib/string.h>
 #include <contract/ktest.h>
 #include <core/cpu.h>
@@ -139,8 +140,8 @@ KTEST(softirq, raised_by_a_hard_interrupt)
     EXPECT_EQ(seen.nested, 0);
 }
 
-// A softirq that raises itself for ever: every round is followed by the next, and yet threads on that CPU get on, because the rest
-// goes to ksoftirqd, which is a thread like them.
+// A softirq that raises itself for ever: every round is followed by the next, and yet threads on
+// that CPU get on, because the rest goes to ksoftirqd, which is a thread like them.
 static unsigned progress; // A
 
 static void progress_thread(void *arg)

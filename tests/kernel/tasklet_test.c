@@ -133,8 +133,9 @@ KTEST(tasklet, schedule_while_running_runs_exactly_once_more)
     sched_setaffinity(current, &all);
 }
 
-// 100,000 random operations from every CPU on a few tasklets. `wanted` is set before each schedule and taken by the run: what is
-// still set at the end was lost. `inside` counts runs at the same time.
+// 100,000 random operations from every CPU on a few tasklets. `wanted` is set before each schedule
+// and taken by the run: what is still set at the end was lost. `inside` counts runs at the same
+// time.
 enum { STRESS_TASKLETS = 5, STRESS_OPS = 100000, STRESS_THREADS_MAX = 8 };
 
 struct stress {

@@ -1,4 +1,5 @@
-// Timers: each fires once, not before its tick, on one CPU at a time, and across the wrap of jiffies.
+// Timers: each fires once, not before its tick, on one CPU at a time, and across the wrap of
+// jiffies.
 #include <contract/ktest.h>
 #include <core/clock.h>
 #include <core/cpu.h>
@@ -107,7 +108,8 @@ KTEST(timer, runs_on_the_cpu_it_was_started_on)
     }
 }
 
-// Everybody pulls at the same few timers; each run is counted, and no function runs on two CPUs at once.
+// Everybody pulls at the same few timers; each run is counted, and no function runs on two CPUs at
+// once.
 enum { PULL_TIMERS = 4, PULL_ROUNDS = 5000, PULL_THREADS_MAX = 4 };
 
 struct pulled {
@@ -170,8 +172,9 @@ KTEST(timer, pulled_at_from_all_cpus)
     }
 }
 
-// jiffies starts 300 s before its wrap so that this happens in every long run. Here the clock is put to just before it, as if the machine
-// had been stopped for a while: timers and sleepers on both sides of the wrap come in their order.
+// jiffies starts 300 s before its wrap so that this happens in every long run. Here the clock is
+// put to just before it, as if the machine had been stopped for a while: timers and sleepers on
+// both sides of the wrap come in their order.
 KTEST(timer, across_the_wrap_of_jiffies)
 {
     static struct counted_timer timers[6];

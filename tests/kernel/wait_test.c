@@ -232,8 +232,8 @@ KTEST(completion, counts)
     thread_clear_interrupt();
 }
 
-// A completion on the waiter's stack, gone as soon as he returns: the signaller must have let go of it. If not, this soon writes into
-// somebody's frame or hangs on a lock that is no more.
+// A completion on the waiter's stack, gone as soon as he returns: the signaller must have let go of
+// it. If not, this soon writes into somebody's frame or hangs on a lock that is no more.
 static struct completion *offered; // A
 
 static void signal_thread(void *arg)

@@ -230,8 +230,8 @@ KTEST(work, unbound_and_highpri_queues)
     destroy_workqueue(high);
 }
 
-// Threads on every CPU queue, delay, cancel and flush the same items at random. Each success of queueing must be matched by an
-// execution or by a cancellation that found it pending.
+// Threads on every CPU queue, delay, cancel and flush the same items at random. Each success of
+// queueing must be matched by an execution or by a cancellation that found it pending.
 enum { STRESS_ITEMS = 6, STRESS_ROUNDS = 3000, STRESS_THREADS_MAX = 4 };
 
 struct stress_item {
