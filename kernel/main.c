@@ -22,6 +22,7 @@
 #include <x86/exception.h>
 #include <x86/ioapic.h>
 #include <x86/lapic.h>
+#include <x86/mce.h>
 #include <x86/pic.h>
 #include <x86/segments.h>
 #include <x86/smp.h>
@@ -47,7 +48,7 @@
 #include <net/net.h>
 #include <shell/shell.h>
 
-enum { MAIN_SCRIPT_SIZE = 16384, MAIN_CMDLINE_SIZE = 2048 };
+enum { MAIN_SCRIPT_SIZE = 16384, MAIN_CMDLINE_SIZE = 2048, MAIN_MCE_SECONDS = 5 };
 
 static uintptr_t main_ist_tops[MAX_CPUS][IST_COUNT]; // I
 static const struct boot_info *main_boot;            // I
@@ -189,6 +190,22 @@ static void main_start_cpus(void)
     pr_info("smp: %u of %u CPUs are up", cpumask_weight(&cpu_online_mask), cpu_count);
 }
 
+// Hardware errors that were corrected raise no exception: somebody has to look, on each CPU.
+static struct delayed_work main_mce_work;
+
+static void main_mce_look(void *arg)
+{
+    (void)arg;
+    machine_check_poll();
+}
+
+static void main_mce_poll(struct work_struct *work)
+{
+    (void)work;
+    on_each_cpu(main_mce_look, NULL);
+    schedule_delayed_work(&main_mce_work, MAIN_MCE_SECONDS * HZ);
+}
+
 // The first thread: everything that may sleep. What is slow (link negotiation, DHCP) goes on behind
 // the prompt.
 static void main_init(void *arg)
@@ -197,6 +214,8 @@ static void main_init(void *arg)
     main_start_cpus();
     softirq_start_threads();
     workqueue_init();
+    INIT_DELAYED_WORK(&main_mce_work, main_mce_poll);
+    schedule_delayed_work(&main_mce_work, MAIN_MCE_SECONDS * HZ);
     uart_init();
     ps2_init();
     screen_init(main_boot);

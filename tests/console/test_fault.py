@@ -2,6 +2,7 @@
 full and end the machine in the way that was asked for; nothing ever ends in silence."""
 
 import re
+import time
 
 import pytest
 
@@ -148,6 +149,17 @@ def test_machine_check_that_can_be_survived(boot):
     log = machine.ok("dmesg")
     assert "bank 1: uncorrected error, cache hierarchy" in log and "at 0x123000" in log
     assert machine.ok("echo alive") == "alive\n"
+
+
+def test_corrected_error_is_found(boot):
+    """No exception tells of it; the kernel looks every few seconds, on each CPU."""
+    machine = boot(cpus=2)
+    machine.hmp(f"mce 1 3 {VALID | ENABLED | ADDRESS | 0x0091:#x} 0 0x456000 0")
+    wanted = r"machine check: CPU 1 bank 3: corrected error, memory controller .*at 0x456000"
+    deadline = time.monotonic() + 60
+    while not re.search(wanted, machine.ok("dmesg")) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert len(re.findall(wanted, machine.ok("dmesg"))) == 1
 
 
 def test_machine_check_that_cannot(boot):
