@@ -29,7 +29,8 @@ struct command {
 // Formatted text to a command's output and error line. shell_error prints `command: ` before and a
 // newline after, and returns 1; shell_usage prints the usage and returns 2.
 void shell_printf(struct shell *sh, const char *format, ...) __printf(2, 3);
-int shell_write(struct shell *sh, const void *data, size_t size); // 0, -EPIPE, -EINTR
+// The error of a write is also reported when the command ends: it need not, only stop.
+int shell_write(struct shell *sh, const void *data, size_t size); // 0, -EPIPE, -EINTR, -errno
 long shell_read(struct shell *sh, void *to, size_t size);         // 0 at the end, -EINTR
 int shell_error(struct shell *sh, const char *format, ...) __printf(2, 3);
 int shell_usage(struct shell *sh, const char *format, ...) __printf(2, 3);

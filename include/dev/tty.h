@@ -28,6 +28,8 @@ void tty_receive(const char *data, size_t size);
 // ^C throws away what was typed ahead and asks here. True: it stopped something in the foreground; false: it goes into the ring
 // like any byte, for the line editor. Tied by the shell. Context: that of tty_receive, under no lock.
 extern bool (*tty_interrupt_hook)(void);
+// True when a ^C waits in the ring; it is taken out, with what was typed before it. By the shell, when a line begins to run. Context: any but NMI.
+bool tty_take_interrupt(void);
 
 // Sleeps for at least one byte; -EINTR after thread_interrupt; 0 after timeout_ms (0: no timeout). Context: thread.
 long tty_read(char *to, size_t size, uint32_t timeout_ms);

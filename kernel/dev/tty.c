@@ -87,17 +87,41 @@ static void tty_discard_input(void)
     spin_unlock_irqrestore(&tty_input.lock, flags);
 }
 
+bool tty_take_interrupt(void)
+{
+    unsigned long flags;
+    bool found = false;
+    spin_lock_irqsave(&tty_input.lock, flags);
+    for (uint32_t at = tty_input.head; at != tty_input.tail && !found; at++) {
+        if (tty_input.ring[at % TTY_RING] == CONTROL_C) {
+            tty_input.head = at + 1;
+            found = true;
+        }
+    }
+    spin_unlock_irqrestore(&tty_input.lock, flags);
+    return found;
+}
+
+// A ^C that stopped nothing goes into the ring; but a line may have begun to run just then, after the hook looked and before it could find
+// the byte there. So the hook is asked again: whichever of the two comes second sees what the other did.
+static bool tty_interrupt(void)
+{
+    tty_discard_input();
+    if (tty_interrupt_hook && tty_interrupt_hook()) {
+        return true;
+    }
+    bool fits = tty_put(CONTROL_C);
+    if (tty_interrupt_hook && tty_interrupt_hook()) {
+        tty_take_interrupt();
+    }
+    return fits;
+}
+
 void tty_receive(const char *data, size_t size)
 {
     bool fit = true;
     for (size_t i = 0; i < size; i++) {
-        if (data[i] == CONTROL_C) {
-            tty_discard_input();
-            if (tty_interrupt_hook && tty_interrupt_hook()) {
-                continue;
-            }
-        }
-        fit = tty_put(data[i]) && fit;
+        fit = (data[i] == CONTROL_C ? tty_interrupt() : tty_put(data[i])) && fit;
     }
     if (!fit) {
         pr_ratelimited(LOG_WARNING, "console: input overrun, %llu bytes lost so far",

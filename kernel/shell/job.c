@@ -21,6 +21,7 @@
 #include <sched/completion.h>
 #include <sched/mutex.h>
 #include <sched/thread.h>
+#include <dev/tty.h>
 #include "console.h"
 #include "job.h"
 #include "parse.h"
@@ -124,6 +125,9 @@ static void job_enter_foreground(struct job *job)
     spin_lock_irqsave(&job_foreground_lock, flags);
     list_add(&job->link, &job_foreground);
     spin_unlock_irqrestore(&job_foreground_lock, flags);
+    if (tty_take_interrupt()) {
+        job_interrupt(job); // typed after the line's end, before it could run
+    }
 }
 
 static void job_leave_foreground(struct job *job)
@@ -229,6 +233,9 @@ static void job_task_run(void *arg)
 {
     struct job_task *task = arg;
     int status = task->command->run(&task->sh, task->sh.argc, task->sh.argv);
+    if (task->out.error != 0) {
+        status = shell_error(&task->sh, "write: %s", strerror(task->out.error));
+    }
     task->status = thread_interrupted() || READ_ONCE(task->job->interrupted) ? STATUS_INTERRUPTED
                                                                              : status & 0xff;
     stream_close_read(&task->in);

@@ -128,7 +128,9 @@ static __noreturn void shell_loop(void)
 {
     static char line[LINE_MAX + 1];
     for (;;) {
-        job_for_each(true, shell_report_job, NULL);
+        if (!tty_plain) { // a script hears what it asks for (jobs, wait), and nothing in between
+            job_for_each(true, shell_report_job, NULL);
+        }
         long length = console_read_line(SHELL_PROMPT, line, complete_line);
         if (length == -E2BIG) {
             job_run_line("false"); // $? tells

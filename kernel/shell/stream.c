@@ -153,6 +153,7 @@ int stream_write(struct shell_stream *s, const void *from, size_t size)
         error = pipe_write(s->pipe, from, size);
     }
     s->broken = error != 0;
+    s->error = error == -EPIPE || error == -EINTR ? 0 : error;
     return error;
 }
 

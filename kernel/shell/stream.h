@@ -12,7 +12,8 @@ struct shell_stream {
     enum shell_stream_kind kind;
     struct file *file;       // of STREAM_FILE; closed with the stream
     struct shell_pipe *pipe; // of STREAM_PIPE: one end of it
-    bool broken; // the reader has gone, or the disk is full: nothing more can be written
+    bool broken; // nothing more can be written: the reader has gone, the disk is full, ^C
+    int error;   // why, when it is for the user to know: neither -EPIPE nor -EINTR
 };
 
 long stream_read(struct shell_stream *stream, void *to,

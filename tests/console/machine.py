@@ -104,7 +104,11 @@ class Machine:
         for reader in self.readers:
             reader.start()
         try:
-            self._command("qmp_capabilities")
+            try:
+                self._command("qmp_capabilities")
+            except (OSError, Ended):
+                if wait:
+                    raise  # a script may have ended the machine before we could say a word
             if wait and not (gdb and options.get("halted", True)):
                 self.wait_prompt()
         except BaseException:
