@@ -41,11 +41,11 @@ def ahci_counter(machine, name):
 def irqs_of(machine, action):
     for line in machine.ok("cat /proc/interrupts").splitlines():
         if action in line:
-            return sum(int(word) for word in line.split(":")[1].split()[:2])
+            return sum(int(word) for word in line.split(":")[1].split()[:2])  # of two CPUs
     raise AssertionError(f"no {action} in /proc/interrupts")
 
 
-# ---- what is there ---------------------------------------------------------------------------------
+# ---- what is there ----------------------------------------------------------------------------
 
 
 def test_lspci(machine):
@@ -86,10 +86,10 @@ def test_proc_partitions(machine):
 def test_disk_names_its_sectors(machine):
     """The image that `make run` attaches says which sector one looks at."""
     output = machine.ok("hexdump -C -s 0x1400 -n 64 /dev/sda")
-    assert output.startswith("00001400  74 6f 70 68 61 6c 66 20  64 69 73 6b 2c 20 73 65  |tophalf ")
+    assert output.startswith("00001400  74 6f 70 68 61 6c 66 20  64 69 73 6b 2c 20 73 65  |top")
 
 
-# ---- commands --------------------------------------------------------------------------------------
+# ---- commands ---------------------------------------------------------------------------------
 
 
 def test_dd_counts_records(machine):
@@ -151,7 +151,7 @@ def test_sha256sum_of_input(machine):
     assert machine.ok("echo -n abc | sha256sum") == f"{digest}  -\n"
 
 
-# ---- the host's view -------------------------------------------------------------------------------
+# ---- the host's view --------------------------------------------------------------------------
 
 
 def test_sha256_equals_the_hosts(boot, tmp_path):
@@ -202,6 +202,34 @@ def test_two_disks_two_controllers(boot, tmp_path):
         assert m.ok(f"sha256sum /dev/{name}").split()[0] == hashlib.sha256(data[i]).hexdigest()
 
 
+ROOT_PORT = ["-device", "pcie-root-port,id=rp,chassis=1,slot=1,addr={}",
+             "-device", "ich9-ahci,id=x,bus=rp"]
+
+
+@pytest.mark.parametrize("machine_type,irq,source,devices", [
+    ("q35", 20, "DSDT", ["-device", "ich9-ahci,id=x,addr=4"]),
+    ("q35", 16, "DSDT", ["-device", "ich9-ahci,id=x,addr=0x19"]),  # a slot with wires of its own
+    ("q35", 21, "DSDT", [word.format(9) for word in ROOT_PORT]),
+    ("q35", 20, "DSDT", ["-device", "i82801b11-bridge,id=one,addr=0x1e",
+                         "-device", "pci-bridge,id=two,bus=one,chassis_nr=2,addr=3",
+                         "-device", "ich9-ahci,id=x,bus=two,addr=5"]),
+    ("pc", 10, "PIIX", ["-device", "ich9-ahci,id=x,addr=5"]),
+    ("pc", 11, "PIIX", ["-device", "pci-bridge,id=one,chassis_nr=1,addr=6",
+                        "-device", "pci-bridge,id=two,chassis_nr=2,bus=one,addr=7",
+                        "-device", "ich9-ahci,id=x,bus=two,addr=2"]),
+])
+def test_wire_of_every_kind(boot, disk, machine_type, irq, source, devices):
+    """Interrupts arrive, from slots with and without bridges before them, on the irq found."""
+    m = boot(machine=machine_type, extra=[
+        *devices, "-drive", f"if=none,id=d,format=raw,file={disk()}", "-device",
+        "ide-hd,drive=d,bus=x.0"])
+    assert re.search(rf"class 010601, INTA is irq {irq} by {source}", m.ok("dmesg"))
+    before = irqs_of(m, f" {irq}-fasteoi")
+    m.ok("dd if=/dev/sda of=/dev/null bs=4K count=20")
+    assert irqs_of(m, f" {irq}-fasteoi") - before == 20
+    assert ahci_counter(m, "lost interrupts") == 0
+
+
 def test_no_disk(boot):
     m = boot(machine="pc")
     assert m.ok("lsblk") == ""
@@ -233,7 +261,7 @@ def test_beyond_two_tebibytes(boot, tmp_path):
     assert "|the last sector.|" in output
 
 
-# ---- errors ----------------------------------------------------------------------------------------
+# ---- errors -----------------------------------------------------------------------------------
 
 
 def blkdebug(path, rules, **device):
@@ -308,7 +336,8 @@ def test_innocent_neighbours_get_their_data(boot, tmp_path):
     data = random_image(path, 4 * MIB, seed=7)
     rule = {"event": "none", "iotype": "read", "sector": 7000, "errno": 5, "once": False}
     m = boot(cpus=2, extra=blkdebug(path, [rule]))
-    m.output_of("dd if=/dev/sda of=/dev/null bs=1M skip=3 count=1 status=none & sha256sum /dev/sda & "
+    m.output_of("dd if=/dev/sda of=/dev/null bs=1M skip=3 count=1 status=none & "
+                "sha256sum /dev/sda & "
                 "dd if=/dev/sda bs=1M count=3 status=none | sha256sum > /tmp/good")
     m.output_of("wait")
     m.output_of("")  # the prompt that tells which jobs ended
@@ -318,8 +347,8 @@ def test_innocent_neighbours_get_their_data(boot, tmp_path):
 
 
 def test_slow_disk_is_reset_and_given_up_or_served(boot, tmp_path):
-    """A disk slower than the timeout: the command is aborted by COMRESET, tried again, and the reader
-    gets an error in the end; the port lives on."""
+    """A disk slower than the timeout: the command is aborted by COMRESET, tried again, and the
+    reader gets an error in the end; the port lives on."""
     m = boot(append="ahci.timeout=300", extra=[
         "-blockdev", "driver=null-co,node-name=slow,size=67108864,latency-ns=900000000,"
         "read-zeroes=on", "-device", "ide-hd,drive=slow,bus=ide.0"])
@@ -331,7 +360,7 @@ def test_slow_disk_is_reset_and_given_up_or_served(boot, tmp_path):
     assert "running" in m.ok("cat /proc/driver/ahci")
 
 
-# ---- driver and machine ----------------------------------------------------------------------------
+# ---- driver and machine -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("machine_type", ["q35", "pc"])
@@ -345,7 +374,7 @@ def test_six_gibibytes(boot, tmp_path, machine_type):
     assert m.ok("sha256sum /dev/sda").split()[0] == hashlib.sha256(data).hexdigest()
 
 
-# ---- a hostile device ------------------------------------------------------------------------------
+# ---- a hostile device -------------------------------------------------------------------------
 
 
 class Hardware:

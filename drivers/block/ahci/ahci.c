@@ -290,7 +290,9 @@ int ahci_hba_start(struct ahci_hba *hba, size_t registers_size, int irq)
     list_add_tail(&hba->link, &ahci_list);
     mutex_unlock(&ahci_list_mutex);
     schedule_work(&hba->scan);
-    if (wait_for_completion_timeout(&hba->scanned, msecs_to_jiffies(HBA_SCAN_PATIENCE_MS)) == 0) {
+    // Where nothing was seen yet, nothing is waited for: an empty controller must not hold up the prompt.
+    if (hba->linked != 0 &&
+        wait_for_completion_timeout(&hba->scanned, msecs_to_jiffies(HBA_SCAN_PATIENCE_MS)) == 0) {
         dev_info(hba->dev, "disks are still starting, going on without them");
     }
     return 0;
