@@ -28,6 +28,7 @@
 #include <core/panic.h>
 #include <core/spinlock.h>
 #include <mm/page.h>
+#include <mm/slab.h>
 #include <dma/dma.h>
 
 #include "debug.h"
@@ -485,8 +486,51 @@ static void dma_show_record(struct text *t, const struct dma_record *r)
     text_putc(t, '\n');
 }
 
+// Copies the records, as many as fit, so that no lock is held while they are sorted and printed.
+static uint32_t dma_copy_records(struct dma_record *to, uint32_t room)
+{
+    uint32_t count = 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(dma_buckets); i++) {
+        unsigned long flags;
+
+        spin_lock_irqsave(&dma_buckets[i].lock, flags);
+        for (const struct dma_record *r = dma_buckets[i].live; r != NULL && count < room;
+             r = r->next) {
+            to[count++] = *r;
+        }
+        spin_unlock_irqrestore(&dma_buckets[i].lock, flags);
+    }
+    return count;
+}
+
+static bool dma_stands_before(const struct dma_record *a, const struct dma_record *b)
+{
+    int order = strcmp(a->use.dev->name, b->use.dev->name);
+
+    return order != 0 ? order < 0 : a->use.bus < b->use.bus;
+}
+
+// By device and address; Shell's sort, as there are hundreds.
+static void dma_sort_records(struct dma_record *records, uint32_t count)
+{
+    for (uint32_t gap = count / 2; gap > 0; gap /= 2) {
+        for (uint32_t i = gap; i < count; i++) {
+            struct dma_record record = records[i];
+            uint32_t at = i;
+
+            for (; at >= gap && dma_stands_before(&record, &records[at - gap]); at -= gap) {
+                records[at] = records[at - gap];
+            }
+            records[at] = record;
+        }
+    }
+}
+
 static void dma_show_map(struct text *t, unsigned long index)
 {
+    uint32_t room = READ_ONCE(dma_live) + 64; // some may come meanwhile
+
     (void)index;
     if (dma_debug_off) {
         text_puts(t, "mappings are not recorded (boot option dma_debug=off)\n");
@@ -497,15 +541,17 @@ static void dma_show_map(struct text *t, unsigned long index)
                 (unsigned long long)dma_debug_unrecorded(), (unsigned long long)dma_debug_errors());
     text_printf(t, "%-14s %-18s %8s %-13s %-6s %s\n", "device", "bus address", "bytes", "direction",
                 "owner", "mapped by");
-    for (unsigned i = 0; i < ARRAY_SIZE(dma_buckets); i++) {
-        unsigned long flags;
-
-        spin_lock_irqsave(&dma_buckets[i].lock, flags);
-        for (const struct dma_record *r = dma_buckets[i].live; r != NULL; r = r->next) {
-            dma_show_record(t, r);
-        }
-        spin_unlock_irqrestore(&dma_buckets[i].lock, flags);
+    struct dma_record *records = kcalloc(room, sizeof(*records), GFP_KERNEL);
+    if (records == NULL) {
+        text_puts(t, "(no memory to list them)\n");
+        return;
     }
+    uint32_t count = dma_copy_records(records, room);
+    dma_sort_records(records, count);
+    for (uint32_t i = 0; i < count; i++) {
+        dma_show_record(t, &records[i]);
+    }
+    kfree(records);
 }
 PROC_FILE("dma-map", dma_show_map);
 

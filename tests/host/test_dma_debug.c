@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -73,6 +74,17 @@ void *alloc_pages_within(enum gfp flags, unsigned order, phys_t highest)
     }
     next_page += PAGE_SIZE << order;
     return phys_to_virt(at);
+}
+
+void *kcalloc(size_t count, size_t size, enum gfp flags)
+{
+    (void)flags;
+    return no_memory ? NULL : calloc(count, size);
+}
+
+void kfree(const void *pointer)
+{
+    free((void *)(uintptr_t)pointer);
 }
 
 void free_pages(void *address, unsigned order)
@@ -479,6 +491,41 @@ static void the_proc_file(void **state)
     text_init(&t, buffer, sizeof(buffer));
     dma_show_map(&t, 0);
     assert_non_null(strstr(buffer, "2048 from-device   cpu "));
+    no_memory = true;
+    text_init(&t, buffer, sizeof(buffer));
+    dma_show_map(&t, 0);
+    assert_non_null(strstr(buffer, "mappings 2, "));
+}
+
+static void the_proc_file_is_sorted(void **state)
+{
+    (void)state;
+    static char buffer[60000];
+    struct text t = TEXT_INIT(buffer);
+    unsigned long long last = 0, bus;
+    unsigned lines = 0;
+
+    srand(5);
+    for (unsigned i = 0; i < 300; i++) {
+        map(i % 2 ? &nic : &disk, (uint64_t)(2 + i * 37 % 300) * 0x2000, 64, DMA_TO_DEVICE);
+    }
+    dma_show_map(&t, 0);
+    bool seen_nic = false;
+    for (char *line = strchr(strchr(buffer, '\n') + 1, '\n') + 1; *line;
+         line = strchr(line, '\n') + 1) {
+        bool is_nic = strncmp(line, "nic ", 4) == 0;
+
+        if (is_nic && !seen_nic) {
+            seen_nic = true;
+            last = 0;
+        }
+        assert_int_equal(is_nic, seen_nic); // all of the disk's stand before
+        assert_int_equal(sscanf(line, "%*s %llx", &bus), 1);
+        assert_true(bus > last);
+        last = bus;
+        lines++;
+    }
+    assert_int_equal(lines, 300);
 }
 
 // A thousand rounds of maps and unmaps against a list that a child could check.
@@ -537,6 +584,7 @@ int main(void)
         cmocka_unit_test_setup(switched_off, reset),
         cmocka_unit_test_setup(reports_are_bounded, reset),
         cmocka_unit_test_setup(the_proc_file, reset),
+        cmocka_unit_test_setup(the_proc_file_is_sorted, reset),
         cmocka_unit_test_setup(random_traffic, reset),
     };
 
