@@ -15,6 +15,7 @@ import ctypes
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -34,6 +35,7 @@ ISO = os.path.join(BUILD, "tophalf.iso")
 
 PROMPT = "tophalf# "
 TIMEOUT = 60  # seconds: when is a wait hopeless? A hang detector, never a measurement.
+LOG_LINE = re.compile(r"^\[ *\d+\.\d{6}\] .*\n", re.M)
 PR_SET_PDEATHSIG = 1
 
 libc = ctypes.CDLL(None)
@@ -79,6 +81,7 @@ class Machine:
             self.wire, wire_far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
             for end in (self.wire, wire_far):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+            self.wire.settimeout(TIMEOUT)
             passed.append(wire_far)
             nics.append(f"dgram,local.type=fd,local.str={wire_far.fileno()}")
         self.bus = None
@@ -211,12 +214,14 @@ class Machine:
         return output, int(status)
 
     def output_of(self, command, timeout=TIMEOUT):
-        """Run a console command; its output."""
+        """Run a console command; its output. Log lines that fell into it are left out, as they
+        are not the command's, unless they are what was asked for (dmesg)."""
         self.send(command + "\r")
         self.expect(re.escape(command) + r"\r?\n", timeout)
         start = self.at
         end = self.expect(rf"(?:(?<=\n)|(?<=\A)){re.escape(PROMPT)}", timeout).start()
-        return self.text[start:end].replace("\r", "")
+        output = self.text[start:end].replace("\r", "")
+        return output if "dmesg" in command else LOG_LINE.sub("", output)
 
     def ok(self, command, timeout=TIMEOUT):
         """Run a console command that must succeed; its output."""
@@ -244,15 +249,16 @@ class Machine:
 
     def send_frame(self, frame):
         """Put one Ethernet frame on the wire of the machine's last card (frames=True)."""
-        self.wire.send(bytes(frame))
+        try:
+            self.wire.send(bytes(frame))
+        except socket.timeout:
+            self.kill()
+            raise Hung(f"{self.name}: takes no frames\n{self.story()}") from None
 
     def receive_frame(self, timeout=TIMEOUT):
         """The next Ethernet frame that the machine sent, as bytes; None after the timeout."""
-        self.wire.settimeout(timeout)
-        try:
-            return self.wire.recv(65536)
-        except (socket.timeout, BlockingIOError):
-            return None
+        ready, _, _ = select.select([self.wire], [], [], timeout)
+        return self.wire.recv(65536) if ready else None
 
     # ---- the bus, where a device misbehaves ----------------------------------------------------
 
