@@ -1,19 +1,23 @@
-// The PCI bus: finds every function, reads what it says of itself, and brings it together with a driver.
+// The PCI bus: finds every function, reads what it says of itself, and brings it together with a
+// driver.
 //
-// The scan starts at each host bridge's first bus and follows PCI-to-PCI bridges as the firmware numbered them:
+// The scan starts at each host bridge's first bus and follows PCI-to-PCI bridges as the firmware
+// numbered them:
 //
 //   bus 0 ── 00.0 host bridge
 //         ── 02.0 e1000
-//         ── 08.0 bridge ── bus 1 ── 00.0 ...       secondary bus number above the bridge's own, never a bus twice
+//         ── 08.0 bridge ── bus 1 ── 00.0 ...   a bus number above the bridge's own, none twice
 //
-// What a function says is checked before it is believed; what was refused is said in one line a function. A function that
-// claims a header type which nobody knows is left out; so is whatever a bridge with nonsense in its bus numbers hides.
+// What a function says is checked before it is believed; what was refused is said in one line a
+// function. A function that claims a header type which nobody knows is left out; so is whatever a
+// bridge with nonsense in its bus numbers hides.
 //
-// Resources: every BAR is in /proc/iomem or /proc/ioports under its bus, a claimed one with the driver's name below it.
+// Resources: every BAR is in /proc/iomem or /proc/ioports under its bus, a claimed one with the
+// driver's name below it.
 //
-// PCI Local Bus 3.0, chapter 6; PCI-to-PCI Bridge Architecture 1.2, 3.2.5.
-// Context: boot thread for the scan; threads for binding. The list of devices does not change after pci_init.
-// Previous: pci_access.c. Next: a driver's record, drivers/block/ahci/ahci.c.
+// PCI Local Bus 3.0, chapter 6; PCI-to-PCI Bridge Architecture 1.2, 3.2.5. Context: boot thread for
+// the scan; threads for binding. The list of devices does not change after pci_init. Previous:
+// pci_access.c. Next: a driver's record, drivers/block/ahci/ahci.c.
 #include <pci/pci.h>
 
 #include <lib/errno.h>
@@ -37,7 +41,7 @@ static DEFINE_MUTEX(pci_bind_mutex);
 
 LINKER_SET(pci_driver, pci_driver);
 
-// ---- one function ----------------------------------------------------------------------------------
+// ---- one function -------------------------------------------------------------------------------
 
 static uint32_t pci_config_read32(void *context, uint16_t offset)
 {
@@ -103,9 +107,10 @@ static struct pci_dev *pci_add_function(const struct pci_dev *where)
     return dev;
 }
 
-// ---- the scan --------------------------------------------------------------------------------------
+// ---- the scan -----------------------------------------------------------------------------------
 
-// Buses of one segment still to be looked at, in the order they were found. Each is entered once, so the scan ends.
+// Buses of one segment still to be looked at, in the order they were found. Each is entered once,
+// so the scan ends.
 struct bus_scan {
     uint16_t segment;
     uint8_t last;
@@ -188,7 +193,7 @@ static void pci_scan_root(struct bus_scan *scan, uint8_t first)
     }
 }
 
-// ---- resources -------------------------------------------------------------------------------------
+// ---- resources ----------------------------------------------------------------------------------
 
 static void pci_add_bar_resource(struct pci_dev *dev, unsigned number)
 {
@@ -204,8 +209,9 @@ static void pci_add_bar_resource(struct pci_dev *dev, unsigned number)
     }
 }
 
-// The window of a root bus is written in byte code that is not read here. What is shown instead is what the bus was seen to
-// use: the span of its memory BARs below 4 GiB, rounded to megabytes; and all ports, as on every PC.
+// The window of a root bus is written in byte code that is not read here. What is shown instead is
+// what the bus was seen to use: the span of its memory BARs below 4 GiB, rounded to megabytes; and
+// all ports, as on every PC.
 static void pci_add_root_resources(uint16_t segment, uint8_t bus)
 {
     uint64_t start = UINT64_MAX, end = 0;
@@ -232,7 +238,7 @@ static void pci_add_root_resources(uint16_t segment, uint8_t bus)
     }
 }
 
-// ---- the whole -------------------------------------------------------------------------------------
+// ---- the whole ----------------------------------------------------------------------------------
 
 static void pci_route_all(void)
 {
@@ -290,7 +296,7 @@ struct pci_dev *pci_find(unsigned bus, unsigned slot, unsigned function)
     return NULL;
 }
 
-// ---- drivers ---------------------------------------------------------------------------------------
+// ---- drivers ------------------------------------------------------------------------------------
 
 static bool pci_id_matches(const struct pci_device_id *id, const struct pci_dev *dev)
 {
@@ -369,7 +375,7 @@ void pci_probe_all(void)
     }
 }
 
-// ---- the driver's verbs ----------------------------------------------------------------------------
+// ---- the driver's verbs -------------------------------------------------------------------------
 
 // Sets and clears bits of the command register; returns what it reads back.
 static uint16_t pci_change_command(struct pci_dev *dev, uint16_t clear, uint16_t set)

@@ -1,13 +1,16 @@
-// Reaches configuration space: by ECAM where ACPI's MCFG names a window, else through the ports 0xcf8 and 0xcfc.
+// Reaches configuration space: by ECAM where ACPI's MCFG names a window, else through the ports
+// 0xcf8 and 0xcfc.
 //
-//   ECAM     base + (bus << 20 | slot << 15 | function << 12 | offset)    one load or store, 4,096 bytes a function
-//   CF8/CFC  address to one port, data through the other                  two steps under a lock, 256 bytes a function
+//   ECAM     one load or store at base + (bus << 20 | slot << 15 | function << 12 | offset); 4,096
+//            bytes a function
+//   CF8/CFC  address to one port, data through the other, under a lock; 256 bytes a function
 //
-// A bus's megabyte of ECAM is mapped when the scan first comes to it; the table of mappings does not change after that, so reading
-// it needs no lock. The window is believed only if it shows the same host bridge as the ports do.
+// A bus's megabyte of ECAM is mapped when the scan first comes to it; the table of mappings does
+// not change after that, so reading it needs no lock. The window is believed only if it shows the
+// same host bridge as the ports do.
 //
-// PCI Express Base 3.0, 7.2.2; PCI Local Bus 3.0, 3.2.2.3.2; PCI Firmware Specification 3.2, 4.1.2 (MCFG).
-// Context: any, except pci_access_init and pci_access_add_bus: boot thread.
+// PCI Express Base 3.0, 7.2.2; PCI Local Bus 3.0, 3.2.2.3.2; PCI Firmware Specification 3.2, 4.1.2
+// (MCFG). Context: any, except pci_access_init and pci_access_add_bus: boot thread.
 #include "pci_config.h"
 #include "pci_regs.h"
 
@@ -31,7 +34,7 @@ static struct ecam_window {
 } ecam_windows[ACPI_MAX_MCFG];
 static unsigned ecam_window_count; // I: 0: use the ports
 
-// ---- where it is -----------------------------------------------------------------------------------
+// ---- where it is --------------------------------------------------------------------------------
 
 static struct ecam_window *ecam_find(uint16_t segment, uint8_t bus)
 {
@@ -63,7 +66,8 @@ static uint32_t cf8_address(const struct pci_dev *dev, uint16_t offset)
            (uint32_t)dev->function << 8 | (offset & 0xfc);
 }
 
-// Is this an access that the hardware can make: inside the function, aligned to its width, in a place that exists?
+// Is this an access that the hardware can make: inside the function, aligned to its width, in a
+// place that exists?
 static bool pci_access_ok(const struct pci_dev *dev, uint16_t offset, unsigned width)
 {
     return IS_ALIGNED(offset, width) && offset < pci_access_size(dev->segment, dev->bus) &&
@@ -75,7 +79,7 @@ uint16_t pci_access_size(uint16_t segment, uint8_t bus)
     return ecam_bus(segment, bus) != NULL ? PCI_CONFIG_EXTENDED_SIZE : PCI_CONFIG_SIZE;
 }
 
-// ---- the six accesses ------------------------------------------------------------------------------
+// ---- the six accesses ---------------------------------------------------------------------------
 
 // With ECAM in use, a bus that is not mapped does not exist: the ports are not a second way to it.
 #define PCI_READ(type, suffix, port_read)                                \
@@ -131,7 +135,7 @@ PCI_WRITE(uint8_t, 8, outb)
 PCI_WRITE(uint16_t, 16, outw)
 PCI_WRITE(uint32_t, 32, outl)
 
-// ---- setting up ------------------------------------------------------------------------------------
+// ---- setting up ---------------------------------------------------------------------------------
 
 bool pci_access_add_bus(uint16_t segment, uint8_t bus)
 {
@@ -185,7 +189,8 @@ static bool ecam_add_window(const struct acpi_mcfg *mcfg)
     return true;
 }
 
-// Does the window show what the ports show? Compared: vendor and device of 00:00.0, which every PC has.
+// Does the window show what the ports show? Compared: vendor and device of 00:00.0, which every PC
+// has.
 static bool ecam_agrees(const struct acpi_mcfg *mcfg)
 {
     static const struct pci_dev host; // 0000:00:00.0

@@ -1,12 +1,15 @@
-// Reads a function's base address registers: where its registers are and how large the window is (PCI 3.0, 6.2.5.1).
+// Reads a function's base address registers: where its registers are and how large the window is
+// (PCI 3.0, 6.2.5.1).
 //
-// A BAR's size is asked by writing ones: bits that the device needs for its own decoding read back as zero.
+// A BAR's size is asked by writing ones: bits that the device needs for its own decoding read back
+// as zero.
 //
 //   written   ffffffff
 //   read      fffe0000 | flags      -> 128 KiB
 //
-// While a BAR holds ones it would decode a wrong window, so memory and port decoding are switched off around it. The answer is the
-// device's word: a size that is no power of two, a 64-bit BAR without a second half, a window that wraps are refused with a note.
+// While a BAR holds ones it would decode a wrong window, so memory and port decoding are switched
+// off around it. The answer is the device's word: a size that is no power of two, a 64-bit BAR
+// without a second half, a window that wraps are refused with a note.
 //
 // Pure: called at scan, and on the host with a made-up configuration space.
 #include "pci_config.h"

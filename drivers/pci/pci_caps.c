@@ -1,10 +1,10 @@
 // Reads a function's capability lists: PCI 3.0, 6.7 and PCI Express 3.0, 7.9.
 //
-//   0x34 ──> [ id | next ]──> [ id | next ]──> 0             conventional, between 0x40 and 0xff, dword-aligned
-//   0x100 ─> [ id, version, next ]──> ... ──> 0              extended, between 0x100 and 0xfff, only through ECAM
+//   0x34 ──> [ id | next ]──> [ id | next ]──> 0    conventional: 0x40 to 0xff, dword-aligned
+//   0x100 ─> [ id, version, next ]──> ... ──> 0     extended: 0x100 to 0xfff, only through ECAM
 //
-// Every byte of a list is the device's word, so the walk trusts none: a place outside the area or seen before ends it with a
-// note, and a bitmap of places makes sure that it ends.
+// Every byte of a list is the device's word, so the walk trusts none: a place outside the area or
+// seen before ends it with a note, and a bitmap of places makes sure that it ends.
 //
 // Pure: called at scan with the real configuration space, and on the host with an evil one.
 #include "pci_config.h"
@@ -105,7 +105,8 @@ void pci_read_capabilities(struct pci_dev *dev, const struct pci_config *config,
     struct cap_walk walk = {.dev = dev, .notes = notes};
     dev->cap_count = 0;
     pci_read_conventional(&walk, config);
-    // Only PCI Express functions have the extended area; others may answer there with an echo of the first 256 bytes.
+    // Only PCI Express functions have the extended area; others may answer there with an echo of
+    // the first 256 bytes.
     if (pci_find_capability(dev, PCI_CAP_EXPRESS) != 0) {
         pci_read_extended(&walk, config);
     }

@@ -1,9 +1,11 @@
-// A function's configuration space as a table of four words: the scan works on any, so that tests can put lies in it.
+// A function's configuration space as a table of four words: the scan works on any, so that tests
+// can put lies in it.
 #pragma once
 
 #include <pci/pci.h>
 
-// Access to one function's configuration space. read32 at an aligned offset; all ones where there is nothing.
+// Access to one function's configuration space. read32 at an aligned offset; all ones where there
+// is nothing.
 struct pci_config {
     uint32_t (*read32)(void *context, uint16_t offset);
     void (*write32)(void *context, uint16_t offset, uint32_t value);
@@ -11,22 +13,27 @@ struct pci_config {
     uint16_t size; // 256, or 4096 through ECAM
 };
 
-// What was refused while a function was read: bounded text, one note after the other, separated by "; ".
-// Fills dev->caps. Walks both lists once: at most as many steps as there are places, a place never twice. pci_caps.c
+// What was refused while a function was read: bounded text, one note after the other, separated by
+// "; ". Fills dev->caps. Walks both lists once: at most as many steps as there are places, a place
+// never twice. pci_caps.c
 void pci_read_capabilities(struct pci_dev *dev, const struct pci_config *config,
                            struct text *notes);
 
-// Fills dev->bars[0 .. count). Decoding is off while sizes are asked for, and then as it was found. pci_bars.c
+// Fills dev->bars[0 .. count). Decoding is off while sizes are asked for, and then as it was found.
+// pci_bars.c
 void pci_read_bars(struct pci_dev *dev, const struct pci_config *config, unsigned count,
                    struct text *notes);
 
 // The real thing. pci_access.c
 void pci_access_init(void);
-// The buses that may be looked at: the k-th host bridge's segment, first and last bus. False past the last.
+// The buses that may be looked at: the k-th host bridge's segment, first and last bus. False past
+// the last.
 bool pci_access_root(unsigned k, uint16_t *segment, uint8_t *first, uint8_t *last);
-// Makes a bus reachable (maps its ECAM window). False: no memory, or not below a host bridge. Context: boot.
+// Makes a bus reachable (maps its ECAM window). False: no memory, or not below a host bridge.
+// Context: boot.
 bool pci_access_add_bus(uint16_t segment, uint8_t bus);
 uint16_t pci_access_size(uint16_t segment, uint8_t bus); // 256 or 4096
 
-// The irq of a device's wire, -1 when there is none; *source says how it is known. pci_route.c; after the scan.
+// The irq of a device's wire, -1 when there is none; *source says how it is known. pci_route.c;
+// after the scan.
 int pci_route_intx(const struct pci_dev *dev, const char **source);

@@ -1,7 +1,9 @@
-// /proc/bus/pci/devices: every function, its irq, BARs and driver, as Linux prints it (drivers/pci/proc.c there), for scripts.
+// /proc/bus/pci/devices: every function, its irq, BARs and driver, as Linux prints it
+// (drivers/pci/proc.c there), for scripts.
 //
-// One line a function, tab-separated: bus and devfn, vendor and device, irq, seven bases with their flag bits (six BARs and the
-// expansion ROM, which is not used here), seven sizes, the driver's name.
+// One line a function, tab-separated: bus and devfn, vendor and device, irq, seven bases with their
+// flag bits (six BARs and the expansion ROM, which is not used here), seven sizes, the driver's
+// name.
 //
 // Context: thread.
 #include <lib/text.h>

@@ -1,5 +1,6 @@
-// PCI configuration space: PCI Local Bus Specification 3.0, chapter 6 (header, capabilities), PCI-to-PCI Bridge Architecture 1.2,
-// chapter 3 (bridges), PCI Express Base 3.0, 7.2.2 (ECAM) and 7.9.1 (extended capabilities). Facts only.
+// PCI configuration space: PCI Local Bus Specification 3.0, chapter 6 (header, capabilities),
+// PCI-to-PCI Bridge Architecture 1.2, chapter 3 (bridges), PCI Express Base 3.0, 7.2.2 (ECAM) and
+// 7.9.1 (extended capabilities). Facts only.
 #pragma once
 
 #include <lib/types.h>
@@ -43,7 +44,7 @@ enum pci_register { // offset: 3.0, figure 6-1
 
 #define PCI_BAR_PORT         BIT(0)
 #define PCI_BAR_PORT_MASK    0xfffffffc
-#define PCI_BAR_TYPE_MASK    0x6 // of a memory BAR: 0 is 32 bits, 4 is 64 bits, 2 and 6 are reserved
+#define PCI_BAR_TYPE_MASK    0x6 // of a memory BAR: 0: 32 bits, 4: 64 bits, 2 and 6: reserved
 #define PCI_BAR_TYPE_32      0x0
 #define PCI_BAR_TYPE_64      0x4
 #define PCI_BAR_PREFETCHABLE BIT(3)
@@ -73,7 +74,8 @@ enum pci_class { PCI_CLASS_BRIDGE_HOST = 0x0600 };
 enum { PCI_CF8_ADDRESS = 0xcf8, PCI_CF8_DATA = 0xcfc };
 #define PCI_CF8_ENABLE BIT(31)
 
-// PIIX3 (Intel 290550) and its relatives: PIRQA..PIRQD route control, one byte each: bit 7 off, bits 3:0 the 8259's line.
+// PIIX3 (Intel 290550) and its relatives: PIRQA..PIRQD route control, one byte each: bit 7 off,
+// bits 3:0 the 8259's line.
 enum { PIIX_PIRQ_ROUTE = 0x60 };
 #define PIIX_PIRQ_OFF 0x80
 #define PIIX_PIRQ_IRQ 0x0f

@@ -1,16 +1,20 @@
-// Finds out which interrupt a device's INTx pin arrives at, without an interpreter for ACPI's byte code.
+// Finds out which interrupt a device's INTx pin arrives at, without an interpreter for ACPI's byte
+// code.
 //
-// A pin is a wire on a board, and only the firmware knows the board; it tells in four ways, tried in this order:
+// A pin is a wire on a board, and only the firmware knows the board; it tells in four ways, tried
+// in this order:
 //
 //   1. the DSDT's static _PRT package (acpi.intx): slot and pin to GSI. q35 has one: GSI 16..23.
-//   2. the PIIX3's PIRQ registers on -M pc and Bochs: slot and pin to PIRQA..D, the register to an 8259 line, which is the GSI.
+//   2. the PIIX3's PIRQ registers on -M pc and Bochs: slot and pin to PIRQA..D, the register to an
+//      8259 line, which is the GSI.
 //   3. INTERRUPT_LINE in the device's header, which the firmware filled in with the 8259's line.
 //   4. nothing: the device gets no interrupt, and its driver says so.
 //
-// q35 raises each pin twice, on GSI 16..23 and on GSI 10 or 11. Taking the first leaves the twin masked for good, which is right:
-// a wire that nobody unmasks interrupts nobody.
+// q35 raises each pin twice, on GSI 16..23 and on GSI 10 or 11. Taking the first leaves the twin
+// masked for good, which is right: a wire that nobody unmasks interrupts nobody.
 //
-// A device behind bridges: each bridge turns the pins by the slot ("swizzle", PCI-to-PCI Bridge 1.2, 9.1):
+// A device behind bridges: each bridge turns the pins by the slot ("swizzle", PCI-to-PCI Bridge
+// 1.2, 9.1):
 //
 //   pin at the bridge = (pin + slot of the device) mod 4      so four cards in a row use four wires
 //
@@ -66,7 +70,8 @@ static const struct pci_dev *route_find_piix(void)
 static int route_by_piix(const struct pci_dev *dev, struct root_wire wire)
 {
     const struct pci_dev *piix = route_find_piix();
-    // Functions of the PIIX itself are wired inside the chip (power management to IRQ 9), not through slot wires.
+    // Functions of the PIIX itself are wired inside the chip (power management to IRQ 9), not
+    // through slot wires.
     if (piix == NULL || (dev->bus == piix->bus && dev->slot == piix->slot)) {
         return -ENOENT;
     }

@@ -1,20 +1,23 @@
-// The block layer's core: who has a request, who is told when it is done, and which disks there are.
+// The block layer's core: who has a request, who is told when it is done, which disks there are.
 //
-// A disk accepts `queue_depth` requests at a time; the rest wait in its list. A request changes hands four times, and each
-// step is made under the disk's lock or by one atomic exchange, so "done exactly once" is not a hope:
+// A disk accepts `queue_depth` requests at a time; the rest wait in its list. A request changes
+// hands four times, and each step is made under the disk's lock or by one atomic exchange, so "done
+// exactly once" is not a hope:
 //
-//    maker            block layer                          driver
-//   IDLE ──blk_submit──> WAITING ──room in the queue──> STARTED ──blk_complete_request──> DONE
-//    ^                      |                                         |  (hard irq, softirq or thread: only a list
-//    |                      └── -ENXIO when the disk goes             |   insertion and a raised softirq)
-//    └───────── request->done, in BLOCK_SOFTIRQ on that same CPU <────┘
+//    maker            block layer                       driver
+//   IDLE ──blk_submit──> WAITING ──room in the queue──> STARTED
+//     ^                     └── the disk goes: -ENXIO ──┐   │ blk_complete_request, any context:
+//     │                                                 v   v a list insertion, a raised softirq
+//     └────── request->done, in BLOCK_SOFTIRQ ────────── DONE
 //
-// Completions are put on a list of the CPU that took the interrupt; the softirq counts them (/proc/diskstats), calls `done`,
-// and feeds the driver from the waiting list. Merging and sorting are left out on purpose: what an emulated disk and an SSD
-// gain from an elevator is nothing, and the path stays short enough to read.
+// Completions are put on a list of the CPU that took the interrupt; the softirq counts them
+// (/proc/diskstats), calls `done`, and feeds the driver from the waiting list. Merging and sorting
+// are left out on purpose: what an emulated disk and an SSD gain from an elevator is nothing, and
+// the path stays short enough to read.
 //
-// Context: blk_submit from threads and softirqs; blk_complete_request from anywhere; the list of disks from threads.
-// Next: kernel/dev/block_io.c (whole transfers that sleep), drivers/block/ahci/ahci_port.c (a driver).
+// Context: blk_submit from threads and softirqs; blk_complete_request from anywhere; the list of
+// disks from threads. Next: kernel/dev/block_io.c (whole transfers that sleep),
+// drivers/block/ahci/ahci_port.c (a driver).
 #include <dev/block.h>
 
 #include <lib/errno.h>
@@ -34,9 +37,10 @@ static struct list_head blk_done[MAX_CPUS]; // C: completed, waiting for this CP
 static DEFINE_SPINLOCK(blk_disks_lock);
 static LIST_HEAD(blk_disks); // L: in the order of their names
 
-// ---- accounting ----------------------------------------------------------------------------------
+// ---- accounting ---------------------------------------------------------------------------------
 
-// Time in which the disk had something to do, and the same weighted with how much: brought up to date before in_flight changes.
+// Time in which the disk had something to do, and the same weighted with how much: brought up to
+// date before in_flight changes.
 static void blk_account_time(struct disk_stats *stats, uint64_t now_ns)
 {
     uint64_t elapsed_ns = now_ns - stats->stamp_ns;
@@ -65,7 +69,7 @@ static uint32_t blk_trace_device(const struct gendisk *disk)
     return (uint32_t)disk->major << 20 | disk->minor;
 }
 
-// ---- down: to the driver ---------------------------------------------------------------------------
+// ---- down: to the driver ------------------------------------------------------------------------
 
 // What a driver need not check again. Returns 0, -EINVAL, -ENOSPC (beyond the end), -EROFS.
 static int blk_check(const struct gendisk *disk, const struct request *request)
@@ -98,7 +102,8 @@ static int blk_check(const struct gendisk *disk, const struct request *request)
     return bytes == (uint64_t)request->sectors * SECTOR_SIZE ? 0 : -EINVAL;
 }
 
-// Takes the next request for the driver, if it has room. Caller holds the lock and must call blk_start for what it gets.
+// Takes the next request for the driver, if it has room. Caller holds the lock and must call
+// blk_start for what it gets.
 static struct request *blk_take_locked(struct gendisk *disk)
 {
     struct request *request = list_first_entry_or_null(&disk->waiting, struct request, link);
@@ -112,8 +117,8 @@ static struct request *blk_take_locked(struct gendisk *disk)
     return request;
 }
 
-// Takes the request back that the driver had no room for. When a completion came between its "no" and this, nobody else would
-// look at the list again: then the result is the request to try next.
+// Takes the request back that the driver had no room for. When a completion came between its "no"
+// and this, nobody else would look at the list again: then the result is the request to try next.
 static struct request *blk_put_back(struct gendisk *disk, struct request *request, uint32_t kicks)
 {
     unsigned long flags;
@@ -138,8 +143,9 @@ static struct request *blk_take(struct gendisk *disk)
     return request;
 }
 
-// Hands a taken request to the driver, outside the lock, and goes on while there are more and it has room. A request may be
-// done, and freed, before submit returns. The disk may not: del_gendisk waits until nobody is submitting.
+// Hands a taken request to the driver, outside the lock, and goes on while there are more and it
+// has room. A request may be done, and freed, before submit returns. The disk may not: del_gendisk
+// waits until nobody is submitting.
 static void blk_start(struct gendisk *disk, struct request *request)
 {
     while (request != NULL) {
@@ -202,7 +208,7 @@ void blk_submit(struct request *request)
     }
 }
 
-// ---- up: from the driver ---------------------------------------------------------------------------
+// ---- up: from the driver ------------------------------------------------------------------------
 
 void blk_complete_request(struct request *request, int status)
 {
@@ -258,7 +264,7 @@ void blk_init(void)
     open_softirq(BLOCK_SOFTIRQ, blk_softirq);
 }
 
-// ---- disks -----------------------------------------------------------------------------------------
+// ---- disks --------------------------------------------------------------------------------------
 
 struct gendisk *alloc_disk(void)
 {
@@ -317,7 +323,8 @@ int add_disk(struct gendisk *disk, const char *prefix)
         disk->max_segments > BLK_MAX_SEGMENTS) {
         return -EINVAL;
     }
-    // The list is in order, so the first gap among the disks of this kind is both the number and the place.
+    // The list is in order, so the first gap among the disks of this kind is both the number and
+    // the place.
     struct list_head *place = &blk_disks;
     struct gendisk *other;
     disk->order = 0;

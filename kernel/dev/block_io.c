@@ -1,15 +1,18 @@
-// Transfers that sleep: a piece of memory to or from a disk, whole, of any size, by sectors or by bytes.
+// Transfers that sleep: a piece of memory to or from a disk, whole, of any size, by sectors or by
+// bytes.
 //
-// What fits into one request takes the short way: request and completion live on the caller's stack. Longer transfers are cut
-// into chunks, of which a few are under way at once:
+// What fits into one request takes the short way: request and completion live on the caller's
+// stack. Longer transfers are cut into chunks, of which a few are under way at once:
 //
 //   memory   [ chunk 0 ][ chunk 1 ][ chunk 2 ][ chunk 3 ][ chunk 4 ] ...
-//   slots        0          1          2          3          0       a slot is taken again when its completion came
+//   slots        0          1          2          3          0 again, when its completion came
 //
-// They are waited for in order, so the first error reported is that of the lowest sector, and nothing is submitted after it.
+// They are waited for in order, so the first error reported is that of the lowest sector, and
+// nothing is submitted after it.
 //
-// The byte-wise functions serve /dev/sda. There is no page cache under them: a partial sector costs a read, and to write one
-// is a read-modify-write, which the disk's write_mutex keeps whole against other byte-wise writers.
+// The byte-wise functions serve /dev/sda. There is no page cache under them: a partial sector costs
+// a read, and to write one is a read-modify-write, which the disk's write_mutex keeps whole against
+// other byte-wise writers.
 //
 // Context: thread. Previous: kernel/dev/block.c.
 #include <dev/block.h>
@@ -58,7 +61,8 @@ static void blk_chunk_submit(struct blk_chunk *chunk, struct gendisk *disk, enum
     blk_submit(request);
 }
 
-// The driver owes a completion for everything it took (its timeouts see to that), so this wait has no bound of its own.
+// The driver owes a completion for everything it took (its timeouts see to that), so this wait has
+// no bound of its own.
 static int blk_chunk_wait(struct blk_chunk *chunk)
 {
     wait_for_completion(&chunk->done);
@@ -131,9 +135,10 @@ int blk_flush(struct gendisk *disk)
     return blk_one(disk, REQ_OP_FLUSH, 0, 0, NULL);
 }
 
-// ---- by bytes ------------------------------------------------------------------------------------
+// ---- by bytes -----------------------------------------------------------------------------------
 
-// May a device reach this memory? Only what lies in the direct map: not a stack, not vmalloc's, not the image's own data.
+// May a device reach this memory? Only what lies in the direct map: not a stack, not vmalloc's, not
+// the image's own data.
 static bool blk_is_dma_memory(const void *data, size_t size)
 {
     uintptr_t start = (uintptr_t)data;

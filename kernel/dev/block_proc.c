@@ -1,8 +1,9 @@
 // /proc/diskstats and /proc/partitions: what disks there are and what they did, as Linux prints it
 // (Documentation/admin-guide/iostats.rst), so that iostat and vmstat -d understand it.
 //
-// The 17 numbers of a disk: reads done, merged, sectors, ms; the same four for writes; in flight now; ms with anything to do;
-// those weighted with how much; four for discards, which do not exist here; flushes done, ms.
+// The 17 numbers of a disk: reads done, merged, sectors, ms; the same four for writes; in flight
+// now; ms with anything to do; those weighted with how much; four for discards, which do not exist
+// here; flushes done, ms.
 //
 // Context: thread.
 #include <lib/text.h>

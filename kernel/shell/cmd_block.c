@@ -1,6 +1,7 @@
 // lsblk: which disks there are, as util-linux prints them.
 //
-// A column is a title, an alignment and a function that writes its cell; the widths are those of the widest cell.
+// A column is a title, an alignment and a function that writes its cell; the widths are those of
+// the widest cell.
 //
 // Context: the command's thread.
 #include <lib/errno.h>

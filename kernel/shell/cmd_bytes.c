@@ -13,7 +13,7 @@
 
 enum { BYTES_BUFFER = 128 << 10, DUMP_LINE = 16 };
 
-// ---- hexdump -------------------------------------------------------------------------------------
+// ---- hexdump ------------------------------------------------------------------------------------
 
 struct dump {
     struct shell *sh;
@@ -154,7 +154,7 @@ static int cmd_hexdump(struct shell *sh, int argc, char **argv)
     return bytes_status(sh, &source, error);
 }
 
-// ---- sha256sum -----------------------------------------------------------------------------------
+// ---- sha256sum ----------------------------------------------------------------------------------
 
 static int sha256_source(struct source *source, uint8_t *buffer, uint8_t digest[SHA256_SIZE])
 {

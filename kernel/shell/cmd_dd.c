@@ -1,7 +1,8 @@
 // dd: copies blocks between files and disks, and tells how fast, as coreutils does.
 //
-// Nothing is cached between this command and the disk: each block is one transfer, so bs= is what the driver sees. That makes
-// `dd if=/dev/sda of=/dev/null bs=4K count=1000` a measurement of a disk's interrupt path, and bs=1M one of its DMA.
+// Nothing is cached between this command and the disk: each block is one transfer, so bs= is what
+// the driver sees. That makes `dd if=/dev/sda of=/dev/null bs=4K count=1000` a measurement of a
+// disk's interrupt path, and bs=1M one of its DMA.
 //
 // Context: the command's thread.
 #include <lib/errno.h>
@@ -27,7 +28,7 @@ struct dd {
     uint64_t in_whole, in_part, out_whole, out_part, bytes;
 };
 
-// ---- operands ------------------------------------------------------------------------------------
+// ---- operands -----------------------------------------------------------------------------------
 
 // "512", "4K", "1M", "2x512", "1kB". False: not a number, or too large.
 static bool dd_number(const char *s, uint64_t *value)
@@ -74,7 +75,8 @@ static bool dd_word_is(const char *s, size_t length, const char *word)
     return strlen(word) == length && strncmp(s, word, length) == 0;
 }
 
-// One word of iflag=, oflag=, conv= or status=. False: unknown. direct is always so; nonblock and noctty mean nothing here.
+// One word of iflag=, oflag=, conv= or status=. False: unknown. direct is always so; nonblock and
+// noctty mean nothing here.
 static bool dd_flag(struct dd *dd, const char *key, const char *word, size_t length)
 {
     bool in = str_starts(key, "iflag"), out = str_starts(key, "oflag");
@@ -152,7 +154,7 @@ static int dd_operand(struct dd *dd, const char *word)
     return shell_usage(dd->sh, "no such operand: %s", word);
 }
 
-// ---- the copy ------------------------------------------------------------------------------------
+// ---- the copy -----------------------------------------------------------------------------------
 
 static const char *dd_output_name(const struct dd *dd)
 {
@@ -245,7 +247,7 @@ static int dd_open_input(struct dd *dd)
     return error;
 }
 
-// ---- the report ----------------------------------------------------------------------------------
+// ---- the report ---------------------------------------------------------------------------------
 
 // Six significant digits, as printf's %g: "0.0070368", "7.6875e-05", "12.3457".
 static void dd_show_seconds(struct text *t, uint64_t ns)
@@ -283,7 +285,8 @@ static void dd_show_seconds(struct text *t, uint64_t ns)
     }
 }
 
-// "3.0 MB", "426 MB": one decimal below `decimal_below`, rounded to the nearest (up, for a size, is coreutils' way: sizes are exact).
+// "3.0 MB", "426 MB": one decimal below `decimal_below`, rounded to the nearest (up, for a size, is
+// coreutils' way: sizes are exact).
 static void dd_show_scaled(struct text *t, uint64_t value, unsigned base, unsigned decimal_below)
 {
     static const char *const si[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
@@ -350,7 +353,7 @@ static void dd_report(const struct dd *dd, uint64_t ns)
     shell_printf(&error_side, "%s", buffer);
 }
 
-// ---- the command ---------------------------------------------------------------------------------
+// ---- the command --------------------------------------------------------------------------------
 
 static int dd_run(struct dd *dd, uint8_t *buffer)
 {

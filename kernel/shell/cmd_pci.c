@@ -1,6 +1,7 @@
 // lspci: the functions on the PCI bus, as pciutils prints them.
 //
-// Names come from a small table of what QEMU and Bochs offer; whatever is not in it prints as numbers, which are always right.
+// Names come from a small table of what QEMU and Bochs offer; whatever is not in it prints as
+// numbers, which are always right.
 //
 // Context: the command's thread.
 #include <lib/errno.h>
@@ -9,7 +10,7 @@
 #include <contract/command.h>
 #include <pci/pci.h>
 
-// ---- names ---------------------------------------------------------------------------------------
+// ---- names --------------------------------------------------------------------------------------
 
 static const struct {
     uint16_t vendor;
@@ -170,7 +171,7 @@ static const char *pci_class_name(uint16_t code)
     return of_class;
 }
 
-// ---- the line of a function ----------------------------------------------------------------------
+// ---- the line of a function ---------------------------------------------------------------------
 
 enum lspci_names { LSPCI_WORDS, LSPCI_NUMBERS, LSPCI_BOTH };
 
@@ -272,7 +273,7 @@ static void lspci_line(struct lspci *ls, const struct pci_dev *dev)
     shell_printf(ls->sh, "%s\n", buffer);
 }
 
-// ---- -v ------------------------------------------------------------------------------------------
+// ---- -v -----------------------------------------------------------------------------------------
 
 // Registers that only this list shows: PCI 3.0, 6.2.
 enum { LSPCI_COMMAND = 0x04, LSPCI_STATUS = 0x06, LSPCI_LATENCY = 0x0d };
@@ -439,7 +440,7 @@ static void lspci_details(struct lspci *ls, const struct pci_dev *dev)
     shell_printf(ls->sh, "\n");
 }
 
-// ---- -s ------------------------------------------------------------------------------------------
+// ---- -s -----------------------------------------------------------------------------------------
 
 // A hexadecimal number up to `max` before `end`, or nothing ("" and "*": any, -1).
 static bool lspci_part(const char *s, const char *end, int max, int *value)

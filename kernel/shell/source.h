@@ -1,4 +1,5 @@
-// Where a command's bytes come from: a file by its path, or what is typed or piped in. Context: thread.
+// Where a command's bytes come from: a file by its path, or what is typed or piped in. Context:
+// thread.
 #pragma once
 
 #include <contract/command.h>
@@ -13,7 +14,8 @@ struct source {
 // A NULL path or "-" is the command's input. 0 or -errno.
 int source_open(struct source *source, struct shell *sh, const char *path);
 void source_close(struct source *source);
-// Fills `to` as far as there is something: less than size only at the end. 0 at the end; -EINTR, -errno.
+// Fills `to` as far as there is something: less than size only at the end. 0 at the end; -EINTR,
+// -errno.
 long source_read(struct source *source, void *to, size_t size);
 // One read as it comes: possibly less than size.
 long source_read_some(struct source *source, void *to, size_t size);

@@ -13,7 +13,7 @@
 #include <dev/block.h>
 #include <pci/pci.h>
 
-// ---- a disk of memory ------------------------------------------------------------------------------
+// ---- a disk of memory ---------------------------------------------------------------------------
 
 enum { FAKE_SECTORS = 256, FAKE_HOLD_MAX = 32 };
 
@@ -112,7 +112,7 @@ static void fake_fill(uint8_t *data, size_t size, uint32_t seed)
     }
 }
 
-// ---- requests of our own ---------------------------------------------------------------------------
+// ---- requests of our own ------------------------------------------------------------------------
 
 struct test_request {
     struct request request;
@@ -158,7 +158,7 @@ static struct test_request *test_requests(unsigned count)
     return kcalloc(count, sizeof(struct test_request), GFP_KERNEL);
 }
 
-// ---- the layer -------------------------------------------------------------------------------------
+// ---- the layer ----------------------------------------------------------------------------------
 
 KTEST(block, what_is_written_is_read)
 {
@@ -412,7 +412,7 @@ KTEST(block, names_and_order)
     kfree(c.memory);
 }
 
-// ---- bytes -----------------------------------------------------------------------------------------
+// ---- bytes --------------------------------------------------------------------------------------
 
 KTEST(block, bytes_of_every_alignment)
 {
@@ -464,7 +464,7 @@ KTEST(block, bytes_at_the_end)
     kfree(fake.memory);
 }
 
-// ---- the real disk ---------------------------------------------------------------------------------
+// ---- the real disk ------------------------------------------------------------------------------
 
 static struct pci_dev *test_ahci(void)
 {

@@ -1,4 +1,5 @@
-// PCI, seen from inside: the devices of the machine this runs on, and what accesses that cannot be are answered with.
+// PCI, seen from inside: the devices of the machine this runs on, and what accesses that cannot be
+// are answered with.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/ktest.h>

@@ -1,22 +1,26 @@
-// The controller (HBA): taken over from the firmware, reset, searched for disks; and its interrupt handler.
+// The controller (HBA): taken over from the firmware, reset, searched for disks; and its interrupt
+// handler.
 //
 // Taking over, in the specification's order (10.1.2), steps left out with the reason:
 //
 //   1. BIOS/OS hand-over where CAP2 has it (10.6)
 //   2. reset by GHC.HR (10.4.3), which ends whatever the firmware had under way; AHCI mode on again
 //   3. which ports exist (PI), how many slots (CAP.NCS)
-//   4. spin up and receive, port by port           (in the scan, when there is something on the port)
+//   4. spin up and receive, port by port (in the scan, where there is something on the port)
 //   5. clear SERR, PxIS, IS; the handler; GHC.IE
-//   left out: command completion coalescing (QEMU has none), port multipliers, enclosure management: nothing here uses them
+//   left out: command completion coalescing (QEMU has none); port multipliers and enclosure
+//   management, which nothing here uses
 //
-// The scan runs in a work item, so that a disk that takes seconds to spin up does not hold up the boot; the usual disk answers
-// within a millisecond, and for that the probe waits.
+// The scan runs in a work item, so that a disk that takes seconds to spin up does not hold up the
+// boot; the usual disk answers within a millisecond, and for that the probe waits.
 //
-// The handler is a top half and nothing more: read IS, read and clear each port's PxIS, then IS (in that order, 5.5.3), ask for
-// the tasklet, return. A port that reports an error is muted until its recovery has looked at it: some of those bits cannot be
-// cleared any other way (3.3.5), and would interrupt for ever.
+// The handler is a top half and nothing more: read IS, read and clear each port's PxIS, then IS (in
+// that order, 5.5.3), ask for the tasklet, return. A port that reports an error is muted until its
+// recovery has looked at it: some of those bits cannot be cleared any other way (3.3.5), and would
+// interrupt for ever.
 //
-// AHCI 1.3.1. Context: thread; ahci_interrupt: hard irq. Previous: kernel/irq/flow.c. Next: ahci_disk.c, ahci_disk_reap.
+// AHCI 1.3.1. Context: thread; ahci_interrupt: hard irq. Previous: kernel/irq/flow.c. Next:
+// ahci_disk.c, ahci_disk_reap.
 #include "ahci.h"
 
 #include <lib/errno.h>
@@ -43,7 +47,7 @@ enum {
 static DEFINE_MUTEX(ahci_list_mutex);
 static LIST_HEAD(ahci_list); // L: controllers, for /proc
 
-// ---- top half --------------------------------------------------------------------------------------
+// ---- top half -----------------------------------------------------------------------------------
 
 static void ahci_port_acknowledge(struct ahci_hba *hba, unsigned index)
 {
@@ -70,7 +74,8 @@ static irqreturn_t ahci_interrupt(int irq, void *dev_id)
     struct ahci_hba *hba = dev_id;
     (void)irq;
     uint32_t ports = ahci_rd(hba, AHCI_IS);
-    // None of ours; or a port that does not exist, as when the controller is gone and everything reads as ones.
+    // None of ours; or a port that does not exist, as when the controller is gone and everything
+    // reads as ones.
     if (ports == 0 || (ports & ~hba->implemented) != 0) {
         return IRQ_NONE;
     }
@@ -81,7 +86,7 @@ static irqreturn_t ahci_interrupt(int irq, void *dev_id)
     return IRQ_HANDLED;
 }
 
-// ---- taking over -----------------------------------------------------------------------------------
+// ---- taking over --------------------------------------------------------------------------------
 
 static bool hba_wait(const struct ahci_hba *hba, enum ahci_register reg, uint32_t mask,
                      uint32_t value, uint32_t timeout_ms)
@@ -96,7 +101,8 @@ static bool hba_wait(const struct ahci_hba *hba, enum ahci_register reg, uint32_
     return (ahci_rd(hba, reg) & mask) == value;
 }
 
-// 10.6.3. A firmware that does not answer is left aside: the reset that follows ends its work anyway.
+// 10.6.3. A firmware that does not answer is left aside: the reset that follows ends its work
+// anyway.
 static void hba_take_from_firmware(struct ahci_hba *hba)
 {
     if ((ahci_rd(hba, AHCI_CAP2) & AHCI_CAP2_BOH) == 0) {
@@ -160,10 +166,10 @@ static int hba_read_shape(struct ahci_hba *hba, size_t registers_size)
     return dma_set_mask(hba->dev, DMA_BIT_MASK((hba->capabilities & AHCI_CAP_S64A) != 0 ? 64 : 32));
 }
 
-// ---- the scan --------------------------------------------------------------------------------------
+// ---- the scan -----------------------------------------------------------------------------------
 
-// Gives the PHYs the time that they need after the reset, and no more: ports that had a device are waited for; only when
-// nothing is known of them do all get their ten milliseconds.
+// Gives the PHYs the time that they need after the reset, and no more: ports that had a device are
+// waited for; only when nothing is known of them do all get their ten milliseconds.
 static void scan_wait_links(struct ahci_hba *hba)
 {
     bool known = hba->linked != 0 && (hba->capabilities & AHCI_CAP_SSS) == 0;
@@ -254,7 +260,7 @@ static void ahci_scan(struct work_struct *work)
     complete_all(&hba->scanned);
 }
 
-// ---- start and stop --------------------------------------------------------------------------------
+// ---- start and stop -----------------------------------------------------------------------------
 
 int ahci_hba_start(struct ahci_hba *hba, size_t registers_size, int irq)
 {
@@ -290,7 +296,8 @@ int ahci_hba_start(struct ahci_hba *hba, size_t registers_size, int irq)
     list_add_tail(&hba->link, &ahci_list);
     mutex_unlock(&ahci_list_mutex);
     schedule_work(&hba->scan);
-    // Where nothing was seen yet, nothing is waited for: an empty controller must not hold up the prompt.
+    // Where nothing was seen yet, nothing is waited for: an empty controller must not hold up the
+    // prompt.
     if (hba->linked != 0 &&
         wait_for_completion_timeout(&hba->scanned, msecs_to_jiffies(HBA_SCAN_PATIENCE_MS)) == 0) {
         dev_info(hba->dev, "disks are still starting, going on without them");
@@ -321,7 +328,7 @@ bool ahci_hba_stop(struct ahci_hba *hba)
     return clean;
 }
 
-// ---- /proc/driver/ahci -----------------------------------------------------------------------------
+// ---- /proc/driver/ahci --------------------------------------------------------------------------
 
 static void ahci_show_port(struct text *t, struct ahci_port *port)
 {

@@ -1,4 +1,5 @@
-// The AHCI driver's own structures: a controller with up to 32 ports, a port with up to 32 command slots.
+// The AHCI driver's own structures: a controller with up to 32 ports, a port with up to 32 command
+// slots.
 //
 //   ahci_pci.c      finds the controller on the PCI bus           ─┐ thread
 //   ahci.c          the controller: hand-over, reset, interrupt    │ thread; hard irq
@@ -55,8 +56,9 @@ struct ahci_counters { // L
     uint64_t commands, errors, retries, timeouts, resets, lost_interrupts;
 };
 
-// A slot is in exactly one of these sets: free (nobody's), being filled (its taker's), ready (waits for the recovery to end),
-// issued (the device's, as far as we know), or with whoever took it out of issued: the tasklet, or the recovery.
+// A slot is in exactly one of these sets: free (nobody's), being filled (its taker's), ready (waits
+// for the recovery to end), issued (the device's, as far as we know), or with whoever took it out
+// of issued: the tasklet, or the recovery.
 struct ahci_port {
     struct ahci_hba *hba;             // I
     unsigned index;                   // I
@@ -130,11 +132,11 @@ static inline void port_wr(struct ahci_port *port, enum ahci_port_register reg, 
 
 extern uint32_t ahci_timeout_ms; // I: boot option ahci.timeout
 
-// ahci.c. Takes the controller over and starts looking for disks in the background; waits a moment for the usual case. 0 or
-// -errno, and then nothing is left behind. Context: thread.
+// ahci.c. Takes the controller over and starts looking for disks in the background; waits a moment
+// for the usual case. 0 or -errno, and then nothing is left behind. Context: thread.
 int ahci_hba_start(struct ahci_hba *hba, size_t registers_size, int irq);
-// Gives everything back: disks gone, memory freed, controller quiet. False: a port never gave its commands back, and *hba must
-// stay for it. Context: thread.
+// Gives everything back: disks gone, memory freed, controller quiet. False: a port never gave its
+// commands back, and *hba must stay for it. Context: thread.
 bool ahci_hba_stop(struct ahci_hba *hba);
 
 // ahci_port.c: the engine. Context: thread, port not running (or in recovery).
@@ -153,7 +155,8 @@ void ahci_slot_write_header(struct ahci_port *port, unsigned slot);
 
 // ahci_disk.c
 int ahci_disk_add(struct ahci_port *port); // identity is known; 0 or -errno
-// Waits for everything under way. False: something never came back, and the port must be left to it.
+// Waits for everything under way. False: something never came back, and the port must be left to
+// it.
 bool ahci_disk_remove(struct ahci_port *port);
 void ahci_disk_issue_locked(struct ahci_port *port, uint32_t slots);
 void ahci_slot_complete(struct ahci_port *port, unsigned slot, int status);

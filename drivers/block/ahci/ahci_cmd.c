@@ -1,4 +1,5 @@
-// Builds the bytes of a command, and reads the page in which a disk describes itself. Pure functions, tested on the host.
+// Builds the bytes of a command, and reads the page in which a disk describes itself. Pure
+// functions, tested on the host.
 //
 //   header (32 bytes, one a slot)           table (128-byte aligned)
 //   [ flags | transferred | table ] ──────> [ command FIS | ... | PRD 0 | PRD 1 | ... ]
@@ -58,7 +59,7 @@ const struct bit_name ahci_error_names[] = {
     {0x80, "ICRC"}, {0x40, "UNC"}, {0x10, "IDNF"}, {0x04, "ABRT"}, {0, NULL},
 };
 
-// ---- commands --------------------------------------------------------------------------------------
+// ---- commands -----------------------------------------------------------------------------------
 
 int ahci_build_rw(struct ata_registers *regs, const struct ata_identity *identity, bool write,
                   uint64_t lba, uint32_t sectors)
@@ -127,14 +128,15 @@ void ahci_build_header(struct ahci_command_header *header, uint64_t table, unsig
     header->table_high = (uint32_t)(table >> 32);
 }
 
-// ---- IDENTIFY DEVICE -------------------------------------------------------------------------------
+// ---- IDENTIFY DEVICE ----------------------------------------------------------------------------
 
 static uint16_t id_word(const uint8_t *page, unsigned word)
 {
     return get_le16(page + word * 2);
 }
 
-// Strings are stored with the two bytes of each word exchanged, padded with blanks (ATA8-ACS, 3.4.9).
+// Strings are stored with the two bytes of each word exchanged, padded with blanks (ATA8-ACS,
+// 3.4.9).
 static void id_string(char *to, const uint8_t *page, unsigned word, unsigned words)
 {
     size_t length = 0;

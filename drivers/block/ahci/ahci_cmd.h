@@ -1,4 +1,5 @@
-// Commands as bytes, and what a disk says of itself: no registers, no memory management, tested on the host.
+// Commands as bytes, and what a disk says of itself: no registers, no memory management, tested on
+// the host.
 #pragma once
 
 #include <lib/types.h>
@@ -24,7 +25,8 @@ struct ata_registers {
     bool lba48;
 };
 
-// The registers of a read, write or flush of this disk. 0; -EINVAL: does not fit into the disk's command set.
+// The registers of a read, write or flush of this disk. 0; -EINVAL: does not fit into the disk's
+// command set.
 int ahci_build_rw(struct ata_registers *regs, const struct ata_identity *identity, bool write,
                   uint64_t lba, uint32_t sectors);
 void ahci_build_flush(struct ata_registers *regs, const struct ata_identity *identity);
@@ -39,6 +41,6 @@ int ahci_build_prd(struct ahci_prd *prd, uint64_t bus_address, uint32_t bytes);
 void ahci_build_header(struct ahci_command_header *header, uint64_t table, unsigned prd_count,
                        bool write);
 
-// Reads 256 words. 0; -ENODEV: not an ATA disk, or the page is nonsense; -EOPNOTSUPP: sectors of another size than 512,
-// no LBA or no DMA. *why says what in words.
+// Reads 256 words. 0; -ENODEV: not an ATA disk, or the page is nonsense; -EOPNOTSUPP: sectors of
+// another size than 512, no LBA or no DMA. *why says what in words.
 int ata_parse_identity(struct ata_identity *identity, const void *page, const char **why);

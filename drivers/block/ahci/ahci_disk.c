@@ -1,22 +1,24 @@
 // A port as a disk: requests become commands, interrupts become completions. The way of one read:
 //
-//   submit     take a slot; map the memory; FIS, PRDs and header into it; ring PxCI          any context
+//   submit     take a slot; map the memory; FIS, PRDs and header into it; ring PxCI   any context
 //   device     fetches, reads the disk, writes memory, clears the slot's bit in PxCI, interrupts
-//   handler    PxIS acknowledged, tasklet scheduled                                          hard irq, ahci.c
-//   reap       which issued slots have no bit in PxCI? unmap them, blk_complete_request      tasklet
-//   done       BLOCK softirq: waiter woken                                                   kernel/dev/block.c
+//   handler    PxIS acknowledged, tasklet scheduled (ahci.c)                          hard irq
+//   reap       which issued slots have no bit in PxCI? unmap, blk_complete_request    tasklet
+//   done       waiter woken (kernel/dev/block.c)                                      BLOCK softirq
 //
 // Whose is a slot? One word a set; `free` is atomic, the others are under the port's lock:
 //
 //   free ──submit──> (filling) ──> issued ──reap──> free          while the port runs
 //                        └──> ready ──recovery ends──> issued     while it recovers
 //
-// The device does one of these commands at a time (they are not NCQ), but has the next at hand when one ends.
+// The device does one of these commands at a time (they are not NCQ), but has the next at hand when
+// one ends.
 //
-// Acknowledge, then look: the handler clears PxIS before the tasklet reads PxCI. A command that ends between the two raises
-// PxIS again, so it is looked for twice, never zero times.
+// Acknowledge, then look: the handler clears PxIS before the tasklet reads PxCI. A command that
+// ends between the two raises PxIS again, so it is looked for twice, never zero times.
 //
-// AHCI 1.3.1, 5.5 (system software), 6.2.2 (errors). Previous: ahci.c. Next: ahci_recover.c, when a command fails.
+// AHCI 1.3.1, 5.5 (system software), 6.2.2 (errors). Previous: ahci.c. Next: ahci_recover.c, when a
+// command fails.
 #include "ahci.h"
 
 #include <lib/errno.h>
@@ -33,7 +35,7 @@ uint32_t ahci_command_timeout_ms(const struct request *request)
     return request->op == REQ_OP_FLUSH ? ahci_timeout_ms * 3 : ahci_timeout_ms;
 }
 
-// ---- down ------------------------------------------------------------------------------------------
+// ---- down ---------------------------------------------------------------------------------------
 
 // Takes a slot out of `free`: whoever clears the bit owns it. -1: none is left.
 static int slot_take(struct ahci_port *port)
@@ -170,7 +172,7 @@ static int ahci_disk_submit(struct gendisk *disk, struct request *request)
     return 0;
 }
 
-// ---- up --------------------------------------------------------------------------------------------
+// ---- up -----------------------------------------------------------------------------------------
 
 // Gives a slot that is ours back, and its request to the block layer.
 void ahci_slot_complete(struct ahci_port *port, unsigned number, int status)
@@ -179,7 +181,8 @@ void ahci_slot_complete(struct ahci_port *port, unsigned number, int status)
     const struct ahci_command_header *list = (const void *)(port->page + AHCI_PAGE_LIST);
     struct request *request = slot->request;
 
-    // What the device says it moved must be what was asked for: a short read would leave old bytes to be taken for new ones.
+    // What the device says it moved must be what was asked for: a short read would leave old bytes
+    // to be taken for new ones.
     uint32_t transferred = READ_ONCE(list[number].transferred);
     if (unlikely(status == 0 && transferred != slot->bytes)) {
         pr_ratelimited(LOG_ERR, "ahci %s: port %u: %u bytes moved instead of %u at sector %llu",
@@ -205,8 +208,9 @@ static void ahci_disk_reap(struct tasklet_struct *tasklet)
     spin_lock_irqsave(&port->lock, flags);
     if (likely(port->state == AHCI_PORT_RUNNING)) {
         done = port->issued & ~port_rd(port, AHCI_PXCI);
-        // Errors are read after PxCI, and from the register too, where one may stand that the handler has not seen yet: a
-        // controller that clears the bit of a failed command, against 6.2.2.1 (QEMU before 8.1), must not pass for success.
+        // Errors are read after PxCI, and from the register too, where one may stand that the
+        // handler has not seen yet: a controller that clears the bit of a failed command, against
+        // 6.2.2.1 (QEMU before 8.1), must not pass for success.
         uint32_t cause = port_rd(port, AHCI_PXIS);
         cause |= __atomic_exchange_n(&port->cause, 0, __ATOMIC_RELAXED);
         if (unlikely((cause & (AHCI_PXIS_STOPS | AHCI_PXIS_LINK)) != 0)) {
@@ -223,7 +227,8 @@ static void ahci_disk_reap(struct tasklet_struct *tasklet)
     }
 }
 
-// Once in a while, while there is something under way: is it overdue? Done, but nobody told us? Context: timer softirq.
+// Once in a while, while there is something under way: is it overdue? Done, but nobody told us?
+// Context: timer softirq.
 static void ahci_disk_watch(struct timer_list *timer)
 {
     struct ahci_port *port = container_of(timer, struct ahci_port, watchdog);
@@ -257,7 +262,7 @@ static void ahci_disk_watch(struct timer_list *timer)
     spin_unlock_irqrestore(&port->lock, flags);
 }
 
-// ---- coming and going ------------------------------------------------------------------------------
+// ---- coming and going ---------------------------------------------------------------------------
 
 static void ahci_disk_describe(const struct ahci_port *port, struct gendisk *disk)
 {

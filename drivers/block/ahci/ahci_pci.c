@@ -1,7 +1,8 @@
-// Brings an AHCI controller on the PCI bus together with the driver: the only file of it that knows PCI.
+// Brings an AHCI controller on the PCI bus together with the driver: the only file of it that knows
+// PCI.
 //
-// A controller is known by its class, not by its maker: mass storage, SATA, AHCI (PCI Code and ID Assignment 1.11, 1.2).
-// AHCI 1.3.1, chapter 2. Context: thread. Next: ahci.c.
+// A controller is known by its class, not by its maker: mass storage, SATA, AHCI (PCI Code and ID
+// Assignment 1.11, 1.2). AHCI 1.3.1, chapter 2. Context: thread. Next: ahci.c.
 #include "ahci.h"
 
 #include <lib/errno.h>

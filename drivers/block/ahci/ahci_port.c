@@ -1,7 +1,8 @@
 // A port's engine: memory, link, start, stop, and commands that are waited for.
 //
-// A port is two machines. One receives FISes (frames of the SATA link) into memory, the other walks the command list and sends
-// what it finds. They are started and stopped in a fixed order, because the second needs the first:
+// A port is two machines. One receives FISes (frames of the SATA link) into memory, the other walks
+// the command list and sends what it finds. They are started and stopped in a fixed order, because
+// the second needs the first:
 //
 //   FRE=1 ──FR──> ST=1 ──CR──> commands ──> ST=0 ──(CR=0)──> FRE=0 ──(FR=0)──> memory may be freed
 //
@@ -10,10 +11,12 @@
 //   page    [ command list: 32 headers ][ received FISes ][ table for IDENTIFY ][ IDENTIFY data ]
 //   tables  [ slot 0: FIS, 56 PRDs ][ slot 1 ] ... 1 KiB each
 //
-// Headers and tables are written by us and read by the device; received FISes, `transferred` and IDENTIFY data are written by
-// the device. Nothing is read back but what the device wrote, and that is checked.
+// Headers and tables are written by us and read by the device; received FISes, `transferred` and
+// IDENTIFY data are written by the device. Nothing is read back but what the device wrote, and that
+// is checked.
 //
-// Every wait here has a bound; a device that keeps us waiting longer is stopped or given up, never waited for again.
+// Every wait here has a bound; a device that keeps us waiting longer is stopped or given up, never
+// waited for again.
 //
 // AHCI 1.3.1, 10.1 (initialisation), 10.3 (start and stop), 10.4.2 (COMRESET). Context: thread.
 // Previous: ahci.c. Next: ahci_disk.c, where commands flow by interrupt.
@@ -34,7 +37,7 @@ enum {
     SPIN_US = 200,              // fast answers are waited for awake
 };
 
-// ---- memory ----------------------------------------------------------------------------------------
+// ---- memory -------------------------------------------------------------------------------------
 
 struct ahci_port *ahci_port_create(struct ahci_hba *hba, unsigned index)
 {
@@ -88,7 +91,7 @@ void ahci_port_destroy(struct ahci_port *port)
     kfree(port);
 }
 
-// ---- waiting ---------------------------------------------------------------------------------------
+// ---- waiting ------------------------------------------------------------------------------------
 
 // Waits until the masked register has this value: awake for a moment, then asleep.
 bool ahci_port_wait(const struct ahci_port *port, enum ahci_port_register reg, uint32_t mask,
@@ -107,7 +110,7 @@ bool ahci_port_wait(const struct ahci_port *port, enum ahci_port_register reg, u
     return (port_rd(port, reg) & mask) == value;
 }
 
-// ---- the engine ------------------------------------------------------------------------------------
+// ---- the engine ---------------------------------------------------------------------------------
 
 // 10.3.2
 int ahci_port_stop(struct ahci_port *port)
@@ -119,8 +122,8 @@ int ahci_port_stop(struct ahci_port *port)
     return ahci_port_wait(port, AHCI_PXCMD, AHCI_PXCMD_CR, 0, ENGINE_STOP_MS) ? 0 : -EIO;
 }
 
-// Points the port at its memory and lets it receive. The signature that a device sends after a reset comes this way. The
-// addresses may only change while nothing is received (10.3.1).
+// Points the port at its memory and lets it receive. The signature that a device sends after a
+// reset comes this way. The addresses may only change while nothing is received (10.3.1).
 static void port_receive(struct ahci_port *port)
 {
     uint64_t list = port->page_bus.value + AHCI_PAGE_LIST;
@@ -161,7 +164,8 @@ int ahci_port_start(struct ahci_port *port)
                                                                                           : -EIO;
 }
 
-// 10.4.2: DET = 1 for at least a millisecond sends COMRESET, DET = 0 lets the PHYs find each other again.
+// 10.4.2: DET = 1 for at least a millisecond sends COMRESET, DET = 0 lets the PHYs find each other
+// again.
 int ahci_port_reset(struct ahci_port *port)
 {
     port_receive(port);
@@ -178,7 +182,7 @@ int ahci_port_reset(struct ahci_port *port)
     return 0;
 }
 
-// ---- commands that are waited for ------------------------------------------------------------------
+// ---- commands that are waited for ---------------------------------------------------------------
 
 // From our shadow, whatever stands there now.
 void ahci_slot_write_header(struct ahci_port *port, unsigned slot)

@@ -1,15 +1,18 @@
 // After an error: find out who was guilty, let the innocent finish, and get the port going again.
 //
-// The device stops at the first command that fails, with up to 31 others behind it. The specification has a field that tells
-// which one failed (PxCMD.CCS), but not every controller fills it in, and a timeout has no such field at all. So nobody is
-// believed: the engine is stopped, which takes every command back, and then each is tried alone, in a slot that is the only
-// one. Who fails alone is guilty; reads and writes do no harm when they are done twice.
+// The device stops at the first command that fails, with up to 31 others behind it. The
+// specification has a field that tells which one failed (PxCMD.CCS), but not every controller fills
+// it in, and a timeout has no such field at all. So nobody is believed: the engine is stopped,
+// which takes every command back, and then each is tried alone, in a slot that is the only one. Who
+// fails alone is guilty; reads and writes do no harm when they are done twice.
 //
-//   RUNNING ──error or timeout──> RECOVERING: stop; COMRESET if that was not enough; start ──> each alone ──> RUNNING
-//                                     └── the link or the disk does not come back ──> DEAD: -EIO for everything
+//   RUNNING ──error, timeout──> RECOVERING ──stop, start, each one alone──> RUNNING
+//                                   └── COMRESET where a stop is not enough; the link or the
+//                                       disk does not come back ──> DEAD: -EIO for everything
 //
-// A completion that comes late, after the stop, finds no slot in `issued` and is ignored. Memory is unmapped only after the
-// engine has stopped; when it cannot be stopped the port's memory is never reused (ahci_port_destroy).
+// A completion that comes late, after the stop, finds no slot in `issued` and is ignored. Memory is
+// unmapped only after the engine has stopped; when it cannot be stopped the port's memory is never
+// reused (ahci_port_destroy).
 //
 // One line tells what happened. Context: work item. AHCI 1.3.1, 6.2.2. Previous: ahci_disk.c.
 #include "ahci.h"
@@ -94,8 +97,8 @@ static bool recover_restart(struct ahci_port *port, bool reset)
     return recover_same_disk(port);
 }
 
-// Tries one command alone until it works or has had its tries. `tries` and `overdue` count what it has had already. False: the
-// port did not survive it.
+// Tries one command alone until it works or has had its tries. `tries` and `overdue` count what it
+// has had already. False: the port did not survive it.
 static bool recover_replay(struct ahci_port *port, unsigned number, unsigned tries,
                            unsigned overdue)
 {
@@ -175,7 +178,8 @@ void ahci_recover_work(struct work_struct *work)
     spin_unlock_irqrestore(&port->lock, flags);
 
     recover_log(port, cause, victims);
-    // One that was alone has had its first try, and its first timeout if that was it; in company it may have been innocent.
+    // One that was alone has had its first try, and its first timeout if that was it; in company it
+    // may have been innocent.
     bool alone = IS_POWER_OF_2(victims);
     bool alive = recover_restart(port, timed_out || (cause & ~AHCI_PXIS_DHRS) != AHCI_PXIS_TFES);
     while (alive && victims != 0) {

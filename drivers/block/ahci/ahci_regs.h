@@ -1,5 +1,6 @@
-// Serial ATA AHCI 1.3.1: registers (chapter 3), memory structures (chapter 4); ATA8-ACS (T13/1699-D) for commands and status.
-// Facts only. "D" numbers are byte offsets from ABAR, the controller's BAR 5 (2.1.11).
+// Serial ATA AHCI 1.3.1: registers (chapter 3), memory structures (chapter 4); ATA8-ACS
+// (T13/1699-D) for commands and status. Facts only. "D" numbers are byte offsets from ABAR, the
+// controller's BAR 5 (2.1.11).
 #pragma once
 
 #include <lib/text.h>
@@ -7,7 +8,7 @@
 
 enum { AHCI_BAR = 5, AHCI_MAX_PORTS = 32, AHCI_MAX_SLOTS = 32, AHCI_REGISTERS_SIZE = 0x1100 };
 
-// ---- the controller: 3.1 ---------------------------------------------------------------------------
+// ---- the controller: 3.1 ------------------------------------------------------------------------
 enum ahci_register {
     AHCI_CAP = 0x00,  // 3.1.1 what it can
     AHCI_GHC = 0x04,  // 3.1.2 switches
@@ -35,7 +36,7 @@ enum ahci_register {
 #define AHCI_BOHC_OOS BIT(1) // the OS wants it
 #define AHCI_BOHC_BB  BIT(4) // BIOS is busy
 
-// ---- a port: 3.3 -----------------------------------------------------------------------------------
+// ---- a port: 3.3 --------------------------------------------------------------------------------
 enum ahci_port_register {
     AHCI_PXCLB = 0x00, // command list, 1 KiB aligned
     AHCI_PXCLBU = 0x04,
@@ -105,7 +106,7 @@ enum { AHCI_DET_NONE = 0, AHCI_DET_PRESENT = 1, AHCI_DET_LINK = 3, AHCI_DET_OFF 
 #define AHCI_SIG_ATA   0x00000101
 #define AHCI_SIG_ATAPI 0xeb140101
 
-// ---- memory: chapter 4 -----------------------------------------------------------------------------
+// ---- memory: chapter 4 --------------------------------------------------------------------------
 enum {
     AHCI_LIST_SIZE = 32 * 32, // 4.2.2: 32 headers of 32 bytes
     AHCI_RFIS_SIZE = 256,     // 4.2.1
@@ -138,7 +139,7 @@ _Static_assert(sizeof(struct ahci_prd) == AHCI_PRD_SIZE, "AHCI 1.3.1, 4.2.3.3");
 enum { FIS_REG_H2D = 0x27 }; // SATA 3.0, 10.3.4
 #define FIS_H2D_COMMAND 0x80 // byte 1: the command register was written
 
-// ---- ATA8-ACS --------------------------------------------------------------------------------------
+// ---- ATA8-ACS -----------------------------------------------------------------------------------
 enum ata_command {
     ATA_READ_DMA = 0xc8,        // 7.24
     ATA_READ_DMA_EXT = 0x25,    // 7.25
