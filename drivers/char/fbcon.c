@@ -3,8 +3,9 @@
 //   cell (column, row)  ->  pixels [column * 8, +8) x [row * 16, +16)
 //   pixel (x, y)        ->  bytes base + y * pitch + x * bytes a pixel
 //
-// Everything about it comes from outside and is checked before the first pixel: depth, that a row fits its pitch, that the
-// whole is not absurdly large. Multiboot2 3.6.12 (framebuffer info). Context: as screen.c.
+// Everything about it comes from outside and is checked before the first pixel: depth, that a row
+// fits its pitch, that the whole is not absurdly large. Multiboot2 3.6.12 (framebuffer info).
+// Context: as screen.c.
 #include <core/io.h>
 #include <core/log.h>
 #include <core/resource.h>

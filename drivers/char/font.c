@@ -1,6 +1,6 @@
-// The letters of the framebuffer console, drawn for this kernel: 95 glyphs on a grid of 5 by 8 dots, which stand below as one sees them.
-// Row 7 of 8 is the baseline. font_row() makes each row of dots two pixels high and puts a margin at the left, so a cell is 8 by 16
-// pixels.
+// The letters of the framebuffer console, drawn for this kernel: 95 glyphs on a grid of 5 by 8
+// dots, which stand below as one sees them. Row 7 of 8 is the baseline. font_row() makes each row
+// of dots two pixels high and puts a margin at the left, so a cell is 8 by 16 pixels.
 //
 // Context: any; pure.
 #include "font.h"

@@ -1,12 +1,13 @@
 // Scan codes to bytes, US layout.
 //
-// A keyboard tells which key went down or up, by its place; letters are our business. Set 1, the PC/XT's, numbers keys from 1 and sets
-// bit 7 when one goes up; the keys that the PC/AT added have 0xe0 before them. Set 2, which keyboards speak by themselves, has
-// other numbers and 0xf0 before a release; the i8042 translates it to set 1 unless told otherwise, and where it does not, the
-// table at the end does. Keys without a letter send what a VT220 or xterm sends for them.
+// A keyboard tells which key went down or up, by its place; letters are our business. Set 1, the
+// PC/XT's, numbers keys from 1 and sets bit 7 when one goes up; the keys that the PC/AT added have
+// 0xe0 before them. Set 2, which keyboards speak by themselves, has other numbers and 0xf0 before a
+// release; the i8042 translates it to set 1 unless told otherwise, and where it does not, the table
+// at the end does. Keys without a letter send what a VT220 or xterm sends for them.
 //
-// IBM Personal System/2 Hardware Interface Technical Reference, "Keyboard and auxiliary device controller", keyboard scan codes.
-// Context: any; pure.
+// IBM Personal System/2 Hardware Interface Technical Reference, "Keyboard and auxiliary device
+// controller", keyboard scan codes. Context: any; pure.
 #include <lib/string.h>
 #include "keymap.h"
 
@@ -24,7 +25,8 @@ enum {
     CODE_SET2_RELEASE = 0xf0,
 };
 
-// By scan code, 0x00 to 0x39; 0 where the key types nothing. 0x37 and 0x47 to 0x53 are the keypad, below.
+// By scan code, 0x00 to 0x39; 0 where the key types nothing. 0x37 and 0x47 to 0x53 are the keypad,
+// below.
 static const char keymap_plain[] =
     "\0\0331234567890-=\x7f\tqwertyuiop[]\r\0asdfghjkl;'`\0\\zxcvbnm,./\0*\0 ";
 static const char keymap_shift[] =

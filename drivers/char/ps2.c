@@ -1,13 +1,15 @@
 // The PS/2 keyboard, behind the i8042 controller that every PC still pretends to have.
 //
-// Two ports: 0x64 takes commands for the controller and gives its status, 0x60 takes and gives data. Bit 0 of the status says that a
-// byte waits for us, bit 1 that the controller has not yet taken what we wrote; every wait for either is bounded. The controller cannot
-// be told to keep quiet for a moment, so the top half does take the byte, one per interrupt; what it means is for the tasklet.
+// Two ports: 0x64 takes commands for the controller and gives its status, 0x60 takes and gives
+// data. Bit 0 of the status says that a byte waits for us, bit 1 that the controller has not yet
+// taken what we wrote; every wait for either is bounded. The controller cannot be told to keep
+// quiet for a moment, so the top half does take the byte, one per interrupt; what it means is for
+// the tasklet.
 //
 //   ps2_interrupt ── byte ──> ring ── ps2_tasklet ── keymap_decode ── tty_receive
 //
-// IBM PS/2 Hardware Interface Technical Reference, keyboard and auxiliary device controller. Skipped: the mouse port, which stays
-// off, and the lights. Context: ps2_init from a thread.
+// IBM PS/2 Hardware Interface Technical Reference, keyboard and auxiliary device controller.
+// Skipped: the mouse port, which stays off, and the lights. Context: ps2_init from a thread.
 #include <lib/errno.h>
 #include <core/clock.h>
 #include <core/io.h>
@@ -126,7 +128,8 @@ static void ps2_flush(void)
     }
 }
 
-// Both ports off, controller tested, keyboard on, translating and with its interrupt. 0 or -errno; *config is what it says afterwards.
+// Both ports off, controller tested, keyboard on, translating and with its interrupt. 0 or -errno;
+// *config is what it says afterwards.
 static int ps2_setup(uint8_t *config)
 {
     if (inb(PS2_STATUS) == 0xff) {

@@ -1,10 +1,12 @@
 // The screen as an output of the console.
 //
-// Text changes cells in memory (vt.c), which is quick; a delayed work item then draws those that differ from what is shown. So a
-// command that prints ten thousand lines does not wait for ten thousand scrolls of a framebuffer: it is drawn fifty times a second at
-// most, with whatever the cells hold then.
+// Text changes cells in memory (vt.c), which is quick; a delayed work item then draws those that
+// differ from what is shown. So a command that prints ten thousand lines does not wait for ten
+// thousand scrolls of a framebuffer: it is drawn fifty times a second at most, with whatever the
+// cells hold then.
 //
-//   tty_write ──> vt.cells ── schedule_delayed_work ──> screen_update: cells that differ from shown[] ── ops->draw ──> VGA or pixels
+//   tty_write ──> vt.cells ── schedule_delayed_work ──> screen_update ── ops->draw ──> VGA, pixels
+//                                                       (cells that differ from shown[])
 //
 // In a panic there is no work item, and cells are drawn at once.
 //

@@ -1,8 +1,9 @@
-// VGA text, mode 3: 80 by 25 cells of two bytes at 0xb8000, a character and its colours. The cells are what vt.c keeps, so showing
-// one is a store.
+// VGA text, mode 3: 80 by 25 cells of two bytes at 0xb8000, a character and its colours. The cells
+// are what vt.c keeps, so showing one is a store.
 //
-// Is there one? The cursor's position in the CRT controller keeps what is written to it; and the graphics controller says whether the
-// adapter shows text at 0xb8000 at the moment. Firmware that runs in graphics (UEFI) leaves it in another mode.
+// Is there one? The cursor's position in the CRT controller keeps what is written to it; and the
+// graphics controller says whether the adapter shows text at 0xb8000 at the moment. Firmware that
+// runs in graphics (UEFI) leaves it in another mode.
 //
 // IBM VGA: CRTC index 0x0e/0x0f cursor location, 0x0a cursor start; graphics controller
 // index 6 miscellaneous. Context: as screen.c.

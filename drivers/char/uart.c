@@ -1,22 +1,25 @@
 // The serial ports: a 16550 driven by its interrupt in both directions.
 //
-// The chip has two FIFOs of 16 bytes and raises its line when the receiver has something or the transmitter has run dry. The
-// top half does what a top half may: it sees that the interrupt is the chip's, forbids the chip further ones (IER = 0) and
-// schedules a tasklet. The tasklet moves the bytes, a bounded number each time, and allows interrupts again when it is done:
+// The chip has two FIFOs of 16 bytes and raises its line when the receiver has something or the
+// transmitter has run dry. The top half does what a top half may: it sees that the interrupt is the
+// chip's, forbids the chip further ones (IER = 0) and schedules a tasklet. The tasklet moves the
+// bytes, a bounded number each time, and allows interrupts again when it is done:
 //
-//   uart_interrupt ── IER=0, tasklet_schedule ──> uart_tasklet ──> uart_receive ── tty_receive ──> the console's input
-//                                                       └────────> uart_transmit <── ring <── uart_put <── tty_write
+//   uart_interrupt ── IER = 0 ──> uart_tasklet ──> uart_receive ──> tty_receive
+//                                       └────────> uart_transmit <── ring <── uart_put <── tty_write
 //
-// Between IER = 0 and its restoration nothing is lost: the chip keeps its causes, and writing IER raises the line anew when one of
-// them holds, which is the edge that the IO-APIC waits for.
+// Between IER = 0 and its restoration nothing is lost: the chip keeps its causes, and writing IER
+// raises the line anew when one of them holds, which is the edge that the IO-APIC waits for.
 //
 //   ring: tx[head, tail) waits for the chip; a writer appends at tail, the tasklet takes at head
 //
-// What may go wrong is expected here. No chip: the scratch register does not keep what is written. An interrupt that never comes,
-// or a chip that says "pending" for ever: a timer drives the port in its place, said in one line. A transmitter that takes
-// nothing: writers wait a bounded time, then their text is dropped and counted, until the port moves again.
+// What may go wrong is expected here. No chip: the scratch register does not keep what is written.
+// An interrupt that never comes, or a chip that says "pending" for ever: a timer drives the port in
+// its place, said in one line. A transmitter that takes nothing: writers wait a bounded time, then
+// their text is dropped and counted, until the port moves again.
 //
-// PC16550D: 8.2 to 8.9 registers, 8.10 FIFO operation. Context: uart_write and the console's output from threads, the rest as said.
+// PC16550D: 8.2 to 8.9 registers, 8.10 FIFO operation. Context: uart_write and the console's output
+// from threads, the rest as said.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <lib/text.h>
@@ -88,7 +91,7 @@ static void uart_wr(const struct uart *u, enum uart_reg reg, uint8_t value)
     outb(value, (uint16_t)(u->base + reg));
 }
 
-// ---- finding and setting up ---------------------------------------------------------------------------------------
+// ---- finding and setting up ---------------------------------------------------------------------
 
 // The scratch register keeps a byte and does nothing else: nobody there reads back as ones.
 static bool uart_probe(struct uart *u)
@@ -99,7 +102,8 @@ static bool uart_probe(struct uart *u)
     return first == 0x5a && uart_rd(u, UART_SCR) == 0xa5;
 }
 
-// 115200 8N1 with FIFOs. What firmware or the boot loader still has in the transmitter is let out first.
+// 115200 8N1 with FIFOs. What firmware or the boot loader still has in the transmitter is let out
+// first.
 static void uart_setup(struct uart *u)
 {
     uart_wr(u, UART_LCR, UART_LCR_8N1); // DLAB off, or IER would be a divisor
@@ -130,7 +134,7 @@ void uart_early_init(void)
     }
 }
 
-// ---- polled output: before interrupts, and in a panic -------------------------------------------------------------
+// ---- polled output: before interrupts, and in a panic -------------------------------------------
 
 static void uart_poll_byte(struct uart *u, char byte)
 {
@@ -149,7 +153,8 @@ static void uart_poll_byte(struct uart *u, char byte)
     u->tx++;
 }
 
-// What still waits in the ring goes first. The lock is taken if it is free: in a panic its holder may have been stopped for good.
+// What still waits in the ring goes first. The lock is taken if it is free: in a panic its holder
+// may have been stopped for good.
 static void uart_poll_write(struct uart *u, const char *data, size_t size)
 {
     unsigned long flags = local_irq_save();
@@ -184,7 +189,7 @@ void uart_write_polled(const char *data, size_t size)
     }
 }
 
-// ---- the interrupt and its tasklet --------------------------------------------------------------------------------
+// ---- the interrupt and its tasklet --------------------------------------------------------------
 
 static irqreturn_t uart_interrupt(int irq, void *dev_id)
 {
@@ -211,7 +216,8 @@ static void uart_count_errors(struct uart *u, uint8_t lsr)
     u->breaks += (lsr & UART_LSR_BI) != 0;
 }
 
-// Empties the receiver, at most UART_BUDGET bytes. Bytes with a parity or framing error and breaks are counted, not passed on.
+// Empties the receiver, at most UART_BUDGET bytes. Bytes with a parity or framing error and breaks
+// are counted, not passed on.
 static unsigned uart_receive(struct uart *u)
 {
     char bytes[UART_BUDGET];
@@ -250,8 +256,9 @@ static unsigned uart_transmit_locked(struct uart *u)
     return count;
 }
 
-// The chip says "pending" again and again, and there is nothing. Reading the other two status registers clears every cause there is;
-// when even that does not help, the line would storm: it stays quiet from now on.
+// The chip says "pending" again and again, and there is nothing. Reading the other two status
+// registers clears every cause there is; when even that does not help, the line would storm: it
+// stays quiet from now on.
 static void uart_check_idle(struct uart *u, unsigned moved)
 {
     if (moved != 0) {
@@ -300,7 +307,7 @@ static void uart_timer(struct timer_list *timer)
     mod_timer(timer, jiffies + msecs_to_jiffies(UART_TIMER_MS));
 }
 
-// ---- output by interrupt ------------------------------------------------------------------------------------------
+// ---- output by interrupt ------------------------------------------------------------------------
 
 // Appends what fits and makes sure that the transmitter's interrupt is on its way.
 static size_t uart_put(struct uart *u, const char *data, size_t size)
@@ -330,7 +337,8 @@ static uint32_t uart_waiting(struct uart *u)
     return waiting;
 }
 
-// Nothing moved for a whole second. Is the transmitter empty, then nobody told us: the interrupt is broken, the timer takes over.
+// Nothing moved for a whole second. Is the transmitter empty, then nobody told us: the interrupt is
+// broken, the timer takes over.
 static void uart_stalled(struct uart *u)
 {
     unsigned long flags;
@@ -348,7 +356,8 @@ static void uart_stalled(struct uart *u)
     }
 }
 
-// Waits until at most `left` bytes wait in the ring. False when nothing has moved for UART_STALLS seconds.
+// Waits until at most `left` bytes wait in the ring. False when nothing has moved for UART_STALLS
+// seconds.
 static bool uart_wait_drained(struct uart *u, uint32_t left)
 {
     for (int stalls = 0; uart_waiting(u) > left; stalls++) {
@@ -430,7 +439,7 @@ void uart_flush(enum uart_port port)
     }
 }
 
-// ---- as an output of the console ----------------------------------------------------------------------------------
+// ---- as an output of the console ----------------------------------------------------------------
 
 static size_t uart_tty_write(struct tty_output *output, const char *data, size_t size)
 {

@@ -1,5 +1,5 @@
-// Registers of the 16550 UART: National Semiconductor, PC16550D Universal Asynchronous Receiver/Transmitter with FIFOs, June 1995.
-// Facts only; sections cited are that datasheet's.
+// Registers of the 16550 UART: National Semiconductor, PC16550D Universal Asynchronous
+// Receiver/Transmitter with FIFOs, June 1995. Facts only; sections cited are that datasheet's.
 #pragma once
 
 // Offsets from the base port (8.0, table II). Three names share offset 0, two share 1 and 2.
@@ -23,7 +23,8 @@ enum uart_reg {
 #define UART_IER_THRI 0x02u // transmitter holding register (FIFO) empty
 #define UART_IER_RLSI 0x04u // receiver line status: overrun, parity, framing, break
 
-// IIR (8.6): bit 0 is 0 when something is pending; bits 3:1 say what, by priority. Reading it clears a pending THRE.
+// IIR (8.6): bit 0 is 0 when something is pending; bits 3:1 say what, by priority. Reading it
+// clears a pending THRE.
 #define UART_IIR_NONE 0x01u
 #define UART_IIR_FIFO 0xc0u // both set: a 16550A whose FIFOs are on
 

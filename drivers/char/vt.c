@@ -1,9 +1,10 @@
-// The terminal's half of the console: characters and a few control sequences move a cursor over a grid of cells. Showing the cells
-// is somebody else's business (screen.c).
+// The terminal's half of the console: characters and a few control sequences move a cursor over a
+// grid of cells. Showing the cells is somebody else's business (screen.c).
 //
-// Understood: CR, LF, BS, TAB, BEL (ignored) and ECMA-48's CUU CUD CUF CUB (A B C D), CUP (H), ED (J), EL (K), SGR (m) with the eight
-// colours, bold and reverse. Other sequences are read to their end and ignored. Like every terminal since the VT100, a character in
-// the last column leaves the cursor there until the next one comes.
+// Understood: CR, LF, BS, TAB, BEL (ignored) and ECMA-48's CUU CUD CUF CUB (A B C D), CUP (H), ED
+// (J), EL (K), SGR (m) with the eight colours, bold and reverse. Other sequences are read to their
+// end and ignored. Like every terminal since the VT100, a character in the last column leaves the
+// cursor there until the next one comes.
 //
 // Context: one at a time; pure.
 #include <lib/string.h>
@@ -104,7 +105,8 @@ static void vt_attribute(struct vt *vt, unsigned value)
     vt->attribute = (uint8_t)a;
 }
 
-// ED and EL: what of [start, end) is erased, by the parameter: from the cursor on, up to the cursor, all.
+// ED and EL: what of [start, end) is erased, by the parameter: from the cursor on, up to the
+// cursor, all.
 static void vt_erase(struct vt *vt, unsigned start, unsigned end, unsigned how)
 {
     unsigned at = vt->row * vt->columns + vt->column;

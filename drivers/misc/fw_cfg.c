@@ -1,12 +1,14 @@
 // QEMU's fw_cfg device: files from the host's command line, read byte by byte from a port.
 //
-// Writing a key to the selector port rewinds to the start of an item; each read of the data port gives its next byte. Item 0x0000 is
-// the signature "QEMU". Item 0x0019 is the directory: a big-endian count, then 64 bytes a file: size (be32), key (be16),
-// reserved (16 bits), name (56 bytes, NUL-padded). Every one of these values comes from outside: the count and the size bound loops
-// here, so both are held against limits first.
+// Writing a key to the selector port rewinds to the start of an item; each read of the data port
+// gives its next byte. Item 0x0000 is the signature "QEMU". Item 0x0019 is the directory: a
+// big-endian count, then 64 bytes a file: size (be32), key (be16), reserved (16 bits), name (56
+// bytes, NUL-padded). Every one of these values comes from outside: the count and the size bound
+// loops here, so both are held against limits first.
 //
-// QEMU, docs/specs/fw_cfg.rst: "Selector (Control) Register", "Data Register", "File Directory". The DMA interface is not needed for
-// a few hundred bytes. Context: boot or thread, one caller at a time; no memory, no interrupts.
+// QEMU, docs/specs/fw_cfg.rst: "Selector (Control) Register", "Data Register", "File Directory".
+// The DMA interface is not needed for a few hundred bytes. Context: boot or thread, one caller at a
+// time; no memory, no interrupts.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <core/io.h>

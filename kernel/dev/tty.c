@@ -1,18 +1,24 @@
-// The console: one place where typed bytes arrive and from which text goes to every screen and serial line.
+// The console: one place where typed bytes arrive and from which text goes to every screen and
+// serial line.
 //
-// Input is a ring that drivers fill from their bottom halves and one reader empties. ^C does not wait in it: it means "stop what
-// runs now", so it is handed to the shell's hook on arrival, and what was typed ahead of it is thrown away.
+// Input is a ring that drivers fill from their bottom halves and one reader empties. ^C does not
+// wait in it: it means "stop what runs now", so it is handed to the shell's hook on arrival, and
+// what was typed ahead of it is thrown away.
 //
-// Output goes through one mutex, so that two writers' lines don't mix within a write. The log is one more writer, with a
-// difficulty: a line may be logged anywhere, under any lock, and showing it takes time and locks. So whoever logs only rings a
-// bell (an interrupt to its own CPU, VECTOR_IRQ_WORK, that comes when interrupts are on again), and a thread does the showing:
+// Output goes through one mutex, so that two writers' lines don't mix within a write. The log is
+// one more writer, with a difficulty: a line may be logged anywhere, under any lock, and showing it
+// takes time and locks. So whoever logs only rings a bell (an interrupt to its own CPU,
+// VECTOR_IRQ_WORK, that comes when interrupts are on again), and a thread does the showing:
 //
-//   printk ──> ring of lines ── log_sink: lapic_ipi_self ──> tty_log_interrupt ── wake_up ──> tty_log_thread ── tty_write
+//   printk ──> ring of lines ── log_sink ──> lapic_ipi_self
+//                                                  └──> tty_log_interrupt ──> tty_log_thread ──> tty_write
 //
-// Before there are threads, and in a panic, lines go out by polling. tty_log_shown is the first line that has not been shown: whoever
-// shows advances it, so that no line is shown twice or lost on the way from one stage to the next.
+// Before there are threads, and in a panic, lines go out by polling. tty_log_shown is the first
+// line that has not been shown: whoever shows advances it, so that no line is shown twice or lost
+// on the way from one stage to the next.
 //
-// Context: tty_receive from bottom halves, the rest from threads except where the header says otherwise.
+// Context: tty_receive from bottom halves, the rest from threads except where the header says
+// otherwise.
 #include <lib/errno.h>
 #include <lib/format.h>
 #include <lib/string.h>
@@ -63,7 +69,7 @@ void tty_init(void)
     tty_line_start = true;
 }
 
-// ---- input --------------------------------------------------------------------------------------------------------
+// ---- input --------------------------------------------------------------------------------------
 
 static bool tty_put(char byte)
 {
@@ -102,8 +108,9 @@ bool tty_take_interrupt(void)
     return found;
 }
 
-// A ^C that stopped nothing goes into the ring; but a line may have begun to run just then, after the hook looked and before it could find
-// the byte there. So the hook is asked again: whichever of the two comes second sees what the other did.
+// A ^C that stopped nothing goes into the ring; but a line may have begun to run just then, after
+// the hook looked and before it could find the byte there. So the hook is asked again: whichever of
+// the two comes second sees what the other did.
 static bool tty_interrupt(void)
 {
     tty_discard_input();
@@ -157,7 +164,7 @@ uint64_t tty_overruns(void)
     return READ_ONCE(tty_input.overruns);
 }
 
-// ---- output -------------------------------------------------------------------------------------------------------
+// ---- output -------------------------------------------------------------------------------------
 
 void tty_add_output(struct tty_output *output)
 {
@@ -245,7 +252,7 @@ bool tty_at_line_start(void)
     return READ_ONCE(tty_line_start);
 }
 
-// ---- the log, before threads and in a panic -----------------------------------------------------------------------
+// ---- the log, before threads and in a panic -----------------------------------------------------
 
 static bool tty_log_wanted(const struct log_line *line)
 {
@@ -270,7 +277,8 @@ static void tty_log_jump(uint64_t lost, void (*write)(const char *, size_t))
     write(text, (size_t)length);
 }
 
-// Shows everything that has not been shown, at most `max` lines; returns how many were read. Not two at a time.
+// Shows everything that has not been shown, at most `max` lines; returns how many were read. Not
+// two at a time.
 static unsigned tty_log_show(void (*write)(const char *, size_t), unsigned max)
 {
     struct log_line line;
@@ -287,8 +295,9 @@ static unsigned tty_log_show(void (*write)(const char *, size_t), unsigned max)
     return count;
 }
 
-// Several CPUs may log at once while they come up, and one may be interrupted here by its own exception: who finds the lock
-// taken leaves its line to the one inside, who looks again after it has let go.
+// Several CPUs may log at once while they come up, and one may be interrupted here by its own
+// exception: who finds the lock taken leaves its line to the one inside, who looks again after it
+// has let go.
 static void tty_log_sink_early(const struct log_line *line)
 {
     static DEFINE_SPINLOCK(lock);
@@ -317,15 +326,16 @@ void tty_log_flush_polled(void)
                  UINT32_MAX);
 }
 
-// ---- the log, by a thread -----------------------------------------------------------------------------------------
+// ---- the log, by a thread -----------------------------------------------------------------------
 
 static void tty_log_interrupt(void)
 {
     wake_up(&tty_log_queue);
 }
 
-// Rings the bell. The caller may hold any lock, a run queue's too, so waking the thread from here could deadlock; the interrupt to this
-// CPU arrives when it is safe. An NMI may have cut into somebody's use of the local APIC: its lines wait for the thread's own look.
+// Rings the bell. The caller may hold any lock, a run queue's too, so waking the thread from here
+// could deadlock; the interrupt to this CPU arrives when it is safe. An NMI may have cut into
+// somebody's use of the local APIC: its lines wait for the thread's own look.
 static void tty_log_sink(const struct log_line *line)
 {
     if (!tty_log_wanted(line)) {
@@ -337,7 +347,8 @@ static void tty_log_sink(const struct log_line *line)
     }
 }
 
-// Takes the typist's line away, if there is one, and waits for the end of a line that a command has begun, but not for ever.
+// Takes the typist's line away, if there is one, and waits for the end of a line that a command has
+// begun, but not for ever.
 static void tty_log_begin(void)
 {
     for (int tries = 0; tries < TTY_LOG_PATIENCE; tries++) {
@@ -360,7 +371,8 @@ static void tty_log_begin(void)
     }
 }
 
-// Is there a line to show at all? Lines that the console does not want are passed by without disturbing anybody.
+// Is there a line to show at all? Lines that the console does not want are passed by without
+// disturbing anybody.
 static bool tty_log_skip_unwanted(void)
 {
     struct log_line line;

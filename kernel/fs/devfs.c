@@ -1,10 +1,12 @@
-// /dev: the kernel's own small devices, the console, the serial lines and every disk. Numbers are Linux's (Documentation/admin-guide/
-// devices.txt), for whoever looks at `ls -l`.
+// /dev: the kernel's own small devices, the console, the serial lines and every disk. Numbers are
+// Linux's (Documentation/admin-guide/ devices.txt), for whoever looks at `ls -l`.
 //
-// A disk is found when it is opened, and held by a reference: it may go away underneath, reads and writes then say so.
+// A disk is found when it is opened, and held by a reference: it may go away underneath, reads and
+// writes then say so.
 //
-// random and urandom are the same: SHA-256 over a state that takes in the time-stamp counter at each draw, and of which only a digest ever
-// leaves. There is no count of entropy and no claim to be fit for keys.
+// random and urandom are the same: SHA-256 over a state that takes in the time-stamp counter at
+// each draw, and of which only a digest ever leaves. There is no count of entropy and no claim to
+// be fit for keys.
 //
 // Context: thread.
 #include <lib/checksum.h>
@@ -57,8 +59,8 @@ static struct {
     uint64_t draws;             // L
 } dev_random;
 
-// One draw: state = SHA-256(state, draw number, time, `purpose` 0); output = SHA-256(the same with purpose 1). The old state cannot be had
-// from the new one, nor the state from what was given out.
+// One draw: state = SHA-256(state, draw number, time, `purpose` 0); output = SHA-256(the same with
+// purpose 1). The old state cannot be had from the new one, nor the state from what was given out.
 static void random_digest(uint8_t out[SHA256_SIZE], uint8_t purpose, uint64_t time)
 {
     struct sha256 hash;

@@ -1,5 +1,6 @@
-// Paths as text. A path is a walk: each component goes one step down, ".." one up, and the result is written as we walk, so no
-// stack is needed; a step up cuts what is written so far back to its last slash.
+// Paths as text. A path is a walk: each component goes one step down, ".." one up, and the result
+// is written as we walk, so no stack is needed; a step up cuts what is written so far back to its
+// last slash.
 //
 // Context: any; pure.
 #include <lib/errno.h>

@@ -1,9 +1,11 @@
-// /tmp: files in memory, gone with the power. One directory, no tree: a place for a command's output, not a store. Bounded, so that
-// `cat /dev/zero > /tmp/x` ends with "No space left on device" and not with a kernel out of memory.
+// /tmp: files in memory, gone with the power. One directory, no tree: a place for a command's
+// output, not a store. Bounded, so that `cat /dev/zero > /tmp/x` ends with "No space left on
+// device" and not with a kernel out of memory.
 //
 //   tmp_file ── pages ──> [ page ][ page ][ NULL: a hole, reads as zeroes ][ page ]
 //
-// One mutex guards everything: a file's bytes move under it, so a reader sees a write whole or not at all.
+// One mutex guards everything: a file's bytes move under it, so a reader sees a write whole or not
+// at all.
 //
 // Context: thread.
 #include <lib/errno.h>

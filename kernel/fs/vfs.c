@@ -1,7 +1,9 @@
-// Paths to files. There is one directory of our own, "/", and its entries are the mount points of the filesystems that the linker
-// collected (contract/filesystem.h); everything below belongs to one of them, which is asked with the rest of the path.
+// Paths to files. There is one directory of our own, "/", and its entries are the mount points of
+// the filesystems that the linker collected (contract/filesystem.h); everything below belongs to
+// one of them, which is asked with the rest of the path.
 //
-//   "/proc//irq/../version" ── path_normalize ──> "/proc/version" ── vfs_find ──> proc_filesystem, "version"
+//   "/proc//irq/../version" ── path_normalize ──> "/proc/version"
+//                                                      └── vfs_find ──> proc_filesystem, "version"
 //
 // Context: thread; a filesystem may sleep.
 #include <lib/errno.h>

@@ -1,11 +1,13 @@
-// From a path to a record. There is no tree: the records' paths are the tree, and a directory exists because some path goes
-// through it. A walk compares component by component; '*' in a record stands for any number that its `next` knows.
+// From a path to a record. There is no tree: the records' paths are the tree, and a directory
+// exists because some path goes through it. A walk compares component by component; '*' in a record
+// stands for any number that its `next` knows.
 //
 //   records:  "irq/*/spurious"  "irq/default_smp_affinity"  "version"
 //   "irq/24"   goes through the first: a directory, with index 24
 //   "irq/24/x" nobody: nothing
 //
-// Some fifty records and paths of three components: looking at all of them each time is quick enough and has nothing to keep in order.
+// Some fifty records and paths of three components: looking at all of them each time is quick
+// enough and has nothing to keep in order.
 //
 // Context: any that the records' functions allow; pure otherwise.
 #include <lib/errno.h>
@@ -36,7 +38,8 @@ static const char *proc_skip(const char *path, size_t length)
     return *path == '/' ? path + 1 : path;
 }
 
-// Walks as far as the two paths agree: what is left of each is "" where it came to its end. False when they part before that.
+// Walks as far as the two paths agree: what is left of each is "" where it came to its end. False
+// when they part before that.
 static bool proc_walk(const struct proc_file *record, const char **record_left, const char **left,
                       unsigned long *index)
 {

@@ -22,6 +22,6 @@ struct proc_node {
 
 void proc_lookup(const struct proc_set *set, const char *path, struct proc_node *node);
 
-// The k-th name in a directory, each once: names first, then numbers. 0, -ENOENT (past the end, or nothing there), -ENOTDIR,
-// -ENAMETOOLONG.
+// The k-th name in a directory, each once: names first, then numbers. 0, -ENOENT (past the end, or
+// nothing there), -ENOTDIR, -ENAMETOOLONG.
 int proc_list(const struct proc_set *set, const char *path, unsigned k, char *name, size_t size);

@@ -1,10 +1,13 @@
-// /proc: every mechanism's numbers as text, in Linux's formats. The files are records (contract/proc_file.h) that stand where their data
-// lives; this file only finds them, gives them room to write, and hands out what they wrote.
+// /proc: every mechanism's numbers as text, in Linux's formats. The files are records
+// (contract/proc_file.h) that stand where their data lives; this file only finds them, gives them
+// room to write, and hands out what they wrote.
 //
-// The text is made when a reader begins at the start, whole, and then read from: a table does not change under its reader. Room begins
-// with a page and doubles while the text does not fit, up to 4 MiB.
+// The text is made when a reader begins at the start, whole, and then read from: a table does not
+// change under its reader. Room begins with a page and doubles while the text does not fit, up to 4
+// MiB.
 //
-// Each write is one or more lines, and each line goes to the record as a person typed it. The first error ends it.
+// Each write is one or more lines, and each line goes to the record as a person typed it. The first
+// error ends it.
 //
 // Context: thread.
 #include <lib/errno.h>

@@ -1,4 +1,5 @@
-// The commands that every console has: looking at files, saying things, waiting, and the three ways to end.
+// The commands that every console has: looking at files, saying things, waiting, and the three ways
+// to end.
 //
 // Context: each runs in a thread of its own.
 #include <lib/errno.h>
@@ -22,9 +23,10 @@
 LINKER_SET(command, command);
 LINKER_SET(boot_option, boot_option);
 
-// ---- help ---------------------------------------------------------------------------------------------------------
+// ---- help ---------------------------------------------------------------------------------------
 
-// The records lie sorted by their functions' names; people look for the commands' names. The next one after `last`.
+// The records lie sorted by their functions' names; people look for the commands' names. The next
+// one after `last`.
 static const struct command *help_next(const char *last)
 {
     const struct command *command, *best = NULL;
@@ -88,7 +90,7 @@ static int cmd_help(struct shell *sh, int argc, char **argv)
     return 0;
 }
 
-// ---- files --------------------------------------------------------------------------------------------------------
+// ---- files --------------------------------------------------------------------------------------
 
 static int cat_file(struct shell *sh, const char *path)
 {
@@ -262,7 +264,7 @@ static int cmd_rm(struct shell *sh, int argc, char **argv)
     return status;
 }
 
-// ---- saying things ------------------------------------------------------------------------------------------------
+// ---- saying things ------------------------------------------------------------------------------
 
 // One escape of echo -e; returns how many bytes of s it took. *stop: \c.
 static size_t echo_escape(const char *s, struct text *t, bool *stop)
@@ -483,7 +485,7 @@ static int cmd_date(struct shell *sh, int argc, char **argv)
     return 0;
 }
 
-// ---- waiting and jobs ---------------------------------------------------------------------------------------------
+// ---- waiting and jobs ---------------------------------------------------------------------------
 
 static int cmd_true(struct shell *sh, int argc, char **argv)
 {
@@ -645,7 +647,7 @@ static int cmd_export(struct shell *sh, int argc, char **argv)
     return argc == 1 ? shell_usage(sh, "NAME=value is wanted") : cmd_env(sh, argc, argv);
 }
 
-// ---- endings ------------------------------------------------------------------------------------------------------
+// ---- endings ------------------------------------------------------------------------------------
 
 // What was written reaches the disks, what was said reaches the screen.
 static void end_prepare(struct shell *sh)
@@ -683,7 +685,8 @@ static int cmd_reboot(struct shell *sh, int argc, char **argv)
 
 enum { EXIT_MAX = 127 };
 
-// What the host sees is a single byte, and some values of it are taken: 0 is QEMU's own good end, and success and panic have codes (core/panic.h).
+// What the host sees is a single byte, and some values of it are taken: 0 is QEMU's own good end,
+// and success and panic have codes (core/panic.h).
 static int cmd_exit(struct shell *sh, int argc, char **argv)
 {
     uint32_t number = 0;

@@ -14,7 +14,7 @@
 
 enum { COUNT_MAX = 1000000000 };
 
-// ---- head and tail ------------------------------------------------------------------------------------------------
+// ---- head and tail ------------------------------------------------------------------------------
 
 // "-n 5", "-n5" or "-5"; *at moves past it. 0 or a status after a message.
 static int count_option(struct shell *sh, int argc, char **argv, int *at, uint32_t *lines)
@@ -89,7 +89,7 @@ static int cmd_tail(struct shell *sh, int argc, char **argv)
     return status != 0 ? status : input_each(sh, argc, argv, first, tail_input, &lines);
 }
 
-// ---- grep ---------------------------------------------------------------------------------------------------------
+// ---- grep ---------------------------------------------------------------------------------------
 
 struct grep {
     const char *pattern;
@@ -194,7 +194,7 @@ static int cmd_grep(struct shell *sh, int argc, char **argv)
     return status != 0 ? STATUS_USAGE : !g.found;
 }
 
-// ---- wc, tee ------------------------------------------------------------------------------------------------------
+// ---- wc, tee ------------------------------------------------------------------------------------
 
 struct wc {
     bool lines, words, bytes;
@@ -313,7 +313,7 @@ static int cmd_tee(struct shell *sh, int argc, char **argv)
     return copied != 0 ? copied : status;
 }
 
-// ---- sort ---------------------------------------------------------------------------------------------------------
+// ---- sort ---------------------------------------------------------------------------------------
 
 struct sort {
     bool numeric, reverse, unique;
@@ -427,7 +427,7 @@ static int cmd_sort(struct shell *sh, int argc, char **argv)
     return input_each(sh, argc, argv, i, sort_input, &s);
 }
 
-// ---- seq, yes -----------------------------------------------------------------------------------------------------
+// ---- seq, yes -----------------------------------------------------------------------------------
 
 static int cmd_seq(struct shell *sh, int argc, char **argv)
 {

@@ -1,4 +1,5 @@
-// Completion: the word before the cursor is looked at, candidates are found for it, and what all of them begin with is put in.
+// Completion: the word before the cursor is looked at, candidates are found for it, and what all of
+// them begin with is put in.
 //
 //   first word of a command        commands
 //   begins with '/'                files; also behind '=', as in if=/dev/s

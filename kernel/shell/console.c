@@ -1,7 +1,8 @@
 // The line editor at work: between tty, which has bytes, and the shell, which wants lines.
 //
-// One line is being typed at a time, and three parties may touch the terminal meanwhile: the typist's keys, the log's thread and
-// a command in the background. The mutex makes each of them do its part whole: hide the line, write, show it again.
+// One line is being typed at a time, and three parties may touch the terminal meanwhile: the
+// typist's keys, the log's thread and a command in the background. The mutex makes each of them do
+// its part whole: hide the line, write, show it again.
 //
 // Context: thread.
 #include <lib/errno.h>
@@ -165,7 +166,8 @@ void console_history_show(void (*show)(unsigned number, const char *line, void *
     }
 }
 
-// A line that was too long was said to be so, and the next one is asked for: a command never sees a part of it.
+// A line that was too long was said to be so, and the next one is asked for: a command never sees a
+// part of it.
 long console_read(char *to, size_t size)
 {
     if (console_cooked.at == console_cooked.length) {

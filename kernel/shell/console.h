@@ -1,4 +1,5 @@
-// The person at the console: lines in, text out, and the line that is being typed kept whole among it all. Context: thread.
+// The person at the console: lines in, text out, and the line that is being typed kept whole among
+// it all. Context: thread.
 #pragma once
 
 #include <lib/types.h>
@@ -6,8 +7,9 @@
 // Ties the line editor to the console's log thread. Context: thread, once.
 void console_init(void);
 
-// Shows the prompt, reads one line into `to` (LINE_MAX + 1 bytes) and returns its length; -EINTR (^C), -E2BIG (longer than LINE_MAX: said on the console),
-// -EPIPE (^D on an empty line). `complete` may be NULL.
+// Shows the prompt, reads one line into `to` (LINE_MAX + 1 bytes) and returns its length; -EINTR
+// (^C), -E2BIG (longer than LINE_MAX: said on the console), -EPIPE (^D on an empty line).
+// `complete` may be NULL.
 struct line;
 long console_read_line(const char *prompt, char *to, void (*complete)(struct line *line));
 // Forgets what was typed ahead: after ^C.

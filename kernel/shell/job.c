@@ -2,14 +2,16 @@
 //
 //   a | b > /tmp/x && c &
 //
-// `a` and `b` are tasks of one pipeline: each a thread of its own, joined by a pipe, running at the same time. `a | b && c` is a list;
-// behind it stands '&', so the list is run by a thread in the background; otherwise by whoever called job_run_line.
+// `a` and `b` are tasks of one pipeline: each a thread of its own, joined by a pipe, running at the
+// same time. `a | b && c` is a list; behind it stands '&', so the list is run by a thread in the
+// background; otherwise by whoever called job_run_line.
 //
 //   job ── tasks[] of the pipeline that runs now ── thread, argv, streams
 //
-// ^C comes in softirq context, to job_interrupt_foreground: every thread of every job in the foreground is interrupted, and the job is
-// marked, so that nothing further of it is started. A task's thread pointer is valid while it stands in the job: it is put there and
-// taken away under the job's lock, and the thread is joined (freed) only afterwards.
+// ^C comes in softirq context, to job_interrupt_foreground: every thread of every job in the
+// foreground is interrupted, and the job is marked, so that nothing further of it is started. A
+// task's thread pointer is valid while it stands in the job: it is put there and taken away under
+// the job's lock, and the thread is joined (freed) only afterwards.
 //
 // Context: thread, except job_interrupt_foreground.
 #include <lib/errno.h>
@@ -88,7 +90,7 @@ const struct command *shell_find_command(const char *name)
     return NULL;
 }
 
-// ---- interruption -------------------------------------------------------------------------------------------------
+// ---- interruption -------------------------------------------------------------------------------
 
 static void job_interrupt(struct job *job)
 {
@@ -144,7 +146,7 @@ bool shell_interrupted(struct shell *sh)
     return thread_interrupted() || READ_ONCE(task->job->interrupted) || task->out.broken;
 }
 
-// ---- one task -----------------------------------------------------------------------------------------------------
+// ---- one task -----------------------------------------------------------------------------------
 
 static const char *job_value(const char *name, void *arg)
 {
@@ -286,7 +288,7 @@ static void job_task_wait(struct job_task *task)
     }
 }
 
-// ---- one pipeline -------------------------------------------------------------------------------------------------
+// ---- one pipeline -------------------------------------------------------------------------------
 
 static struct job_task *job_task_make(struct job *job)
 {
@@ -304,7 +306,8 @@ static struct job_task *job_task_make(struct job *job)
     return task;
 }
 
-// "NAME=value" alone sets a variable; before a command it would have to be undone afterwards, and is refused.
+// "NAME=value" alone sets a variable; before a command it would have to be undone afterwards, and
+// is refused.
 static bool job_is_assignment(const char *word)
 {
     const char *equals = strchr(word, '=');
@@ -421,7 +424,7 @@ static int job_run_list(struct job *job, const struct parse *parse, unsigned fir
     return READ_ONCE(job->interrupted) ? STATUS_INTERRUPTED : status;
 }
 
-// ---- the background -----------------------------------------------------------------------------------------------
+// ---- the background -----------------------------------------------------------------------------
 
 static struct background_job *job_find_background(int id)
 {
@@ -445,7 +448,8 @@ static void job_background_run(void *arg)
     complete_all(&b->done);
 }
 
-// Forgets jobs that have ended and nobody waits for; the newest are kept until there is no room. Called under the mutex.
+// Forgets jobs that have ended and nobody waits for; the newest are kept until there is no room.
+// Called under the mutex.
 static void job_reap_locked(unsigned keep)
 {
     unsigned count = 0;
@@ -581,7 +585,7 @@ int job_kill(int id)
     return b ? 0 : -ENOENT;
 }
 
-// ---- a line -------------------------------------------------------------------------------------------------------
+// ---- a line -------------------------------------------------------------------------------------
 
 // Runs the lists of the line one after the other.
 static int job_run_parsed(const struct parse *parse, int status)

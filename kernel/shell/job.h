@@ -1,17 +1,21 @@
-// What was asked to run: from a parsed line to threads. Context: thread, except job_interrupt_foreground.
+// What was asked to run: from a parsed line to threads. Context: thread, except
+// job_interrupt_foreground.
 #pragma once
 
 #include <contract/command.h>
 
 enum { STATUS_FAILED = 1, STATUS_USAGE = 2, STATUS_NOT_FOUND = 127, STATUS_INTERRUPTED = 130 };
 
-// Runs one line in the calling thread; returns its status. A part that ends with '&' goes on by itself.
+// Runs one line in the calling thread; returns its status. A part that ends with '&' goes on by
+// itself.
 int job_run_line(const char *line);
 
-// Interrupts what runs in the foreground, all of it or the line that was begun last; false when nothing does. Context: any but NMI.
+// Interrupts what runs in the foreground, all of it or the line that was begun last; false when
+// nothing does. Context: any but NMI.
 bool job_interrupt_foreground(bool only_newest);
 
-// The background's jobs: calls visit for each, or only for those that have ended and were not visited since. Their text is printable and cut.
+// The background's jobs: calls visit for each, or only for those that have ended and were not
+// visited since. Their text is printable and cut.
 void job_for_each(bool only_news,
                   void (*visit)(int id, bool running, int status, const char *text, void *arg),
                   void *arg);

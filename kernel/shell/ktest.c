@@ -1,7 +1,8 @@
-// The runner of the kernel's own tests, which are records that the linker collected (contract/ktest.h).
+// The runner of the kernel's own tests, which are records that the linker collected
+// (contract/ktest.h).
 //
-// Each test runs in a thread of its own, so that one that hangs can be told of and left behind. The report is KTAP, version 1
-// (Documentation/dev-tools/ktap.rst in Linux):
+// Each test runs in a thread of its own, so that one that hangs can be told of and left behind. The
+// report is KTAP, version 1 (Documentation/dev-tools/ktap.rst in Linux):
 //
 //   KTAP version 1
 //   1..3
@@ -10,8 +11,9 @@
 //   not ok 2 mm.buddy
 //   ok 3 apic.x2apic # SKIP this CPU has none
 //
-// It goes to the second serial port, where a script finds nothing else; without one, to whoever asked. A test also fails when the kernel
-// warned while it ran, unless it said beforehand how often it would.
+// It goes to the second serial port, where a script finds nothing else; without one, to whoever
+// asked. A test also fails when the kernel warned while it ran, unless it said beforehand how often
+// it would.
 //
 // Context: thread.
 #include <lib/errno.h>

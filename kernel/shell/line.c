@@ -1,19 +1,23 @@
-// The line editor: bytes from a keyboard in, a line of text out, and a terminal kept up to date between.
+// The line editor: bytes from a keyboard in, a line of text out, and a terminal kept up to date
+// between.
 //
-// It knows nothing of terminals but this model: prompt and text are one row of cells that wraps every `columns` cells, and the
-// terminal's cursor is at one of them. Every change is made in the text first and then shown by four steps: move to a cell,
-// write from there, blank what is left over, move to where the cursor belongs.
+// It knows nothing of terminals but this model: prompt and text are one row of cells that wraps
+// every `columns` cells, and the terminal's cursor is at one of them. Every change is made in the
+// text first and then shown by four steps: move to a cell, write from there, blank what is left
+// over, move to where the cursor belongs.
 //
 //   cells:   t o p h a l f #   e c h o   h e l l o
 //            `--- prompt ---'  `----- text -----'
 //                                  ^ cursor           at == prompt length + cursor
 //
-// In plain mode no escape sequence is written: the cursor goes back by backspaces and forward by writing what stands there, and the row
-// never wraps, whatever the terminal makes of that. Otherwise movement is ECMA-48 (8.3.19 to 8.3.22 CUB, CUD, CUF, CUU;
-// 8.3.39 ED), and we wrap by ourselves before the terminal does, so its own way of wrapping does not matter.
+// In plain mode no escape sequence is written: the cursor goes back by backspaces and forward by
+// writing what stands there, and the row never wraps, whatever the terminal makes of that.
+// Otherwise movement is ECMA-48 (8.3.19 to 8.3.22 CUB, CUD, CUF, CUU; 8.3.39 ED), and we wrap by
+// ourselves before the terminal does, so its own way of wrapping does not matter.
 //
-// Text is UTF-8, one cell a character (wide ones are taken for narrow). The bytes of a character are shown together, when the last has
-// come, and go together. A byte that belongs to no character shows as '?' and is kept as it is; control bytes without a meaning are ignored.
+// Text is UTF-8, one cell a character (wide ones are taken for narrow). The bytes of a character
+// are shown together, when the last has come, and go together. A byte that belongs to no character
+// shows as '?' and is kept as it is; control bytes without a meaning are ignored.
 //
 // Context: one thread at a time; pure.
 #include <lib/format.h>
@@ -46,7 +50,7 @@ enum {
     LINE_SEQUENCE_MAX = 16, // bytes of an escape sequence before we stop believing in it
 };
 
-// ---- history ------------------------------------------------------------------------------------------------------
+// ---- history ------------------------------------------------------------------------------------
 
 void history_add(struct history *history, const char *line)
 {
@@ -65,7 +69,7 @@ const char *history_get(const struct history *history, unsigned n)
     return history->lines[(history->count - 1 - n) % LINE_HISTORY];
 }
 
-// ---- the terminal -------------------------------------------------------------------------------------------------
+// ---- the terminal -------------------------------------------------------------------------------
 
 static const char *line_prompt(const struct line *l)
 {
@@ -96,7 +100,8 @@ static bool line_is_tail(char c)
     return ((unsigned char)c & 0xc0) == 0x80;
 }
 
-// How many bytes a character has that begins with c; 1 for a byte that begins none (RFC 3629, section 3).
+// How many bytes a character has that begins with c; 1 for a byte that begins none (RFC 3629,
+// section 3).
 static unsigned line_lead_length(char c)
 {
     unsigned char lead = (unsigned char)c;
@@ -264,7 +269,7 @@ static void line_leave(struct line *l, const char *mark)
     l->shown = false;
 }
 
-// ---- changes ------------------------------------------------------------------------------------------------------
+// ---- changes ------------------------------------------------------------------------------------
 
 void line_begin(struct line *l)
 {
@@ -405,7 +410,7 @@ static void line_type(struct line *l, char key)
     }
 }
 
-// ---- search -------------------------------------------------------------------------------------------------------
+// ---- search -------------------------------------------------------------------------------------
 
 static void line_search_show(struct line *l, const char *text)
 {
@@ -478,7 +483,7 @@ static bool line_search_key(struct line *l, char key)
     return true;
 }
 
-// ---- keys ---------------------------------------------------------------------------------------------------------
+// ---- keys ---------------------------------------------------------------------------------------
 
 static void line_cursor_key(struct line *l, char final)
 {
@@ -533,7 +538,8 @@ static void line_tilde_key(struct line *l)
     }
 }
 
-// A byte inside an escape sequence. False: it does not belong there, the sequence is dropped and the byte stands for itself.
+// A byte inside an escape sequence. False: it does not belong there, the sequence is dropped and
+// the byte stands for itself.
 static bool line_sequence(struct line *l, char key)
 {
     if (key < ' ' || key >= KEY_DEL || ++l->sequence_length > LINE_SEQUENCE_MAX) {

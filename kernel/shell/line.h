@@ -65,6 +65,7 @@ enum line_event line_key(struct line *line, char key);
 // Puts text in at the cursor, as if typed; false when it does not fit (nothing is put in).
 bool line_insert(struct line *line, const char *text, size_t length);
 
-// Takes the line off the terminal, leaving it at the start of an empty row, and puts it there again.
+// Takes the line off the terminal, leaving it at the start of an empty row, and puts it there
+// again.
 void line_hide(struct line *line);
 void line_show(struct line *line);

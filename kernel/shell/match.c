@@ -1,6 +1,7 @@
-// A matcher for grep's basic patterns, by trying. Only '*' has to try more than one way; the ways that one star leaves are tried from the longest to
-// the shortest, so a pattern of n stars takes at most length to the n steps. A budget of steps ends what a person would not wait for:
-// the answer is then "no".
+// A matcher for grep's basic patterns, by trying. Only '*' has to try more than one way; the ways
+// that one star leaves are tried from the longest to the shortest, so a pattern of n stars takes at
+// most length to the n steps. A budget of steps ends what a person would not wait for: the answer
+// is then "no".
 //
 // Context: any; pure.
 #include <lib/string.h>

@@ -7,8 +7,9 @@
 //   command   { word | '<' word | '>' word | '>>' word }
 //   word      pieces without blanks or operators: text, '...', "...", \c, $?, $NAME, ${NAME}
 //
-// A word that is expanded stays one word, whatever is in it (sh would split it); names of files are not matched against patterns. Everything
-// goes into fixed arrays; a line of 1,024 bytes that would need more is refused by name.
+// A word that is expanded stays one word, whatever is in it (sh would split it); names of files are
+// not matched against patterns. Everything goes into fixed arrays; a line of 1,024 bytes that would
+// need more is refused by name.
 //
 // Context: any; pure.
 #include <lib/errno.h>
@@ -75,7 +76,8 @@ static int parse_add_word(struct parse *p, size_t *at)
     return 0;
 }
 
-// "2>" in sh; here the number would become an argument, and the command another than the one that was meant.
+// "2>" in sh; here the number would become an argument, and the command another than the one that
+// was meant.
 static bool parse_is_numbered(const struct parse *p, const struct parse_command *c, size_t at)
 {
     if (p->word_count == c->first_word) {
@@ -109,7 +111,8 @@ static int parse_redirection(struct parse *p, struct parse_command *c, size_t *a
     return error;
 }
 
-// Words come first in the array, names of files after them, so that a command's words lie together: sort them so at the end.
+// Words come first in the array, names of files after them, so that a command's words lie together:
+// sort them so at the end.
 static void parse_gather(struct parse *p, struct parse_command *c)
 {
     unsigned kept = c->first_word;
@@ -227,7 +230,7 @@ int parse_line(const char *line, struct parse *p)
     return 0;
 }
 
-// ---- expansion ----------------------------------------------------------------------------------------------------
+// ---- expansion ----------------------------------------------------------------------------------
 
 struct parse_out {
     char *to;
@@ -243,7 +246,8 @@ static void parse_put(struct parse_out *o, const char *data, size_t length)
     }
 }
 
-// What stands behind a '$'; returns how many bytes it took. A '$' that introduces nothing stands for itself.
+// What stands behind a '$'; returns how many bytes it took. A '$' that introduces nothing stands
+// for itself.
 static size_t parse_dollar(const char *s, size_t left, const struct parse_values *values,
                            struct parse_out *o)
 {

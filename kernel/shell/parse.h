@@ -10,7 +10,8 @@ enum {
     PARSE_MAX_PIPELINES = 64,
 };
 
-// A word as it stands in the line: quotes, backslashes and $ are taken away when it is used, because $? changes on the way.
+// A word as it stands in the line: quotes, backslashes and $ are taken away when it is used,
+// because $? changes on the way.
 struct parse_word {
     uint16_t at, length;
 };
@@ -38,7 +39,8 @@ struct parse {
     unsigned error_at; // and where: byte of the line
 };
 
-// Takes the line apart; it must live as long as the result. An empty line or a comment has no pipelines. 0 or -EINVAL.
+// Takes the line apart; it must live as long as the result. An empty line or a comment has no
+// pipelines. 0 or -EINVAL.
 int parse_line(const char *line, struct parse *parse);
 
 // Values for $NAME, ${NAME} and $?; NULL: not set.
@@ -48,7 +50,7 @@ struct parse_values {
     int status;
 };
 
-// Writes the word as a command gets it and returns its length; -E2BIG when it does not fit; *vanished: it was unquoted and came to nothing,
-// so it is no argument at all.
+// Writes the word as a command gets it and returns its length; -E2BIG when it does not fit;
+// *vanished: it was unquoted and came to nothing, so it is no argument at all.
 long parse_expand(const struct parse *parse, unsigned word, const struct parse_values *values,
                   char *to, size_t size, bool *vanished);

@@ -1,8 +1,10 @@
-// The console's shell: reads a line, runs it, shows the prompt again; and what its commands are given to speak with.
+// The console's shell: reads a line, runs it, shows the prompt again; and what its commands are
+// given to speak with.
 //
-// At boot it first runs the tests that the option ktest= names and then the script that the boot loader or QEMU handed over. Who types at
-// the prompt gets an editor (console.c), what they type is taken apart (parse.c) and becomes threads (job.c). A command is a record
-// (contract/command.h) in whatever layer knows its subject best to serve it; help lists them.
+// At boot it first runs the tests that the option ktest= names and then the script that the boot
+// loader or QEMU handed over. Who types at the prompt gets an editor (console.c), what they type is
+// taken apart (parse.c) and becomes threads (job.c). A command is a record (contract/command.h) in
+// whatever layer knows its subject best to serve it; help lists them.
 //
 // Context: a thread of its own; the shell_* functions in the thread of a command.
 #include <lib/errno.h>
@@ -25,7 +27,7 @@
 static char shell_ktest_pattern[64];
 static bool shell_ktest_wanted;
 
-// ---- what commands speak with -------------------------------------------------------------------------------------
+// ---- what commands speak with -------------------------------------------------------------------
 
 int shell_write(struct shell *sh, const void *data, size_t size)
 {
@@ -37,7 +39,8 @@ long shell_read(struct shell *sh, void *to, size_t size)
     return stream_read(sh->in, to, size);
 }
 
-// Most texts fit a small buffer on the stack; a longer one gets memory of its own, or is cut when there is none.
+// Most texts fit a small buffer on the stack; a longer one gets memory of its own, or is cut when
+// there is none.
 static void shell_vprintf(struct shell_stream *stream, const char *format, va_list args)
 {
     char small[256];
@@ -103,7 +106,7 @@ int shell_usage(struct shell *sh, const char *format, ...)
     return STATUS_USAGE;
 }
 
-// ---- the loop -----------------------------------------------------------------------------------------------------
+// ---- the loop -----------------------------------------------------------------------------------
 
 static void shell_run_script(char *script)
 {

@@ -1,8 +1,9 @@
-// Streams. The interesting one is the pipe: 4 KiB between two threads, each of which sleeps when the other is behind.
+// Streams. The interesting one is the pipe: 4 KiB between two threads, each of which sleeps when
+// the other is behind.
 //
 //   writer ── data[tail % size] ──>  [ head ... tail )  ──> reader
-//     sleeps while full                                      sleeps while empty and there is a writer
-//     -EPIPE when the reader has gone                        0 (the end) when empty and the writer has gone
+//     sleeps while full                                     sleeps while empty
+//     -EPIPE when the reader has gone                       0, the end, when the writer has gone too
 //
 // A pipe lives until both ends are closed. Both sleeps end with -EINTR at ^C.
 //

@@ -4,6 +4,7 @@ Most of it runs on one machine without escape sequences; the editor's own tests 
 """
 
 import re
+import time
 
 import pytest
 
@@ -348,3 +349,14 @@ def test_ktap_goes_to_the_second_port(boot):
         report = file.read().replace("\r", "")
     assert report.startswith("KTAP version 1\n1..7\nok 1 vfs.")
     assert machine.ok("ktest nothing-of-this-name") == "0 passed, 0 failed, 0 skipped\n"
+
+
+def test_control_c_at_any_moment(machine):
+    """Before, while and after a line begins to run: the prompt always comes back."""
+    for wait in range(40):
+        machine.send("sleep 1000\r")
+        time.sleep(wait / 4000)
+        machine.send("\x03")
+        machine.wait_prompt()
+    machine.send("\r")
+    machine.ok("echo still here")

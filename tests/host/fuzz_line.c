@@ -1,4 +1,5 @@
-// Any bytes at the line editor: the text stays a string within its bounds, and where it is ASCII the terminal shows it.
+// Any bytes at the line editor: the text stays a string within its bounds, and where it is ASCII
+// the terminal shows it.
 //
 // links: kernel/shell/line.c drivers/char/vt.c kernel/lib/format.c kernel/lib/text.c kernel/lib/string.c tests/host/stubs/panic_abort.c
 #include <stdint.h>

@@ -1,4 +1,5 @@
-// Any line at the parser and at the words' expansion, and any pattern at the matcher: everything stays within its bounds.
+// Any line at the parser and at the words' expansion, and any pattern at the matcher: everything
+// stays within its bounds.
 //
 // links: kernel/shell/parse.c kernel/shell/match.c kernel/lib/format.c kernel/lib/text.c kernel/lib/string.c tests/host/stubs/panic_abort.c
 #include <stdint.h>

@@ -1,6 +1,8 @@
-// The line editor against a terminal: whatever is typed, the screen shows prompt and line, and the cursor is where the next letter goes.
+// The line editor against a terminal: whatever is typed, the screen shows prompt and line, and the
+// cursor is where the next letter goes.
 //
-// The terminal is drivers/char/vt.c, so the two halves of the console are tested against each other; its screen is small, to wrap often.
+// The terminal is drivers/char/vt.c, so the two halves of the console are tested against each
+// other; its screen is small, to wrap often.
 //
 // links: kernel/shell/line.c drivers/char/vt.c kernel/lib/format.c kernel/lib/text.c kernel/lib/string.c tests/host/stubs/panic.c
 #include <stdarg.h>

@@ -89,7 +89,7 @@ KTEST(tty, a_waiting_reader_can_be_interrupted)
     EXPECT_EQ(READ_ONCE(reader_result), -EINTR);
 }
 
-// ---- the shell ----------------------------------------------------------------------------------------------------
+// ---- the shell ----------------------------------------------------------------------------------
 
 static const char *file_text(const char *path)
 {
@@ -170,7 +170,8 @@ static void long_line(void *arg)
     long_line_status = shell_run_line(arg);
 }
 
-// The line runs in the foreground, as if typed; stopping it must not stop the line that runs the tests.
+// The line runs in the foreground, as if typed; stopping it must not stop the line that runs the
+// tests.
 KTEST(shell, control_c_stops_the_whole_line)
 {
     static char line[] = "sleep 100 | cat; echo after > /tmp/ktest";

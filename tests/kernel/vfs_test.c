@@ -1,5 +1,5 @@
-// Files: /tmp keeps what is written and no more than its share, /proc gives the same text whole and in pieces, /dev does what
-// its names say.
+// Files: /tmp keeps what is written and no more than its share, /proc gives the same text whole and
+// in pieces, /dev does what its names say.
 #include <contract/ktest.h>
 
 #include <lib/errno.h>
