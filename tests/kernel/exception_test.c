@@ -294,7 +294,8 @@ enum { TEST_DEPTH = 24 };
 static struct {
     uintptr_t addresses[TEST_DEPTH];
     unsigned count;
-    bool wanted; // A
+    uintptr_t rip; // of what was interrupted
+    bool wanted;   // A
     bool gs_is_kernels;
 } test_nmi;
 static bool (*test_old_nmi)(struct frame *frame);
@@ -307,6 +308,7 @@ static bool test_on_nmi(struct frame *frame)
     }
     test_nmi.count =
         backtrace_collect(test_nmi.addresses, TEST_DEPTH, (uintptr_t)__builtin_frame_address(0), 0);
+    test_nmi.rip = frame->rip;
     test_nmi.gs_is_kernels = cpu_self() == &cpus[cpu_id()];
     WRITE_ONCE(test_nmi.wanted, false);
     return true;
@@ -320,15 +322,16 @@ static void test_await_nmi(uint32_t apic_id)
     }
 }
 
-static bool test_trace_holds(const char *function)
+// Where in the trace a function's return address stands, TEST_DEPTH when nowhere.
+static unsigned test_trace_find(const char *function)
 {
     for (unsigned n = 0; n < test_nmi.count; n++) {
         const char *name = kallsyms_lookup(test_nmi.addresses[n] - 1, NULL);
         if (name && strcmp(name, function) == 0) {
-            return true;
+            return n;
         }
     }
-    return false;
+    return TEST_DEPTH;
 }
 
 static __noinline void test_interrupted(void)
@@ -349,10 +352,12 @@ KTEST(exception, nmi_unwinds)
     preempt_enable();
     EXPECT(!test_nmi.wanted);
     EXPECT(test_nmi.gs_is_kernels);
-    EXPECT(test_trace_holds("exception"));
-    EXPECT(test_trace_holds("isr_paranoid"));
-    EXPECT(test_trace_holds("test_interrupted"));
-    EXPECT(test_trace_holds("ktest_exception_nmi_unwinds"));
+    unsigned stub = test_trace_find("isr_paranoid");
+    EXPECT(test_trace_find("exception") < stub);
+    REQUIRE(stub + 1 < test_nmi.count);
+    EXPECT_EQ(test_nmi.addresses[stub + 1], test_nmi.rip);
+    EXPECT(test_trace_find("ktest_exception_nmi_unwinds") > stub + 1);
+    EXPECT(test_trace_find("ktest_exception_nmi_unwinds") < test_nmi.count);
 }
 
 // An NMI that strikes while ring 3's %gs base is loaded finds the kernel's, and puts the other
