@@ -444,8 +444,8 @@ static void job_background_run(void *arg)
     mutex_lock(&job_background_mutex);
     b->status = status;
     b->running = false;
+    complete_all(&b->done); // under the mutex: after it the job may be forgotten, and freed
     mutex_unlock(&job_background_mutex);
-    complete_all(&b->done);
 }
 
 // Forgets jobs that have ended and nobody waits for; the newest are kept until there is no room.

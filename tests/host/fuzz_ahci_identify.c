@@ -1,0 +1,47 @@
+// What a disk says of itself, from a disk that lies: whatever the page, strings end and are
+// printable, numbers are in range, and a disk that is taken has a command set that reaches it all.
+//
+// links: drivers/block/ahci/ahci_cmd.c kernel/lib/string.c
+#include <stdlib.h>
+
+#include <lib/string.h>
+
+#include "../../drivers/block/ahci/ahci_cmd.h"
+
+static void check(bool condition)
+{
+    if (!condition) {
+        abort();
+    }
+}
+
+static void check_text(const char *s, size_t size)
+{
+    check(strnlen(s, size) < size);
+    for (; *s != '\0'; s++) {
+        check(*s >= 0x20 && *s < 0x7f);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    uint8_t page[ATA_IDENTIFY_WORDS * 2] = {0};
+    struct ata_identity identity;
+    struct ata_registers regs;
+    const char *why;
+
+    memcpy(page, data, size < sizeof(page) ? size : sizeof(page));
+    int error = ata_parse_identity(&identity, page, &why);
+    check((error == 0) == (why == NULL));
+    check_text(identity.model, sizeof(identity.model));
+    check_text(identity.serial, sizeof(identity.serial));
+    check_text(identity.firmware, sizeof(identity.firmware));
+    if (error == 0) {
+        check(identity.sectors >= 1 && identity.sectors <= BIT64(48));
+        check(identity.queue_depth >= 1 && identity.queue_depth <= 32);
+        check(ahci_build_rw(&regs, &identity, false, identity.sectors - 1, 1) == 0);
+        check(ahci_build_rw(&regs, &identity, true, identity.sectors - 1, 0) != 0);
+    }
+    return 0;
+}
