@@ -79,3 +79,42 @@ enum { PCI_CF8_ADDRESS = 0xcf8, PCI_CF8_DATA = 0xcfc };
 enum { PIIX_PIRQ_ROUTE = 0x60 };
 #define PIIX_PIRQ_OFF 0x80
 #define PIIX_PIRQ_IRQ 0x0f
+
+// Message Signaled Interrupts (3.0, 6.8.1): offsets within the capability.
+enum pci_msi_register {
+    PCI_MSI_CONTROL = 0x02,
+    PCI_MSI_ADDRESS = 0x04,
+    PCI_MSI_ADDRESS_HIGH = 0x08, // where bit 7 of the control says 64 bits
+    PCI_MSI_DATA_32 = 0x08,
+    PCI_MSI_DATA_64 = 0x0c,
+    PCI_MSI_MASK_32 = 0x0c, // where bit 8 of the control says that there is a mask
+    PCI_MSI_MASK_64 = 0x10,
+};
+#define PCI_MSI_ENABLE        BIT(0)
+#define PCI_MSI_MULTIPLE_MASK (7u << 4) // log2 of how many messages are enabled
+#define PCI_MSI_64BIT         BIT(7)
+#define PCI_MSI_MASKABLE      BIT(8)
+
+// MSI-X (3.0, 6.8.2): the capability, and an entry of the table in a BAR.
+enum pci_msix_register {
+    PCI_MSIX_CONTROL = 0x02,
+    PCI_MSIX_TABLE = 0x04, // bits 2:0 which BAR, the rest the offset
+    PCI_MSIX_PBA = 0x08,
+
+    PCI_MSIX_ENTRY_ADDRESS = 0x0,
+    PCI_MSIX_ENTRY_ADDRESS_HIGH = 0x4,
+    PCI_MSIX_ENTRY_DATA = 0x8,
+    PCI_MSIX_ENTRY_CONTROL = 0xc,
+    PCI_MSIX_ENTRY_SIZE = 0x10,
+};
+#define PCI_MSIX_SIZE_MASK     0x7ff // one less than the entries
+#define PCI_MSIX_FUNCTION_MASK BIT(14)
+#define PCI_MSIX_ENABLE        BIT(15)
+#define PCI_MSIX_BIR           7u
+#define PCI_MSIX_ENTRY_MASKED  BIT(0)
+
+// What a message is on this machine: a write that the CPUs' local APICs take (Intel SDM vol. 3,
+// 11.11): the CPU in bits 19:12 of the address, the vector in the data, fixed delivery, an edge.
+#define MSI_ADDRESS_BASE            0xfee00000u
+#define MSI_ADDRESS_CPU_SHIFT       12
+#define MSI_DATA_FIXED_EDGE(vector) ((uint32_t)(vector))

@@ -19,10 +19,6 @@ static int ahci_probe(struct pci_dev *dev, const struct pci_device_id *id)
 {
     (void)id;
     int error;
-    if (dev->irq < 0) {
-        dev_err(&dev->dev, "no interrupt is known for this controller, its disks cannot be used");
-        return -ENODEV;
-    }
     struct ahci_hba *hba = kzalloc(sizeof(*hba), GFP_KERNEL);
     if (hba == NULL) {
         return -ENOMEM;
@@ -40,9 +36,13 @@ static int ahci_probe(struct pci_dev *dev, const struct pci_device_id *id)
     hba->dev = &dev->dev;
     hba->dma_off = ahci_pci_dma_off;
     pci_set_drvdata(dev, hba);
-    pci_intx(dev, true);
+    error = pci_alloc_irq_vectors(dev, 1, 1, PCI_IRQ_ALL_TYPES);
+    if (error < 0) {
+        dev_err(&dev->dev, "its disks cannot be used");
+        goto no_interrupt;
+    }
     pci_set_master(dev); // before the start: looking for disks is done by DMA
-    error = ahci_hba_start(hba, dev->bars[AHCI_BAR].size, dev->irq);
+    error = ahci_hba_start(hba, dev->bars[AHCI_BAR].size, pci_irq_vector(dev, 0));
     if (error != 0) {
         goto no_start;
     }
@@ -50,6 +50,8 @@ static int ahci_probe(struct pci_dev *dev, const struct pci_device_id *id)
 
 no_start:
     pci_clear_master(dev);
+    pci_free_irq_vectors(dev);
+no_interrupt:
     pci_unmap_bar(dev, AHCI_BAR);
 no_registers:
     pci_disable_device(dev);
@@ -63,6 +65,7 @@ static void ahci_remove(struct pci_dev *dev)
     struct ahci_hba *hba = pci_get_drvdata(dev);
     bool clean = ahci_hba_stop(hba);
     pci_clear_master(dev); // whatever happened, from here on it touches no memory
+    pci_free_irq_vectors(dev);
     pci_unmap_bar(dev, AHCI_BAR);
     pci_disable_device(dev);
     if (clean) {

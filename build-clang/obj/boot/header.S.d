@@ -1,0 +1,1 @@
+build-clang/obj/boot/header.S.o: boot/header.S

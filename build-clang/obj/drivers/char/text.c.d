@@ -1,0 +1,20 @@
+build-clang/obj/drivers/char/text.c.o: drivers/char/text.c \
+  include/core/io.h include/lib/types.h include/core/resource.h \
+  include/mm/map.h include/contract/boot_info.h include/lib/text.h \
+  include/x86/pte.h drivers/char/screen_ops.h
+
+include/core/io.h:
+
+include/lib/types.h:
+
+include/core/resource.h:
+
+include/mm/map.h:
+
+include/contract/boot_info.h:
+
+include/lib/text.h:
+
+include/x86/pte.h:
+
+drivers/char/screen_ops.h:
