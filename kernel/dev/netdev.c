@@ -22,6 +22,7 @@
 #include <lib/errno.h>
 #include <lib/format.h>
 #include <lib/string.h>
+#include <contract/device.h>
 #include <contract/proc_file.h>
 #include <core/clock.h>
 #include <core/cpu.h>

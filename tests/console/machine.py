@@ -249,6 +249,7 @@ class Machine:
 
     def send_frame(self, frame):
         """Put one Ethernet frame on the wire of the machine's last card (frames=True)."""
+        self.wire.settimeout(TIMEOUT)
         try:
             self.wire.send(bytes(frame))
         except socket.timeout:

@@ -2,7 +2,9 @@
 
 import random
 import re
+import socket
 import struct
+import threading
 import time
 
 import frames
@@ -404,6 +406,31 @@ def test_forged_descriptors(boot):
     peer.send(peer.udp(3000, 7, b"sane"))
     assert peer.receive().data == b"sane"
     assert "BUG" not in m.ok("dmesg") and "WARN" not in m.ok("dmesg")
+
+
+def test_the_driver_goes_while_frames_pour_in(boot):
+    """Unbound and bound twenty times and more, with threads sending and the wire full of frames."""
+    m = boot(cpus=2, frames=True, append="ip=10.9.9.2/24")
+    frame = Peer(m, "10.9.9.1", "10.9.9.2").udp(3000, 9, bytes(200))
+    stop = threading.Event()
+
+    def pour():
+        while not stop.is_set():
+            try:
+                m.wire.send(frame, socket.MSG_DONTWAIT)
+            except BlockingIOError:  # the card is down or slow
+                while m.receive_frame(0) is not None:
+                    pass
+
+    wire = threading.Thread(target=pour, daemon=True)
+    wire.start()
+    try:
+        assert "2 passed, 0 failed, 0 skipped" in m.ok("ktest e1000.", timeout=120)
+    finally:
+        stop.set()
+        wire.join(10)
+    assert m.ok("cat /proc/dma-map").splitlines()[0].endswith("errors 0")
+    counters(m)
 
 
 def test_real_ping_from_a_namespace(boot, netns):

@@ -5,13 +5,16 @@
 #include <contract/ktest.h>
 #include <core/clock.h>
 #include <core/cpu.h>
+#include <core/panic.h>
 #include <sched/completion.h>
 #include <sched/sleep.h>
 #include <sched/thread.h>
 #include <defer/softirq.h>
+#include <dma/dma.h>
 #include <dev/netdev.h>
 #include <dev/skbuff.h>
 #include <net/net.h>
+#include <pci/pci.h>
 
 #include "eventually.h"
 #include "every_cpu.h"
@@ -399,4 +402,105 @@ KTEST(net, a_closed_socket_leaves_no_packet)
     EXPECT_EQ(udp_receive(b, &byte, 1, NULL, NULL, 20), -ETIMEDOUT);
     udp_close(b);
     udp_close(a);
+}
+
+// ---- the real card, where there is one -----------------------------------------------------------
+
+static struct pci_dev *test_e1000(void)
+{
+    struct pci_dev *dev = NULL;
+    while ((dev = pci_next(dev)) != NULL &&
+           (dev->dev.driver == NULL || strcmp(dev->dev.driver, "e1000") != 0)) {
+    }
+    return dev;
+}
+
+// The card of a PCI function; NULL while it has none.
+static bool test_has_card(const struct pci_dev *pci)
+{
+    rtnl_lock();
+    struct net_device *dev = NULL;
+    while ((dev = netdev_next(dev)) != NULL && dev->parent != &pci->dev) {
+    }
+    rtnl_unlock();
+    return dev != NULL;
+}
+
+KTEST(e1000, unbind_leaves_nothing)
+{
+    struct pci_dev *pci = test_e1000();
+    if (pci == NULL) {
+        SKIP("no e1000");
+    }
+    for (int i = 0; i < 10; i++) {
+        EXPECT(test_has_card(pci));
+        EXPECT(dma_outstanding(&pci->dev) >= 256);
+        EXPECT_EQ(pci_unbind(pci), 0);
+        EXPECT(!test_has_card(pci));
+        EXPECT_EQ(dma_outstanding(&pci->dev), 0);
+        EXPECT(pci->bars[0].mapped == NULL);
+        EXPECT_EQ(pci_read16(pci, 4) & 7, 0); // decodes nothing, touches no memory
+        REQUIRE(pci_bind(pci) == 0);
+    }
+}
+
+static bool flood_stop; // A
+
+// Broadcasts need no answer from anybody.
+static void flood(void *arg)
+{
+    uint32_t *sent = arg;
+    struct udp_socket *socket = udp_open(0);
+    static const uint8_t data[1000];
+    while (socket != NULL && !__atomic_load_n(&flood_stop, __ATOMIC_SEQ_CST)) {
+        *sent += udp_send(socket, 0x0a0909ff, 9, data, sizeof(data)) == 0;
+    }
+    if (socket != NULL) {
+        udp_close(socket);
+    }
+}
+
+static bool test_address(const struct pci_dev *pci)
+{
+    bool good = false;
+    rtnl_lock();
+    struct net_device *dev = NULL;
+    while ((dev = netdev_next(dev)) != NULL && dev->parent != &pci->dev) {
+    }
+    if (dev != NULL) {
+        good = net_set_address(dev, 0x0a090902, 0xffffff00, 0) == 0;
+    }
+    rtnl_unlock();
+    return good;
+}
+
+// Threads send as fast as they can while the card is taken away under them, again and again.
+KTEST(e1000, unbind_under_load)
+{
+    enum { THREADS = 4, ROUNDS = 20 };
+    struct pci_dev *pci = test_e1000();
+    if (pci == NULL) {
+        SKIP("no e1000");
+    }
+    struct thread *threads[THREADS];
+    uint32_t sent[THREADS] = {0}, warnings = warn_count, total = 0;
+    flood_stop = false;
+    for (unsigned i = 0; i < THREADS; i++) {
+        threads[i] = kthread_run(flood, &sent[i], "flood/%u", i);
+        REQUIRE(threads[i] != NULL);
+    }
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        EXPECT(test_address(pci));
+        msleep(5 + i % 4);
+        EXPECT_EQ(pci_unbind(pci), 0);
+        EXPECT_EQ(dma_outstanding(&pci->dev), 0);
+        EXPECT_EQ(pci_bind(pci), 0);
+    }
+    flood_stop = true;
+    for (unsigned i = 0; i < THREADS; i++) {
+        thread_join(threads[i]);
+        total += sent[i];
+    }
+    EXPECT(total > 0);
+    EXPECT_EQ(warn_count, warnings);
 }

@@ -660,13 +660,7 @@ int e1000_attach(struct e1000 *e)
 
 int e1000_register(struct e1000 *e)
 {
-    int error = register_netdev(&e->netdev, "eth");
-    if (error == 0) {
-        const uint8_t *a = e->netdev.dev_addr;
-        dev_info(e->dev, "%s: %02x:%02x:%02x:%02x:%02x:%02x, irq %d", e->netdev.name, a[0], a[1],
-                 a[2], a[3], a[4], a[5], e->irq);
-    }
-    return error;
+    return register_netdev(&e->netdev, "eth");
 }
 
 void e1000_detach(struct e1000 *e)
