@@ -733,10 +733,17 @@ static void acpi_assume_pc(struct acpi_info *info)
     info->ioapics[info->ioapic_count++] = (struct acpi_ioapic){.base = IOAPIC_USUAL_BASE};
     // The PIT sits on pin 2 since the first PC with an IO-APIC, as line 2 itself only joins the 8259s (MP specification 1.4, 3.6.2).
     info->overrides[info->override_count++] = (struct acpi_override){.source = 0, .gsi = 2};
-    info->nmis[info->nmi_count++] = (struct acpi_nmi){.acpi_uid = UINT32_MAX, .lint = 1};
 }
 
-int acpi_parse(const struct boot_info *boot, acpi_map_t map, struct acpi_info *info)
+// Firmware that names no NMI input means the usual one (MP specification 1.4, chapter 5: LINTIN1 of every local APIC).
+static void acpi_assume_nmi(struct acpi_info *info)
+{
+    if (info->nmi_count == 0) {
+        info->nmis[info->nmi_count++] = (struct acpi_nmi){.acpi_uid = UINT32_MAX, .lint = 1};
+    }
+}
+
+static int acpi_parse_all(const struct boot_info *boot, acpi_map_t map, struct acpi_info *info)
 {
     uint8_t rsdp[RSDP_SIZE_V2] = {0};
     struct acpi_span root = {0};
@@ -772,4 +779,11 @@ int acpi_parse(const struct boot_info *boot, acpi_map_t map, struct acpi_info *i
         acpi_assume_pc(info);
     }
     return 0;
+}
+
+int acpi_parse(const struct boot_info *boot, acpi_map_t map, struct acpi_info *info)
+{
+    int err = acpi_parse_all(boot, map, info);
+    acpi_assume_nmi(info);
+    return err;
 }

@@ -492,7 +492,9 @@ static void test_madt_contradictions(void **state)
     assert_int_equal(info.override_count, 1);
     assert_int_equal(info.overrides[0].gsi, 3);
     assert_false(info.overrides[0].level);
-    assert_int_equal(info.nmi_count, 0);
+    assert_int_equal(info.nmi_count, 1); // the usual one, as none is named
+    assert_int_equal(info.nmis[0].lint, 1);
+    assert_int_equal(info.nmis[0].acpi_uid, UINT32_MAX);
     assert_true(noted("listed twice"));
     assert_true(noted("255"));
     assert_true(noted("overlap"));
