@@ -52,24 +52,28 @@ uint64_t irq_desc_total(const struct irq_desc *desc);
 // What the spine calls for every vector of 32 and above. Context: hard irq.
 void irq_dispatch(uint8_t vector);
 
-// Flow handlers: when to mask, acknowledge and call. Context: hard irq; one CPU may be in the same edge flow's handlers at a time.
+// Flow handlers: when to mask, acknowledge and call. Context: hard irq; one CPU may be in the same
+// edge flow's handlers at a time.
 void flow_level(struct irq_desc *desc);  // "fasteoi": actions, then EOI
 void flow_edge(struct irq_desc *desc);   // EOI first, actions; again if another edge came meanwhile
 void flow_percpu(struct irq_desc *desc); // EOI, action; no lock
-// Programs vector, CPU and trigger, and lets it in; and the reverse. Called with desc->lock held. 0 or -ENOSPC (no vector left).
+// Programs vector, CPU and trigger, and lets it in; and the reverse. Called with desc->lock held. 0
+// or -ENOSPC (no vector left).
 int irq_start(struct irq_desc *desc);
 void irq_shutdown(struct irq_desc *desc);
 // Mask and unmask that remember. Called with desc->lock held.
 void irq_mask(struct irq_desc *desc);
 void irq_unmask(struct irq_desc *desc);
 
-// Takes note of what the handlers said; a line that nobody cares for is shut after 99,900 of 100,000. Called with desc->lock held.
+// Takes note of what the handlers said; a line that nobody cares for is shut after 99,900 of
+// 100,000. Called with desc->lock held.
 void irq_note_result(struct irq_desc *desc, irqreturn_t result);
-// Walks the action list; feeds the spurious detector. Called and returns with desc->lock held; lets go of it around the handlers,
-// in_progress says so meanwhile. Returns what the handlers said.
+// Walks the action list; feeds the spurious detector. Called and returns with desc->lock held; lets
+// go of it around the handlers, in_progress says so meanwhile. Returns what the handlers said.
 irqreturn_t irq_handle_actions(struct irq_desc *desc);
 
-// Vectors and system interrupts (those without a descriptor: timer, IPIs, error, spurious), counted in rows of their own.
+// Vectors and system interrupts (those without a descriptor: timer, IPIs, error, spurious), counted
+// in rows of their own.
 enum irq_stat {
     IRQ_STAT_NMI,
     IRQ_STAT_LOC,
@@ -91,5 +95,6 @@ uint32_t irq_stat_get(enum irq_stat stat, unsigned cpu);
 uint64_t irq_total(unsigned cpu); // every interrupt that this CPU took
 extern uint32_t irq_err_count;    // A: ERR row: vectors nobody asked for
 
-// A function for a system vector; `stat` is counted before it runs, EOI is sent before it runs. Context of fn: hard irq.
+// A function for a system vector; `stat` is counted before it runs, EOI is sent before it runs.
+// Context of fn: hard irq.
 void irq_set_system_vector(uint8_t vector, enum irq_stat stat, void (*fn)(void));

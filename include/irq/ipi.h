@@ -6,8 +6,9 @@
 
 void ipi_init(void); // registers the vectors; boot
 
-// fn(arg) on every online CPU of the mask except this one, in hard irq context there. `wait`: returns after all have run it (context: interrupts
-// on, or it could deadlock with a CPU that waits for us); a CPU that does not answer within a second is reported once and no longer waited for.
+// fn(arg) on every online CPU of the mask except this one, in hard irq context there. `wait`:
+// returns after all have run it (context: interrupts on, or it could deadlock with a CPU that waits
+// for us); a CPU that does not answer within a second is reported once and no longer waited for.
 void smp_call_function_many(const struct cpumask *mask, void (*fn)(void *arg), void *arg,
                             bool wait);
 int smp_call_function_single(unsigned cpu, void (*fn)(void *arg), void *arg,
@@ -17,7 +18,8 @@ void on_each_cpu(void (*fn)(void *arg), void *arg); // this one included, waits
 // "Something better may run on your CPU": sets want_resched there. Context: any.
 void ipi_reschedule(unsigned cpu);
 
-// Drops kernel translations of [start, end) on every other online CPU and waits. Context: as above. Tied to map_shootdown.
+// Drops kernel translations of [start, end) on every other online CPU and waits. Context: as above.
+// Tied to map_shootdown.
 void ipi_tlb_shootdown(uintptr_t start, uintptr_t end);
 
 // Stops the others by NMI, for panic. Bounded.

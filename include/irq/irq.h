@@ -1,4 +1,5 @@
-// Part of the driver door: how a driver asks for its interrupt. Names, arguments and refusals are Linux's.
+// Part of the driver door: how a driver asks for its interrupt. Names, arguments and refusals are
+// Linux's.
 #pragma once
 
 #include <lib/cpumask.h>
@@ -10,7 +11,8 @@ typedef enum {
     IRQ_WAKE_THREAD = 2, // only with a threaded handler
 } irqreturn_t;
 
-// Hard interrupt context, interrupts off. Reads the device's cause, quiets the device, asks for later work, returns.
+// Hard interrupt context, interrupts off. Reads the device's cause, quiets the device, asks for
+// later work, returns.
 typedef irqreturn_t (*irq_handler_t)(int irq, void *dev_id);
 
 enum {
@@ -23,18 +25,21 @@ enum {
     IRQF_NO_THREAD = 0x10000,
 };
 
-// Adds a handler to an irq and starts the irq when it is the first. `name` shows in /proc/interrupts and must stay valid.
-// Context: thread. 0; -EINVAL (no such irq, NULL handler, shared without dev_id), -EBUSY (already taken and one of the two does not share, or triggers
+// Adds a handler to an irq and starts the irq when it is the first. `name` shows in
+// /proc/interrupts and must stay valid. Context: thread. 0; -EINVAL (no such irq, NULL handler,
+// shared without dev_id), -EBUSY (already taken and one of the two does not share, or triggers
 // differ; said in the log), -ENOMEM.
 int request_irq(unsigned irq, irq_handler_t handler, unsigned long flags, const char *name,
                 void *dev_id);
 
-// Removes the handler with this dev_id, waits until no CPU is in it, shuts the irq down when it was the last. Returns the name
-// given at the request, or NULL with a warning when there was none. Context: thread.
+// Removes the handler with this dev_id, waits until no CPU is in it, shuts the irq down when it was
+// the last. Returns the name given at the request, or NULL with a warning when there was none.
+// Context: thread.
 const char *free_irq(unsigned irq, void *dev_id);
 
-// Depth-counted. disable_irq also waits for running handlers (thread context; never from the handler itself); _nosync does not (any context).
-// One enable_irq too many warns "Unbalanced enable for IRQ n".
+// Depth-counted. disable_irq also waits for running handlers (thread context; never from the
+// handler itself); _nosync does not (any context). One enable_irq too many warns "Unbalanced enable
+// for IRQ n".
 void disable_irq(unsigned irq);
 void disable_irq_nosync(unsigned irq);
 void enable_irq(unsigned irq);

@@ -1,5 +1,6 @@
-// The firmware's description of the machine, taken from ACPI's static tables without an interpreter (ACPI 6.4, chapter 5; IA-PC HPET 1.0a;
-// PCI Firmware 3.2). Pure: it reads through a mapping function, so the host tests and fuzzes it. Every table is hostile.
+// The firmware's description of the machine, taken from ACPI's static tables without an interpreter
+// (ACPI 6.4, chapter 5; IA-PC HPET 1.0a; PCI Firmware 3.2). Pure: it reads through a mapping
+// function, so the host tests and fuzzes it. Every table is hostile.
 #pragma once
 
 #include <contract/boot_info.h>
@@ -45,12 +46,12 @@ struct acpi_table_ref {
     uint32_t length;
     char oem_id[7];
 };
-// A PCI interrupt wire that the DSDT names in a static package (q35's PRTA): slot and pin (0 = INTA) to GSI.
+// A PCI interrupt wire that the DSDT names in a static package (q35's PRTA): slot and pin (0 =
+// INTA) to GSI.
 struct acpi_intx {
     uint8_t slot, pin;
     uint32_t gsi;
-    bool level,
-        active_low; // as its link device says; level and low, which is PCI's way, when there is no link
+    bool level, active_low; // as its link device says; without one PCI's way: level, low
 };
 
 struct acpi_info {
@@ -97,14 +98,16 @@ struct acpi_info {
     char notes[16][96]; // what was refused and why, printed by the caller
 };
 
-// Fills *info. `map` returns a pointer to `size` bytes at a physical address or NULL. 0, or -ENODEV when there is no usable RSDP; *info
-// then holds what a PC without tables has: one CPU, an IO-APIC to be tried at its usual address, 8259s.
+// Fills *info. `map` returns a pointer to `size` bytes at a physical address or NULL. 0, or -ENODEV
+// when there is no usable RSDP; *info then holds what a PC without tables has: one CPU, an IO-APIC
+// to be tried at its usual address, 8259s.
 int acpi_parse(const struct boot_info *boot, void *(*map)(phys_t address, size_t size),
                struct acpi_info *info);
 
 // The machine's own copy, filled by kernel_main.
 extern struct acpi_info acpi;
 
-// S5 and reset (kernel/x86/power.c). Both return only when the machine did not obey. Context: thread or panic.
+// S5 and reset (kernel/x86/power.c). Both return only when the machine did not obey. Context:
+// thread or panic.
 void acpi_poweroff(void);
 void acpi_reboot(void);

@@ -1,4 +1,5 @@
-// IO-APICs: where wires end. Intel 82093AA data sheet; ACPI 6.4, 5.2.12.3. One chip, "IO-APIC", for all of them.
+// IO-APICs: where wires end. Intel 82093AA data sheet; ACPI 6.4, 5.2.12.3. One chip, "IO-APIC", for
+// all of them.
 #pragma once
 
 #include <contract/irq_chip.h>

@@ -1,28 +1,31 @@
-// The local APIC: what takes interrupts into a CPU. xAPIC through its page, x2APIC through MSRs where the CPU has it.
-// Intel SDM vol. 3, chapter 11 (APIC).
+// The local APIC: what takes interrupts into a CPU. xAPIC through its page, x2APIC through MSRs
+// where the CPU has it. Intel SDM vol. 3, chapter 11 (APIC).
 #pragma once
 
 #include <lib/text.h>
 #include <lib/types.h>
 
-// Vectors that the kernel keeps for itself; class 0xf outranks every device. The values are Linux's.
+// Vectors that the kernel keeps for itself; class 0xf outranks every device. The values are Linux's
+// (the shoot-down's from before it became a function call there; kept apart to be seen).
+// VECTOR_IRQ_WORK is "soon, on this CPU, but not under the locks that are held now": the log wakes
+// the console by it.
 enum {
     VECTOR_FIRST_DEVICE = 0x30, // 0x20 .. 0x2f: the 8259s' strays
     VECTOR_LAST_DEVICE = 0xeb,
     VECTOR_TIMER = 0xec,
-    VECTOR_IRQ_WORK =
-        0xf6, // "soon, on this CPU, but not under the locks that are held now": the log wakes the console
-    VECTOR_TLB_SHOOTDOWN =
-        0xf0, // Linux had it here before it became a function call; kept apart to be seen
+    VECTOR_TLB_SHOOTDOWN = 0xf0,
+    VECTOR_IRQ_WORK = 0xf6,
     VECTOR_CALL_FUNCTION = 0xfc,
     VECTOR_RESCHEDULE = 0xfd,
     VECTOR_LAPIC_ERROR = 0xfe,
     VECTOR_SPURIOUS = 0xff,
 };
 
-// Chooses xAPIC or x2APIC; `mmio` is the mapped page (unused by x2APIC). Context: boot CPU, once. Returns false when the CPU has no APIC.
+// Chooses xAPIC or x2APIC; `mmio` is the mapped page (unused by x2APIC). Context: boot CPU, once.
+// Returns false when the CPU has no APIC.
 bool lapic_init(phys_t base, void *(*map)(phys_t address, size_t size));
-// Enables this CPU's APIC: SVR, TPR 0, LVTs masked, LINT0 masked, LINT1 NMI, error vector. Context: once per CPU, interrupts off.
+// Enables this CPU's APIC: SVR, TPR 0, LVTs masked, LINT0 masked, LINT1 NMI, error vector. Context:
+// once per CPU, interrupts off.
 void lapic_init_cpu(void);
 bool lapic_is_x2apic(void);
 
@@ -30,29 +33,34 @@ uint32_t lapic_id(void);
 void lapic_eoi(
     void); // ends the highest-priority interrupt in service on this CPU. Context: hard irq
 
-// The same two as primitives of a chip (contract/irq_chip.h), for controllers whose interrupts end at a local APIC.
+// The same two as primitives of a chip (contract/irq_chip.h), for controllers whose interrupts end
+// at a local APIC.
 struct irq_data;
 void lapic_irq_eoi(struct irq_data *data);
 void lapic_irq_retrigger(struct irq_data *data); // by an IPI to data->apic_id
 
-// Inter-processor interrupts. Each waits, bounded, for the previous one of this CPU to be accepted. Context: any.
+// Inter-processor interrupts. Each waits, bounded, for the previous one of this CPU to be accepted.
+// Context: any.
 void lapic_ipi(uint32_t apic_id, uint8_t vector);
 void lapic_ipi_self(uint8_t vector);
 void lapic_ipi_all_but_self(uint8_t vector);
 void lapic_nmi(uint32_t apic_id);
 void lapic_nmi_all_but_self(void);
-// INIT and start-up at a page below 1 MiB (page = address >> 12). 0 or -ETIMEDOUT when the APIC does not take it.
+// INIT and start-up at a page below 1 MiB (page = address >> 12). 0 or -ETIMEDOUT when the APIC
+// does not take it.
 int lapic_send_init(uint32_t apic_id);
 int lapic_send_startup(uint32_t apic_id, uint8_t page);
 
-// Timer. Calibrated once against the clock (clock_ns must be running). Context: boot CPU; rate in Hz of its counter.
+// Timer. Calibrated once against the clock (clock_ns must be running). Context: boot CPU; rate in
+// Hz of its counter.
 void lapic_timer_calibrate(void);
 uint64_t lapic_timer_hz(void);
 void lapic_timer_periodic(uint32_t hz); // this CPU, VECTOR_TIMER
 void lapic_timer_oneshot(uint64_t ns);  // this CPU; 0 fires at once
 void lapic_timer_stop(void);
 
-// The counter alone, for measuring against the TSC: begins anew, without an interrupt; then how far it came. Without an APIC it stands at 0.
+// The counter alone, for measuring against the TSC: begins anew, without an interrupt; then how far
+// it came. Without an APIC it stands at 0.
 void lapic_timer_count_start(void);
 uint32_t lapic_timer_count(void);
 void lapic_timer_set_hz(uint64_t hz); // what such a measurement found; 0 is not taken

@@ -1,5 +1,5 @@
-// Flow handlers: what to do with the controller before, between and after the drivers' handlers. Which one an irq has follows from
-// how its wire speaks:
+// Flow handlers: what to do with the controller before, between and after the drivers' handlers.
+// Which one an irq has follows from how its wire speaks:
 //
 //   level   the wire stays active until the device is quieted. The handlers do that, then EOI: an EOI before would let the same
 //           level in again. While the line is disabled it is masked, and the level waits.
@@ -7,7 +7,8 @@
 //           should it arrive on another CPU, that one leaves a note (pending) and the first goes round again.
 //   percpu  each CPU has its own; no lock, no sharing.
 //
-// The names in /proc/interrupts are Linux's: "fasteoi" for level (the chip needs one word at the end), "edge", "percpu".
+// The names in /proc/interrupts are Linux's: "fasteoi" for level (the chip needs one word at the
+// end), "edge", "percpu".
 //
 // Context: hard irq, called by irq_dispatch in irq.c.
 #include <core/log.h>
@@ -19,7 +20,8 @@ enum { FLOW_EDGE_ROUNDS = 8 };
 irqreturn_t irq_handle_actions(struct irq_desc *desc)
 {
     unsigned result = IRQ_NONE;
-    // The release of the lock makes the count visible before the list is read; the other half is in free_irq.
+    // The release of the lock makes the count visible before the list is read; the other half is in
+    // free_irq.
     desc->in_progress++;
     struct irqaction *action = desc->action;
     spin_unlock(&desc->lock);
@@ -55,8 +57,9 @@ void flow_level(struct irq_desc *desc)
     spin_unlock(&desc->lock);
 }
 
-// Called while another CPU, or a disable_irq, stands in the way: no handler can run, but the edge must not be forgotten. Masked, so
-// that a storm stops at one; whoever takes the note unmasks before it looks at the device, so what is missed in between is seen.
+// Called while another CPU, or a disable_irq, stands in the way: no handler can run, but the edge
+// must not be forgotten. Masked, so that a storm stops at one; whoever takes the note unmasks
+// before it looks at the device, so what is missed in between is seen.
 static void flow_edge_note(struct irq_desc *desc)
 {
     desc->pending = true;
@@ -79,7 +82,8 @@ void flow_edge(struct irq_desc *desc)
         irq_handle_actions(desc);
     } while (desc->pending && flow_may_run(desc) && ++rounds < FLOW_EDGE_ROUNDS);
 
-    // Still more after so many rounds: let the rest of the machine live, and come back by the front door.
+    // Still more after so many rounds: let the rest of the machine live, and come back by the front
+    // door.
     if (desc->pending && flow_may_run(desc)) {
         desc->pending = false;
         irq_unmask(desc);

@@ -1,4 +1,5 @@
-// Messages between CPUs. A vector carries no data, so each kind has its own place in memory that says what is wanted:
+// Messages between CPUs. A vector carries no data, so each kind has its own place in memory that
+// says what is wanted:
 //
 //   reschedule      nothing more to say: the target's want_resched is set, and the way out of the interrupt does the rest
 //   function call   each CPU has one slot for the call that it is making; the target's `from` mask says whose slots to look into
@@ -10,11 +11,13 @@
 //   from[t] |= s; IPI ─────────────────────>    takes from[t]; takes offered[t]; fn(arg); clears running[t]
 //   waits until running is empty
 //
-// A CPU that never answers must not hang the one that asks. Whoever clears the `offered` bit decides: the target runs the call, or the
-// sender withdraws it after a second; never both, so a withdrawn call's argument may go away. A call that was begun is waited for.
+// A CPU that never answers must not hang the one that asks. Whoever clears the `offered` bit
+// decides: the target runs the call, or the sender withdraws it after a second; never both, so a
+// withdrawn call's argument may go away. A call that was begun is waited for.
 //
-// Two CPUs that wait for each other with interrupts off would wait for ever. For shoot-downs, which are harmless anywhere, a waiting CPU
-// serves its own while it waits; function calls could be anything, so waiting for those with interrupts off is refused with a warning.
+// Two CPUs that wait for each other with interrupts off would wait for ever. For shoot-downs, which
+// are harmless anywhere, a waiting CPU serves its own while it waits; function calls could be
+// anything, so waiting for those with interrupts off is refused with a warning.
 //
 // Intel SDM vol. 3, 11.6. Context: as <irq/ipi.h> says; the handlers in hard irq, the stop in NMI.
 #include <lib/errno.h>
@@ -66,7 +69,8 @@ static void ipi_run_calls(void)
     }
 }
 
-// Calls that were not begun are withdrawn, with a line each. True when some were begun and are still running.
+// Calls that were not begun are withdrawn, with a line each. True when some were begun and are
+// still running.
 static bool ipi_withdraw(struct ipi_call *call)
 {
     for_each_cpu (cpu, &call->offered) {
@@ -93,8 +97,8 @@ static void ipi_wait_call(struct ipi_call *call, uint32_t generation)
                 pr_err("ipi: CPU %u is in %s for more than a second",
                        cpumask_next(&call->running, 0), symbol);
             }
-            late_ns =
-                UINT64_MAX; // said once; what runs uses the caller's argument and must be waited for
+            // Said once. What runs uses the caller's argument, so it must be waited for.
+            late_ns = UINT64_MAX;
         }
     }
 }

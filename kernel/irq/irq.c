@@ -11,14 +11,17 @@
 //   the flow      knows when to do which of them: an edge is another story than a level        flow.c
 //   the actions   know what to do about it: the drivers' handlers                              request_irq, below
 //
-// and a descriptor per irq ties one of each together. Some vectors have no descriptor: the CPU's own timer and error inputs, and
-// messages between CPUs. They are the kernel's, not a driver's; their handlers stand in a table of their own.
+// and a descriptor per irq ties one of each together. Some vectors have no descriptor: the CPU's
+// own timer and error inputs, and messages between CPUs. They are the kernel's, not a driver's;
+// their handlers stand in a table of their own.
 //
-// Who may touch what: a descriptor is changed under its lock with interrupts off. The flow handlers take the same lock, but let go of
-// it while handlers run, and read the action list without it; `in_progress` says so, and free_irq waits for it to fall to 0
-// between unlinking an action and freeing it. The counts are per CPU and written by that CPU alone.
+// Who may touch what: a descriptor is changed under its lock with interrupts off. The flow handlers
+// take the same lock, but let go of it while handlers run, and read the action list without it;
+// `in_progress` says so, and free_irq waits for it to fall to 0 between unlinking an action and
+// freeing it. The counts are per CPU and written by that CPU alone.
 //
-// Context: irq_dispatch in hard irq; the driver's functions as their header says. This layer knows no threads: what waits here, spins.
+// Context: irq_dispatch in hard irq; the driver's functions as their header says. This layer knows
+// no threads: what waits here, spins.
 #include <lib/errno.h>
 #include <core/clock.h>
 #include <core/log.h>
@@ -84,7 +87,8 @@ void irq_stat_inc(enum irq_stat stat)
     }
 }
 
-// NMI and machine check are exceptions by number, and counted where those are; retries of the command register are the APIC's.
+// NMI and machine check are exceptions by number, and counted where those are; retries of the
+// command register are the APIC's.
 uint32_t irq_stat_get(enum irq_stat stat, unsigned cpu)
 {
     switch (stat) {
@@ -115,8 +119,9 @@ void irq_set_system_vector(uint8_t vector, enum irq_stat stat, void (*fn)(void))
     WRITE_ONCE(irq_system[vector].fn, fn); // last: the vector may come at once
 }
 
-// A vector that nobody asked for: a mistake of ours, a late message of a device that was just let go, or a chipset's. An EOI is owed
-// exactly when the in-service bit is set: the spurious vector has none, and an 8259's comes past the local APIC.
+// A vector that nobody asked for: a mistake of ours, a late message of a device that was just let
+// go, or a chipset's. An EOI is owed exactly when the in-service bit is set: the spurious vector
+// has none, and an 8259's comes past the local APIC.
 static void irq_unexpected(uint8_t vector)
 {
     bool in_service = lapic_isr_test(vector);
@@ -191,8 +196,9 @@ static void irq_aim(struct irq_desc *desc, unsigned cpu)
     cpumask_set(&desc->effective_affinity, cpu);
 }
 
-// A wire keeps the vector of its first start for good: one that is still on its way when the line is shut finds its descriptor, and
-// none can take it for another's. Messages give theirs back in route_free_message.
+// A wire keeps the vector of its first start for good: one that is still on its way when the line
+// is shut finds its descriptor, and none can take it for another's. Messages give theirs back in
+// route_free_message.
 int irq_start(struct irq_desc *desc)
 {
     if (desc->data.vector == 0) {
@@ -375,7 +381,8 @@ void synchronize_irq(unsigned irq)
         WARN_ON(true);
         return;
     }
-    // Whoever asks is about to free what the handler uses, so there is no giving up; but a handler that never returns is named.
+    // Whoever asks is about to free what the handler uses, so there is no giving up; but a handler
+    // that never returns is named.
     bool told = false;
     uint64_t late_ns = clock_ns() + 1000000000;
     while (__atomic_load_n(&desc->in_progress, __ATOMIC_ACQUIRE) != 0) {
@@ -388,8 +395,9 @@ void synchronize_irq(unsigned irq)
     }
 }
 
-// A level must be masked at once, or it would interrupt again and again. An edge can wait: it happens rarely between disable and
-// enable, and when it does flow_edge masks it and remembers that it came, so that none is lost.
+// A level must be masked at once, or it would interrupt again and again. An edge can wait: it
+// happens rarely between disable and enable, and when it does flow_edge masks it and remembers that
+// it came, so that none is lost.
 void disable_irq_nosync(unsigned irq)
 {
     struct irq_desc *desc = irq_to_desc(irq);

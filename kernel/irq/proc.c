@@ -1,5 +1,5 @@
-// The interrupt core as people and scripts see it: /proc/interrupts and /proc/irq. Columns, widths and blanks are Linux's, so that
-// what parses those there parses these.
+// The interrupt core as people and scripts see it: /proc/interrupts and /proc/irq. Columns, widths
+// and blanks are Linux's, so that what parses those there parses these.
 //
 // Context: thread. Descriptors are looked at under their locks, a line at a time.
 #include <lib/errno.h>
@@ -210,7 +210,8 @@ static void irq_proc_spurious(struct text *t, unsigned long irq)
                 (unsigned long long)last * 1000 / HZ);
 }
 
-// Linux's order of refusals: a chip that cannot, text that is no mask, a mask without a CPU that runs.
+// Linux's order of refusals: a chip that cannot, text that is no mask, a mask without a CPU that
+// runs.
 static int irq_write_affinity(const char *line, unsigned long irq,
                               int (*parse)(const char *, unsigned, struct cpumask *))
 {
@@ -257,7 +258,8 @@ static int irq_proc_write_default(const char *line, unsigned long index)
     return 0;
 }
 
-// The empty directories that are named after the handlers: each name once, and only those that a path can hold.
+// The empty directories that are named after the handlers: each name once, and only those that a
+// path can hold.
 static const char *irq_proc_names(unsigned long irq, unsigned k)
 {
     struct irq_desc *desc = irq_to_desc((unsigned)irq);

@@ -4,13 +4,15 @@
 //   PCI INTA   ──kernel's PCI bus──────> GSI 20 = irq 20 ──start──> vector 0x41 ──> CPU 1
 //   MSI                                 irq 24 (after the last wire) ──────────> vector 0x51 ──> CPU 0
 //
-// One vector table for all CPUs: a vector means the same irq everywhere, so moving an irq to another CPU changes a destination and
-// nothing else, and no CPU has a table of its own to keep in step. The price is 188 device vectors for the whole machine rather than
-// for each CPU, which suits a kernel with dozens of irqs. (Linux has one table per CPU since large machines ran out.)
+// One vector table for all CPUs: a vector means the same irq everywhere, so moving an irq to
+// another CPU changes a destination and nothing else, and no CPU has a table of its own to keep in
+// step. The price is 188 device vectors for the whole machine rather than for each CPU, which suits
+// a kernel with dozens of irqs. (Linux has one table per CPU since large machines ran out.)
 //
-// The upper half of a vector is its priority at the local APIC, and early APICs kept only two interrupts a class: so vectors are dealt
-// out class by class (0x31, 0x41, ... 0xe1, 0x32 ...), and a freed one is the last to be dealt again, which gives a late message time
-// to show up as what it is.
+// The upper half of a vector is its priority at the local APIC, and early APICs kept only two
+// interrupts a class: so vectors are dealt out class by class (0x31, 0x41, ... 0xe1, 0x32 ...), and
+// a freed one is the last to be dealt again, which gives a late message time to show up as what it
+// is.
 //
 // ACPI 6.4, 5.2.12.5; Intel SDM vol. 3, 11.8.3. Context: boot, then thread; the locks are its own.
 #include <lib/errno.h>
@@ -103,7 +105,8 @@ unsigned route_pick_cpu(const struct cpumask *mask)
 
 // ---- wires ----
 
-// Firmware that gives a GSI to an ISA line also says how it is triggered; the first word on a GSI stands.
+// Firmware that gives a GSI to an ISA line also says how it is triggered; the first word on a GSI
+// stands.
 static void route_init_isa(const struct acpi_info *tables)
 {
     for (unsigned line = 0; line < ROUTE_ISA_LINES; line++) {
@@ -118,7 +121,8 @@ static void route_init_isa(const struct acpi_info *tables)
             continue;
         }
         route_isa_gsi[override->source] = (uint16_t) override->gsi;
-        // A line that gives way to another one's wire has none of its own: line 2 when line 0 sits on GSI 2.
+        // A line that gives way to another one's wire has none of its own: line 2 when line 0 sits
+        // on GSI 2.
         for (unsigned line = 0; line < ROUTE_ISA_LINES; line++) {
             if (line != override->source && route_isa_gsi[line] == override->gsi) {
                 route_isa_gsi[line] = ROUTE_NONE;
@@ -131,7 +135,8 @@ static void route_init_isa(const struct acpi_info *tables)
     }
 }
 
-// PCI wires that the DSDT names with their trigger; ISA's, where a chipset routes PCI to them, have had their word already.
+// PCI wires that the DSDT names with their trigger; ISA's, where a chipset routes PCI to them, have
+// had their word already.
 static void route_init_pci(const struct acpi_info *tables)
 {
     for (uint32_t i = 0; i < tables->intx_count; i++) {
@@ -166,7 +171,8 @@ void route_init(const struct acpi_info *tables)
     for (unsigned gsi = 0; gsi < wires; gsi++) {
         struct irq_desc *desc = &irq_descs[gsi];
         route_init_desc(desc, gsi);
-        // ISA wires are edges, active high; PCI's are levels, active low (ACPI 6.4, 5.2.12.5; PCI 3.0, 2.2.6).
+        // ISA wires are edges, active high; PCI's are levels, active low (ACPI 6.4, 5.2.12.5; PCI
+        // 3.0, 2.2.6).
         desc->data.level = gsi >= ROUTE_ISA_LINES;
         desc->data.active_low = gsi >= ROUTE_ISA_LINES;
         desc->exists = ioapic_irq_data(gsi, &desc->data) == 0;

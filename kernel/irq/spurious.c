@@ -1,9 +1,11 @@
-// A line that interrupts and interrupts while every handler says "not mine" would take the machine down: the CPU would never leave
-// hard irq again. So the answers are counted, and a line is shut when of the last 100,000 interrupts more than 99,900 found nobody.
-// A few unhandled ones are normal on a shared or racing line, and those more than a tenth of a second apart are forgiven.
+// A line that interrupts and interrupts while every handler says "not mine" would take the machine
+// down: the CPU would never leave hard irq again. So the answers are counted, and a line is shut
+// when of the last 100,000 interrupts more than 99,900 found nobody. A few unhandled ones are
+// normal on a shared or racing line, and those more than a tenth of a second apart are forgiven.
 //
-// The numbers and words are Linux's (kernel/irq/spurious.c there describes the same rule), so what scripts look for is found. The line stays
-// masked until enable_irq or a new handler; polling it meanwhile (irqpoll) is not done, and the log says so.
+// The numbers and words are Linux's (kernel/irq/spurious.c there describes the same rule), so what
+// scripts look for is found. The line stays masked until enable_irq or a new handler; polling it
+// meanwhile (irqpoll) is not done, and the log says so.
 //
 // Context: hard irq, the descriptor's lock held.
 #include <contract/boot_option.h>
@@ -51,7 +53,8 @@ void irq_note_result(struct irq_desc *desc, irqreturn_t result)
         pr_ratelimited(LOG_ERR, "irq event %u: bogus return value %x", desc->data.irq, result);
     }
     if (result == IRQ_NONE) {
-        // The tick counter may stand still while this line holds the boot CPU: then all of them count, which is right.
+        // The tick counter may stand still while this line holds the boot CPU: then all of them
+        // count, which is right.
         bool long_ago = time_after(jiffies, desc->last_unhandled_jiffies + SPURIOUS_FORGIVE);
         desc->unhandled = long_ago ? 1 : desc->unhandled + 1;
         desc->last_unhandled_jiffies = jiffies;

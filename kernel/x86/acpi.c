@@ -5,17 +5,20 @@
 //                        ├──> MCFG   where PCIe configuration space lies
 //                        └──> HPET   where the timer lies
 //
-// Every byte here was written by somebody else. Nothing is believed before its table's length and checksum are right, an
-// entry is read only as far as its own length and its table's go, and what is refused leaves a note that says why; the rest
-// of the tables still counts. The kernel wants to boot on a machine with one broken table, not to be right about it.
+// Every byte here was written by somebody else. Nothing is believed before its table's length and
+// checksum are right, an entry is read only as far as its own length and its table's go, and what
+// is refused leaves a note that says why; the rest of the tables still counts. The kernel wants to
+// boot on a machine with one broken table, not to be right about it.
 //
-// Two things are wanted that ACPI keeps in byte code: the SLP_TYP value that powers the machine off (_S5_), and on q35 the wires of
-// PCI slots (PRTA, a package that _PRT returns once the OS said it uses IO-APICs). Both are constants there, so this file finds
-// them by their bytes, and checks the form of each element; a machine that computes them is not served by it, and falls
-// back to the interrupt line register (kernel/irq/route.c) and to a refusal to power off.
+// Two things are wanted that ACPI keeps in byte code: the SLP_TYP value that powers the machine off
+// (_S5_), and on q35 the wires of PCI slots (PRTA, a package that _PRT returns once the OS said it
+// uses IO-APICs). Both are constants there, so this file finds them by their bytes, and checks the
+// form of each element; a machine that computes them is not served by it, and falls back to the
+// interrupt line register (kernel/irq/route.c) and to a refusal to power off.
 //
-// ACPI Specification 6.4, chapter 5 and 20; IA-PC HPET 1.0a; PCI Firmware 3.2, 4.1.2.
-// Context: boot, one CPU. Pure: memory is read through the caller's `map`, so tests/host/test_acpi.c and fuzz_acpi.c feed it anything.
+// ACPI Specification 6.4, chapter 5 and 20; IA-PC HPET 1.0a; PCI Firmware 3.2, 4.1.2. Context:
+// boot, one CPU. Pure: memory is read through the caller's `map`, so tests/host/test_acpi.c and
+// fuzz_acpi.c feed it anything.
 #include <lib/errno.h>
 #include <lib/format.h>
 #include <lib/string.h>
@@ -81,7 +84,8 @@ static bool acpi_rsdp_is_good(const uint8_t *rsdp, size_t size)
            (size >= RSDP_SIZE_V2 && acpi_sum_is_zero(rsdp, RSDP_SIZE_V2));
 }
 
-// Copies a good RSDP from there; a page may end right behind an old, short one, so the longer form is asked for by itself.
+// Copies a good RSDP from there; a page may end right behind an old, short one, so the longer form
+// is asked for by itself.
 static bool acpi_rsdp_at(phys_t address, acpi_map_t map, uint8_t rsdp[RSDP_SIZE_V2])
 {
     size_t size = RSDP_SIZE_V2;
@@ -113,7 +117,8 @@ static bool acpi_rsdp_scan(phys_t from, size_t size, acpi_map_t map, uint8_t rsd
     return false;
 }
 
-// ACPI 5.2.5.1: the loader's word first; then, on BIOS only, the extended BIOS data area's first KiB and the BIOS ROM.
+// ACPI 5.2.5.1: the loader's word first; then, on BIOS only, the extended BIOS data area's first
+// KiB and the BIOS ROM.
 static bool acpi_find_rsdp(const struct boot_info *boot, struct acpi_info *info, acpi_map_t map,
                            uint8_t rsdp[RSDP_SIZE_V2])
 {
@@ -142,7 +147,8 @@ static bool acpi_find_rsdp(const struct boot_info *boot, struct acpi_info *info,
 
 // ---- tables ----
 
-// Maps a whole table after looking at its header. `want` is its signature or NULL. False, with a note, when it is not usable.
+// Maps a whole table after looking at its header. `want` is its signature or NULL. False, with a
+// note, when it is not usable.
 static bool acpi_table(struct acpi_info *info, acpi_map_t map, phys_t address, const char *want,
                        struct acpi_span *table)
 {
@@ -358,8 +364,8 @@ static void acpi_parse_madt(struct acpi_info *info, const struct acpi_span *tabl
 
 // ---- DSDT: constants in byte code ----
 
-// PkgLength, 20.2.4: the top bits of the first byte say how many follow. Returns the bytes it takes, 0 when it is cut; the
-// length that it tells counts from its own first byte.
+// PkgLength, 20.2.4: the top bits of the first byte say how many follow. Returns the bytes it
+// takes, 0 when it is cut; the length that it tells counts from its own first byte.
 static uint32_t aml_package_length(struct acpi_span aml, uint32_t *length)
 {
     if (aml.size == 0) {
@@ -386,7 +392,8 @@ static void aml_skip(struct acpi_span *aml, uint32_t bytes)
     aml->size -= bytes;
 }
 
-// Enters what a PkgLength at the head of *aml encloses: *inside is the body, *aml what comes after it.
+// Enters what a PkgLength at the head of *aml encloses: *inside is the body, *aml what comes after
+// it.
 static bool aml_enter(struct acpi_span *aml, struct acpi_span *inside)
 {
     uint32_t length = 0, prefix = aml_package_length(*aml, &length);
@@ -457,7 +464,8 @@ static bool aml_name(struct acpi_span *aml, char segment[4])
     return true;
 }
 
-// Finds Name(NAME, <what>...) by its bytes: NameOp, an optional root prefix, the name, the operator. *aml goes on behind the operator.
+// Finds Name(NAME, <what>...) by its bytes: NameOp, an optional root prefix, the name, the
+// operator. *aml goes on behind the operator.
 static bool aml_find_name(struct acpi_span *aml, const char *name, uint8_t what)
 {
     for (uint32_t at = 1; aml->size >= 5 && at <= aml->size - 5; at++) {
@@ -501,7 +509,8 @@ static void acpi_find_s5(struct acpi_info *info, struct acpi_span aml)
     info->s5_type_b = (uint8_t)b;
 }
 
-// What an interrupt link device of this name is bound to: Device(NAME) { ... Name(_CRS, Buffer{ extended interrupt }) }.
+// What an interrupt link device of this name is bound to: Device(NAME) { ... Name(_CRS, Buffer{
+// extended interrupt }) }.
 static bool acpi_link_gsi(struct acpi_span aml, const char segment[4], struct acpi_intx *intx)
 {
     for (; aml.size > 7; aml_skip(&aml, 1)) {
@@ -516,7 +525,8 @@ static bool acpi_link_gsi(struct acpi_span aml, const char segment[4], struct ac
         }
         if (!aml_find_name(&device, "_CRS", AML_BUFFER) || !aml_enter(&device, &buffer) ||
             !aml_integer(&buffer, &bytes)) {
-            return false; // computed, or another form: what the first device of this name has is what counts
+            // computed, or another form: what the first device of this name has is what counts
+            return false;
         }
         const uint8_t *d = buffer.data;
         if (buffer.size < EXT_IRQ_NUMBERS + 4 || d[0] != EXT_IRQ_TAG || d[EXT_IRQ_COUNT] != 1) {
@@ -599,7 +609,8 @@ static uint32_t acpi_field(const struct acpi_span *table, uint32_t offset, uint3
     return size == 1 ? p[0] : size == 2 ? get_le16(p) : get_le32(p);
 }
 
-// A register block's port: the 32-bit field, or the extended one (0: there is none) where that is empty. 0 for none and for what is not a port.
+// A register block's port: the 32-bit field, or the extended one (0: there is none) where that is
+// empty. 0 for none and for what is not a port.
 static uint32_t acpi_fadt_port(struct acpi_info *info, const struct acpi_span *table,
                                uint32_t offset, uint32_t extended)
 {
@@ -726,16 +737,19 @@ static void acpi_parse_table(struct acpi_info *info, acpi_map_t map, phys_t addr
     }
 }
 
-// What a PC is without tables. The IO-APIC is a guess: ioapic_add() finds out whether one answers there.
+// What a PC is without tables. The IO-APIC is a guess: ioapic_add() finds out whether one answers
+// there.
 static void acpi_assume_pc(struct acpi_info *info)
 {
     info->has_8259 = true;
     info->ioapics[info->ioapic_count++] = (struct acpi_ioapic){.base = IOAPIC_USUAL_BASE};
-    // The PIT sits on pin 2 since the first PC with an IO-APIC, as line 2 itself only joins the 8259s (MP specification 1.4, 3.6.2).
+    // The PIT sits on pin 2 since the first PC with an IO-APIC, as line 2 itself only joins the
+    // 8259s (MP specification 1.4, 3.6.2).
     info->overrides[info->override_count++] = (struct acpi_override){.source = 0, .gsi = 2};
 }
 
-// Firmware that names no NMI input means the usual one (MP specification 1.4, chapter 5: LINTIN1 of every local APIC).
+// Firmware that names no NMI input means the usual one (MP specification 1.4, chapter 5: LINTIN1 of
+// every local APIC).
 static void acpi_assume_nmi(struct acpi_info *info)
 {
     if (info->nmi_count == 0) {

@@ -1,5 +1,6 @@
 // Offsets in ACPI's static tables. ACPI Specification 6.4; the section stands beside each table.
-// All fields are little-endian and may be unaligned: they are read with get_le16() and friends, never through a struct.
+// All fields are little-endian and may be unaligned: they are read with get_le16() and friends,
+// never through a struct.
 #pragma once
 
 // Root System Description Pointer, 5.2.5.3

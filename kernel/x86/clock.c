@@ -1,16 +1,19 @@
-// How fast does the time stamp counter run? Nobody says reliably, so it is measured against a clock whose rate is known:
+// How fast does the time stamp counter run? Nobody says reliably, so it is measured against a clock
+// whose rate is known:
 //
 //   HPET              its period stands in a register     10 to 100 MHz, 70 ns to 1 us a read
 //   ACPI PM timer     3,579,545 Hz by definition          24 bits
 //   PIT channel 2     1,193,182 Hz by definition          16 bits, three port accesses a read
 //
-// The first one that counts is used. All three look alike to the measurement: a function that reads an upward counter, its width,
-// its period. A counter that stands still is found out by reading it often, so no loop here depends on a clock that is not yet there.
+// The first one that counts is used. All three look alike to the measurement: a function that reads
+// an upward counter, its width, its period. A counter that stands still is found out by reading it
+// often, so no loop here depends on a clock that is not yet there.
 //
-// The local APIC's timer has an unknown rate too, and is measured in the same window (when lapic_init came first): 10 ms in all.
+// The local APIC's timer has an unknown rate too, and is measured in the same window (when
+// lapic_init came first): 10 ms in all.
 //
-// IA-PC HPET 1.0a, 2.3; ACPI 6.4, 4.8.3.3; Intel 8254 data sheet; MC146818A data sheet for the calendar.
-// Context: boot CPU, interrupts off.
+// IA-PC HPET 1.0a, 2.3; ACPI 6.4, 4.8.3.3; Intel 8254 data sheet; MC146818A data sheet for the
+// calendar. Context: boot CPU, interrupts off.
 #include <core/clock.h>
 #include <core/cpu.h>
 #include <core/io.h>
@@ -126,8 +129,9 @@ struct clock_pair {
     uint64_t tsc;
 };
 
-// Both clocks at the same moment, as nearly as can be: of a few tries the one with the least time between the two readings of
-// the TSC, so that an emulator that was scheduled away in the middle does no harm.
+// Both clocks at the same moment, as nearly as can be: of a few tries the one with the least time
+// between the two readings of the TSC, so that an emulator that was scheduled away in the middle
+// does no harm.
 static struct clock_pair clock_read_pair(const struct clock_reference *reference)
 {
     struct clock_pair best = {0};
@@ -144,7 +148,8 @@ static struct clock_pair clock_read_pair(const struct clock_reference *reference
     return best;
 }
 
-// Waits until the reference has counted `ticks` from `first`. False when it stops or never gets there.
+// Waits until the reference has counted `ticks` from `first`. False when it stops or never gets
+// there.
 static bool clock_wait_ticks(const struct clock_reference *reference, uint32_t first,
                              uint32_t ticks)
 {
@@ -161,8 +166,8 @@ static bool clock_wait_ticks(const struct clock_reference *reference, uint32_t f
     return false;
 }
 
-// How often a clock of unknown rate counted between two readings, as a rate: ticks per second, given the TSC's. Scaled so that it fits
-// 64 bits for anything up to 2^32 ticks.
+// How often a clock of unknown rate counted between two readings, as a rate: ticks per second,
+// given the TSC's. Scaled so that it fits 64 bits for anything up to 2^32 ticks.
 static uint64_t clock_rate(uint64_t ticks, uint64_t cycles, uint64_t tsc_hz)
 {
     return cycles != 0 ? ticks * (tsc_hz / 1000) / cycles * 1000 : 0;
@@ -263,8 +268,8 @@ static uint8_t cmos_binary(uint8_t value, uint8_t status)
     return status & CMOS_BINARY ? value : (uint8_t)((value >> 4) * 10 + (value & 0xf));
 }
 
-// Days from 1970-01-01 to the first of a month, in the proleptic Gregorian calendar; years from 2000 to 2099 have no exceptions to the
-// rule of four.
+// Days from 1970-01-01 to the first of a month, in the proleptic Gregorian calendar; years from
+// 2000 to 2099 have no exceptions to the rule of four.
 static uint32_t cmos_days(unsigned year, unsigned month)
 {
     static const uint16_t before[12] = {0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334};

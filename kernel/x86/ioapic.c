@@ -1,17 +1,19 @@
-// IO-APICs: where the wires end. Each pin has a 64-bit redirection entry that says which vector its interrupt becomes, on which
-// CPU, and whether a wire is read by edge or by level.
+// IO-APICs: where the wires end. Each pin has a 64-bit redirection entry that says which vector its
+// interrupt becomes, on which CPU, and whether a wire is read by edge or by level.
 //
 //   device ──wire──> pin n ──redirection entry──> message(vector) ──> local APIC of a CPU
 //   GSI = gsi_base + n: the number by which firmware tables, and so the kernel, know the wire
 //
-// Edge: one message for each rise; a rise while the pin is masked is lost. Level: a message sets Remote IRR, which holds the next
-// one back until a CPU's EOI for this vector comes round; if the wire is still active then, it starts over. So a level-triggered
-// device that nobody quiets interrupts for ever, and one whose EOI is forgotten never again.
+// Edge: one message for each rise; a rise while the pin is masked is lost. Level: a message sets
+// Remote IRR, which holds the next one back until a CPU's EOI for this vector comes round; if the
+// wire is still active then, it starts over. So a level-triggered device that nobody quiets
+// interrupts for ever, and one whose EOI is forgotten never again.
 //
-// Entries are 64 bits behind a 32-bit window: what is changed while the pin is live is either one half alone, or masked first.
+// Entries are 64 bits behind a 32-bit window: what is changed while the pin is live is either one
+// half alone, or masked first.
 //
-// Intel 82093AA data sheet; ACPI 6.4, 5.2.12.3.
-// Context: ioapic_add at boot; the chip's primitives under the irq descriptor's lock with interrupts off.
+// Intel 82093AA data sheet; ACPI 6.4, 5.2.12.3. Context: ioapic_add at boot; the chip's primitives
+// under the irq descriptor's lock with interrupts off.
 #include <lib/errno.h>
 #include <contract/boot_option.h>
 #include <contract/proc_file.h>
@@ -61,7 +63,8 @@ static uint64_t ioapic_get(struct ioapic *io, unsigned pin)
     return entry;
 }
 
-// The whole entry. The pin is masked while its two halves disagree; the half with the mask bit is the last to be written.
+// The whole entry. The pin is masked while its two halves disagree; the half with the mask bit is
+// the last to be written.
 static void ioapic_set(struct ioapic *io, unsigned pin, uint64_t entry)
 {
     unsigned reg = IOAPIC_REG_ENTRIES + 2 * pin;
@@ -111,8 +114,9 @@ static void ioapic_irq_unmask(struct irq_data *data)
     ioapic_change(data->chip_data, data->hwirq, (uint32_t)RTE_MASKED, 0);
 }
 
-// The early IO-APICs' erratum: a level interrupt that is masked just as it goes out arrives marked as an edge. Its EOI is then not
-// broadcast, Remote IRR stays set and the line is dead. Turning the pin to edge and back clears it.
+// The early IO-APICs' erratum: a level interrupt that is masked just as it goes out arrives marked
+// as an edge. Its EOI is then not broadcast, Remote IRR stays set and the line is dead. Turning the
+// pin to edge and back clears it.
 static void ioapic_revive(struct irq_data *data)
 {
     struct ioapic *io = data->chip_data;
@@ -141,8 +145,8 @@ static int ioapic_irq_set_type(struct irq_data *data)
     return 0;
 }
 
-// The vector is the same on every CPU (design: one flat table), so a move is the destination byte alone: one write to the high half,
-// no masking, and no edge is lost.
+// The vector is the same on every CPU (design: one flat table), so a move is the destination byte
+// alone: one write to the high half, no masking, and no edge is lost.
 static int ioapic_irq_set_affinity(struct irq_data *data)
 {
     struct ioapic *io = data->chip_data;
@@ -200,7 +204,8 @@ int ioapic_add(uint32_t id, phys_t base, uint32_t gsi_base,
     spin_lock_init(&io->lock, "ioapic");
     uint32_t version = ioapic_rd(io, IOAPIC_REG_VERSION);
     unsigned pins = (version >> 16 & 0xff) + 1;
-    // 240 pins is what the registers' numbering has room for; all ones, or zeroes, is what an empty address answers.
+    // 240 pins is what the registers' numbering has room for; all ones, or zeroes, is what an empty
+    // address answers.
     if (version == UINT32_MAX || version == 0 || pins > 240) {
         pr_warn("ioapic: nothing answers at 0x%llx", (unsigned long long)base);
         return -ENODEV;

@@ -1,7 +1,9 @@
-// Registers of the IO-APIC. Intel 82093AA data sheet (290566-001), section 3; ICH9 data sheet, 13.5.
+// Registers of the IO-APIC. Intel 82093AA data sheet (290566-001), section 3; ICH9 data sheet,
+// 13.5.
 #pragma once
 
-// Two windows in memory, section 3.1: write the register's number into one, access it through the other.
+// Two windows in memory, section 3.1: write the register's number into one, access it through the
+// other.
 enum { IOAPIC_SELECT = 0x00, IOAPIC_WINDOW = 0x10, IOAPIC_MEMORY_SIZE = 0x20 };
 
 enum {

@@ -1,15 +1,19 @@
-// The local APIC: one in each CPU, and the only way in. A wire's interrupt reaches it as a message from an IO-APIC, a device's MSI as
-// a write that the chipset turns into the same message, another CPU's IPI likewise; its own timer and error inputs are at home here.
+// The local APIC: one in each CPU, and the only way in. A wire's interrupt reaches it as a message
+// from an IO-APIC, a device's MSI as a write that the chipset turns into the same message, another
+// CPU's IPI likewise; its own timer and error inputs are at home here.
 //
 //   message(vector) ──> IRR ──(priority class above PPR)──> ISR + CPU takes it ──> EOI clears the highest bit of ISR
 //
-// The class is the upper half of the vector: that is why kernel/irq/route.c spreads devices over classes and keeps 0xf for the
-// kernel. Only an EOI opens the way for the same or a lower class again; a level-triggered one is broadcast to the IO-APICs.
+// The class is the upper half of the vector: that is why kernel/irq/route.c spreads devices over
+// classes and keeps 0xf for the kernel. Only an EOI opens the way for the same or a lower class
+// again; a level-triggered one is broadcast to the IO-APICs.
 //
-// The registers are a page of memory (xAPIC) or a range of MSRs (x2APIC). The latter is faster, has 32-bit identifiers, and is
-// taken where the CPU has it, or where firmware has already switched: from x2APIC there is no way back but reset (11.12.5).
+// The registers are a page of memory (xAPIC) or a range of MSRs (x2APIC). The latter is faster, has
+// 32-bit identifiers, and is taken where the CPU has it, or where firmware has already switched:
+// from x2APIC there is no way back but reset (11.12.5).
 //
-// Intel SDM vol. 3, chapter 11. Context: lapic_init at boot; the rest per CPU, from any context, NMI included.
+// Intel SDM vol. 3, chapter 11. Context: lapic_init at boot; the rest per CPU, from any context,
+// NMI included.
 #include <lib/errno.h>
 #include <contract/boot_option.h>
 #include <contract/irq_chip.h>
@@ -105,7 +109,8 @@ bool lapic_init(phys_t base, void *(*map)(phys_t address, size_t size))
     return true;
 }
 
-// Firmware or a kernel before us may have left interrupts in service; each would block its class and all below for ever.
+// Firmware or a kernel before us may have left interrupts in service; each would block its class
+// and all below for ever.
 static void lapic_end_stale(void)
 {
     for (unsigned ends = 0; ends < LAPIC_STALE_MAX; ends++) {
@@ -132,7 +137,8 @@ static uint32_t lapic_acpi_uid(void)
     return UINT32_MAX;
 }
 
-// Local inputs as the MADT says, NMI on each one named there. LINT0 would be the 8259s' way in; nobody takes it here.
+// Local inputs as the MADT says, NMI on each one named there. LINT0 would be the 8259s' way in;
+// nobody takes it here.
 static void lapic_init_lints(void)
 {
     lapic_wr(LAPIC_LVT_LINT0, LVT_EXTINT | LVT_MASKED);
@@ -159,7 +165,8 @@ void lapic_init_cpu(void)
         wrmsr(MSR_APIC_BASE, msr | APIC_BASE_ENABLE);
     }
 
-    // Until the software enable bit is set all LVT masks read as set and cannot be cleared (11.4.7.2): it comes first.
+    // Until the software enable bit is set all LVT masks read as set and cannot be cleared
+    // (11.4.7.2): it comes first.
     lapic_wr(LAPIC_SVR, LAPIC_SVR_ENABLE | VECTOR_SPURIOUS);
     lapic_wr(LAPIC_TPR, 0);
     unsigned max_lvt = LAPIC_VERSION_MAX_LVT(lapic_rd(LAPIC_VERSION));
@@ -218,11 +225,13 @@ static bool lapic_icr_idle(void)
     return (lapic_rd(LAPIC_ICR_LOW) & ICR_BUSY) == 0;
 }
 
-// Sends when the one before has gone out. x2APIC has no such status: the write waits by itself (11.12.9).
+// Sends when the one before has gone out. x2APIC has no such status: the write waits by itself
+// (11.12.9).
 static bool lapic_icr_send(uint32_t apic_id, uint32_t command)
 {
     if (lapic_x2apic) {
-        // Unlike a store to the APIC's page this MSR write does not wait for earlier stores to be seen (11.12.3).
+        // Unlike a store to the APIC's page this MSR write does not wait for earlier stores to be
+        // seen (11.12.3).
         __asm__ volatile("mfence; lfence" ::: "memory");
         wrmsr(MSR_X2APIC_BASE + (LAPIC_ICR_LOW >> 4), (uint64_t)apic_id << 32 | command);
         return true;
@@ -321,7 +330,8 @@ void lapic_timer_set_hz(uint64_t hz)
     }
 }
 
-// Counting has mostly been done in clock_calibrate's window; this is for a boot in which the APIC came up later than the clock.
+// Counting has mostly been done in clock_calibrate's window; this is for a boot in which the APIC
+// came up later than the clock.
 void lapic_timer_calibrate(void)
 {
     if (lapic_hz == 0) {
@@ -364,7 +374,8 @@ void lapic_timer_periodic(uint32_t hz)
 
 void lapic_timer_oneshot(uint64_t ns)
 {
-    // 32 bits last for 4 s at 1 GHz: a longer wait is cut, fires early, and whoever waits looks at the clock and asks again.
+    // 32 bits last for 4 s at 1 GHz: a longer wait is cut, fires early, and whoever waits looks at
+    // the clock and asks again.
     uint64_t longest_ns = lapic_hz != 0 ? UINT32_MAX * 1000000000ull / lapic_hz : 0;
     lapic_timer_start(0, ns >= longest_ns ? UINT32_MAX : ns * lapic_hz / 1000000000);
 }
@@ -379,7 +390,8 @@ void lapic_timer_stop(void)
 
 // ---- state ----
 
-// Writing loads the register with what happened since the last write (11.5.3); reading alone shows old news.
+// Writing loads the register with what happened since the last write (11.5.3); reading alone shows
+// old news.
 uint32_t lapic_error_read(void)
 {
     lapic_wr(LAPIC_ESR, 0);

@@ -1,5 +1,6 @@
-// Registers of the local APIC. Intel SDM vol. 3 (325384-079), chapter 11; the section stands beside each.
-// Offsets are those of the memory page; in x2APIC mode register `r` is MSR 0x800 + (r >> 4) (11.12.1.2).
+// Registers of the local APIC. Intel SDM vol. 3 (325384-079), chapter 11; the section stands beside
+// each. Offsets are those of the memory page; in x2APIC mode register `r` is MSR 0x800 + (r >> 4)
+// (11.12.1.2).
 #pragma once
 
 #include <lib/text.h>

@@ -1,13 +1,15 @@
-// The two 8259s: every PC still has them, and this kernel has no use for them. They cannot be removed, so they are moved and
-// silenced: moved, because their power-on vectors 8 to 15 are exceptions (a stray timer tick would look like a double fault);
-// silenced, because the IO-APIC gets the same wires.
+// The two 8259s: every PC still has them, and this kernel has no use for them. They cannot be
+// removed, so they are moved and silenced: moved, because their power-on vectors 8 to 15 are
+// exceptions (a stray timer tick would look like a double fault); silenced, because the IO-APIC
+// gets the same wires.
 //
 //   IRQ 0..7  -> 8259 A -> vectors 0x20..0x27      7: also "I forgot why I called" (spurious)
 //   IRQ 8..15 -> 8259 B -> vectors 0x28..0x2f     15: likewise
 //                   `-> input 2 of A
 //
-// A masked 8259 can still raise a spurious 7 or 15: a wire that falls between INTR and the CPU's acknowledge cycle. So strays have a
-// home, and pic_stray() tells a real one by the in-service register.
+// A masked 8259 can still raise a spurious 7 or 15: a wire that falls between INTR and the CPU's
+// acknowledge cycle. So strays have a home, and pic_stray() tells a real one by the in-service
+// register.
 //
 // Intel 8259A data sheet (231468-003). Context: pic_disable at boot; pic_stray in hard irq.
 #include <core/io.h>
@@ -27,7 +29,8 @@ enum {
     PIC_FIRST_VECTOR = 0x20,
 };
 
-// The data sheet wants time between initialisation words; a write to an unused port takes about a microsecond on a real bus.
+// The data sheet wants time between initialisation words; a write to an unused port takes about a
+// microsecond on a real bus.
 static void pic_write(uint16_t port, uint8_t value)
 {
     outb(value, port);
@@ -66,7 +69,8 @@ bool pic_stray(unsigned line)
     if (real) {
         outb((uint8_t)(PIC_EOI_SPECIFIC | line), pic);
     }
-    // A spurious 15 is known to the second chip only: the first took the cascade's request for real and waits for its end.
+    // A spurious 15 is known to the second chip only: the first took the cascade's request for real
+    // and waits for its end.
     if (second && pic_in_service(PIC_A, PIC_CASCADE_LINE)) {
         outb(PIC_EOI_SPECIFIC | PIC_CASCADE_LINE, PIC_A);
     }

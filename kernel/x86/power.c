@@ -1,6 +1,8 @@
-// The ends of the machine: soft off and reset, by the ways that the firmware's tables name, then by the old ones.
+// The ends of the machine: soft off and reset, by the ways that the firmware's tables name, then by
+// the old ones.
 //
-// ACPI 6.4, 4.8.3.2 (PM1 control), 4.8.3.6 (reset register), 16.3.4 (entering S5). Context: thread or panic; polls, never sleeps.
+// ACPI 6.4, 4.8.3.2 (PM1 control), 4.8.3.6 (reset register), 16.3.4 (entering S5). Context: thread
+// or panic; polls, never sleeps.
 #include <core/clock.h>
 #include <core/cpu.h>
 #include <core/io.h>
@@ -59,8 +61,9 @@ void acpi_poweroff(void)
     pr_err("power: the machine ignored S5: switch it off by hand");
 }
 
-// Loads an empty interrupt table and raises an exception: with no handler for it, none for the double fault that follows and none
-// for that one's, the CPU shuts down and the board resets it (Intel SDM vol. 3, 6.15, interrupt 8).
+// Loads an empty interrupt table and raises an exception: with no handler for it, none for the
+// double fault that follows and none for that one's, the CPU shuts down and the board resets it
+// (Intel SDM vol. 3, 6.15, interrupt 8).
 static void power_triple_fault(void)
 {
     struct {
@@ -73,7 +76,8 @@ static void power_triple_fault(void)
 void acpi_reboot(void)
 {
     local_irq_disable();
-    // A reset register in memory would have to be mapped, and reset is also how a panic ends, when nothing can be: the next ways serve.
+    // A reset register in memory would have to be mapped, and reset is also how a panic ends, when
+    // nothing can be: the next ways serve.
     if (acpi.has_reset && acpi.reset_space == GAS_SPACE_PORTS) {
         outb(acpi.reset_value, (uint16_t)acpi.reset_address);
         wait_until(false, RESET_TIMEOUT_US);

@@ -8,12 +8,14 @@
 //                                              ap_main              kernel/main.c
 //          <─────────────────────────────────  smp_ap_is_up
 //
-// Intel's recipe (SDM vol. 3, 9.4.4.1) waits 10 ms after INIT and 200 us after each of two start-ups. The 10 ms were for the external
-// APICs of the 486, and no CPU that runs 64-bit code needs them: they are left out, and with them most of the time that starting
-// 8 CPUs would take. The second start-up goes out only when the first one brought nobody.
+// Intel's recipe (SDM vol. 3, 9.4.4.1) waits 10 ms after INIT and 200 us after each of two
+// start-ups. The 10 ms were for the external APICs of the 486, and no CPU that runs 64-bit code
+// needs them: they are left out, and with them most of the time that starting 8 CPUs would take.
+// The second start-up goes out only when the first one brought nobody.
 //
-// A CPU that does not come is one line in the log. It could come late, though, onto a stack that was since given to another: so the offer
-// in the block is taken or withdrawn by one atomic exchange, its arrival likewise, and it is put back into INIT, where it stays.
+// A CPU that does not come is one line in the log. It could come late, though, onto a stack that
+// was since given to another: so the offer in the block is taken or withdrawn by one atomic
+// exchange, its arrival likewise, and it is put back into INIT, where it stays.
 //
 // Context: boot CPU, thread, one CPU at a time. smp_ap_is_up: the new CPU, interrupts off.
 #include <lib/errno.h>
@@ -30,9 +32,8 @@
 
 enum {
     SMP_INIT_US = 10, // what the bus may take for INIT
-    SMP_FIRST_TRY_US =
-        10 *
-        1000, // a CPU that got the start-up is there in tens of microseconds; an emulated one in milliseconds
+    // A CPU that got the start-up is there in tens of microseconds; an emulated one, milliseconds.
+    SMP_FIRST_TRY_US = 10 * 1000,
     SMP_NOBODY = -1,
 };
 

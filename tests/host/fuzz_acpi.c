@@ -1,5 +1,6 @@
-// The ACPI parser on memory that a fuzzer wrote: 64 KiB from address 0x1000 on, the RSDP at its beginning. Each window is a heap block of
-// exactly its size. Checksums are put right on the way, or hardly an input would get past the first gate.
+// The ACPI parser on memory that a fuzzer wrote: 64 KiB from address 0x1000 on, the RSDP at its
+// beginning. Each window is a heap block of exactly its size. Checksums are put right on the way,
+// or hardly an input would get past the first gate.
 //
 // links: kernel/x86/acpi.c
 #include <stdint.h>

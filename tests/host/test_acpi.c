@@ -1,5 +1,6 @@
-// The ACPI parser against tables that are right, cut, contradictory or malicious. Each window that the parser maps is a heap block
-// of exactly that size, so AddressSanitizer sees a read of even one byte beyond what was asked for.
+// The ACPI parser against tables that are right, cut, contradictory or malicious. Each window that
+// the parser maps is a heap block of exactly that size, so AddressSanitizer sees a read of even one
+// byte beyond what was asked for.
 //
 // links: kernel/x86/acpi.c
 #include <setjmp.h>
@@ -428,7 +429,8 @@ static void test_madt_checksum(void **state)
     assert_assumed_pc();
 }
 
-// Lengths that would walk off, stand still or lie: what came before them counts, what comes after does not.
+// Lengths that would walk off, stand still or lie: what came before them counts, what comes after
+// does not.
 static void test_madt_entry_lengths(void **state)
 {
     (void)state;
@@ -680,7 +682,8 @@ static void test_s5_forms(void **state)
     assert_true(noted("not made of constants"));
 }
 
-// A DSDT of the form that q35's has: PRTA with all slots, and eight link devices with an extended interrupt each.
+// A DSDT of the form that q35's has: PRTA with all slots, and eight link devices with an extended
+// interrupt each.
 enum { LINKS = 8, SLOTS = 32 };
 
 static size_t aml_intx(uint8_t *to)
@@ -763,7 +766,8 @@ static void test_intx(void **state)
     }
 }
 
-// One byte of it changed: whatever it means then, all or nothing is taken, and nothing outside is read (the sanitizer watches).
+// One byte of it changed: whatever it means then, all or nothing is taken, and nothing outside is
+// read (the sanitizer watches).
 static void test_intx_damaged(void **state)
 {
     (void)state;

@@ -1,4 +1,5 @@
-// The interrupt core on a controller that writes down what it is told: who is called, in which order, and what is refused.
+// The interrupt core on a controller that writes down what it is told: who is called, in which
+// order, and what is refused.
 //
 // links: kernel/irq/irq.c kernel/irq/flow.c kernel/irq/route.c kernel/irq/spurious.c kernel/lib/cpumask.c kernel/lib/text.c tests/host/stubs/irq_machine.c tests/host/stubs/log.c tests/host/stubs/panic.c
 #include <setjmp.h>
@@ -175,7 +176,8 @@ static void test_edge_during_handler_on_other_cpu(void **state)
     fake_journal();
     a.inside = again_on_cpu_1;
     fake_interrupt(vector_of(EDGE));
-    // CPU 1 leaves a note and masks; CPU 0 unmasks before it calls again, so an edge in between is seen.
+    // CPU 1 leaves a note and masks; CPU 0 unmasks before it calls again, so an edge in between is
+    // seen.
     expect_journal("eoi(4) a eoi(4) mask(4) unmask(4) a");
     assert_int_equal(irq_to_desc(EDGE)->count[0], 1);
     assert_int_equal(irq_to_desc(EDGE)->count[1], 1);

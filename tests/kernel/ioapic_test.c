@@ -1,7 +1,9 @@
-// IO-APIC pins driven by a real wire: a timer of the HPET, which can be routed to a free pin and told to blink (edge) or to hold (level).
+// IO-APIC pins driven by a real wire: a timer of the HPET, which can be routed to a free pin and
+// told to blink (edge) or to hold (level).
 //
-// On -machine pc the HPET reaches pin 2 only, which the PIT drives too: that is stopped, nothing here uses it. Without an HPET the
-// wire tests are skipped; what the pins look like after boot is checked everywhere. IA-PC HPET 1.0a, 2.3.
+// On -machine pc the HPET reaches pin 2 only, which the PIT drives too: that is stopped, nothing
+// here uses it. Without an HPET the wire tests are skipped; what the pins look like after boot is
+// checked everywhere. IA-PC HPET 1.0a, 2.3.
 #include "message_line.h"
 
 #include <core/io.h>
@@ -74,7 +76,8 @@ static void wire_raise(void)
     local_irq_restore(flags);
 }
 
-// Waits until the comparator was passed, and makes sure that nothing comes any more: an emulator's timer may be later than its counter.
+// Waits until the comparator was passed, and makes sure that nothing comes any more: an emulator's
+// timer may be later than its counter.
 static bool wire_is_over(void)
 {
     uint32_t at = readl(wire.timer + HPET_COMPARATOR);
@@ -204,7 +207,8 @@ KTEST(ioapic, edge_comes_once)
     wire_close();
 }
 
-// What a masked pin does not see is gone: that is why disable_irq leaves edges open (kernel/irq/irq.c).
+// What a masked pin does not see is gone: that is why disable_irq leaves edges open
+// (kernel/irq/irq.c).
 KTEST(ioapic, edge_while_masked_is_lost_but_not_while_disabled)
 {
     WIRE_OPEN(false);

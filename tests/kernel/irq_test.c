@@ -76,7 +76,8 @@ KTEST(irq, edge_while_disabled_is_delivered_once_by_enable)
     message_line_close(irq, &device);
 }
 
-// The handler spins on another CPU while free_irq is called: what free_irq returns to must be able to free what the handler uses.
+// The handler spins on another CPU while free_irq is called: what free_irq returns to must be able
+// to free what the handler uses.
 KTEST(irq, free_waits_for_a_running_handler)
 {
     struct irq_test_device device = {.answer = IRQ_HANDLED, .spin_us = 20000};
@@ -106,7 +107,8 @@ static void irq_test_send_many(struct every_cpu *self)
     }
 }
 
-// All CPUs send one edge to all CPUs: handlers of one irq never run at once, and an edge during a handler is not forgotten.
+// All CPUs send one edge to all CPUs: handlers of one irq never run at once, and an edge during a
+// handler is not forgotten.
 KTEST(irq, one_edge_on_all_cpus_is_served_by_one_at_a_time)
 {
     struct irq_test_device device = {.answer = IRQ_HANDLED};

@@ -123,8 +123,9 @@ KTEST(lapic, task_priority_blocks_lower_classes)
     lapic_test_close();
 }
 
-// The idle loop's two instructions: STI holds interrupts off until after HLT has begun, so a wake-up in between is not slept through.
-// One that was would end this test only by the tick, which 2,000 of would show.
+// The idle loop's two instructions: STI holds interrupts off until after HLT has begun, so a
+// wake-up in between is not slept through. One that was would end this test only by the tick, which
+// 2,000 of would show.
 KTEST(lapic, sti_hlt_loses_no_wakeup)
 {
     REQUIRE(lapic_test_open());
@@ -240,7 +241,8 @@ KTEST(lapic, lint1_is_nmi_everywhere)
 
 KTEST(lapic, timer_rate_agrees_with_the_clock)
 {
-    // Emulators are scheduled away at will: of a few windows one must fit. Off by a factor is what this finds.
+    // Emulators are scheduled away at will: of a few windows one must fit. Off by a factor is what
+    // this finds.
     bool agrees = false;
     for (unsigned tries = 0; tries < 10 && !agrees; tries++) {
         unsigned long flags = local_irq_save();

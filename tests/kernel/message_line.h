@@ -1,5 +1,5 @@
-// An interrupt line without a device: a message irq whose vector the test sends by IPI. What arrives takes the whole way of a real one,
-// from the stub in entry.S to the action list.
+// An interrupt line without a device: a message irq whose vector the test sends by IPI. What
+// arrives takes the whole way of a real one, from the stub in entry.S to the action list.
 #pragma once
 
 #include <contract/irq_chip.h>

@@ -88,7 +88,8 @@ static void smp_test_cross_call(struct every_cpu *self)
     }
 }
 
-// Everybody calls everybody, and waits: no two may wait for each other for ever, and no call is lost or run twice.
+// Everybody calls everybody, and waits: no two may wait for each other for ever, and no call is
+// lost or run twice.
 KTEST(smp, calls_cross)
 {
     struct smp_test_call *call = kzalloc(sizeof(*call), GFP_KERNEL);
