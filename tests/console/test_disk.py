@@ -346,6 +346,25 @@ def test_innocent_neighbours_get_their_data(boot, tmp_path):
     assert ahci_counter(m, "timeouts") == 0
 
 
+def test_errors_among_many_commands(boot, tmp_path):
+    """Six readers at once, and in each one's part a sector that fails once: all get their data."""
+    path = tmp_path / "d.img"
+    data = random_image(path, 6 * MIB, seed=9)
+    rules = [{"event": "none", "iotype": "read", "sector": part * 2048 + 77 * part, "errno": 5,
+              "once": True} for part in range(6)]
+    m = boot(cpus=4, extra=blkdebug(path, rules))
+    for part in range(6):
+        m.output_of(f"dd if=/dev/sda bs=4K skip={part * 256} count=256 status=none | "
+                    f"sha256sum > /tmp/{part} &")
+    m.output_of("wait")
+    m.output_of("")
+    for part in range(6):
+        assert m.ok(f"cat /tmp/{part}").split()[0] == \
+            hashlib.sha256(data[part * MIB:(part + 1) * MIB]).hexdigest()
+    assert ahci_counter(m, "failed") == 0
+    assert 1 <= ahci_counter(m, "errors") <= 6
+
+
 def test_slow_disk_is_reset_and_given_up_or_served(boot, tmp_path):
     """A disk slower than the timeout: the command is aborted by COMRESET, tried again, and the
     reader gets an error in the end; the port lives on."""

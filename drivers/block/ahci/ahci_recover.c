@@ -1,6 +1,6 @@
 // After an error: find out who was guilty, let the innocent finish, and get the port going again.
 //
-// The device stops at the first command that fails, with up to 31 others behind it. The
+// The device should stop at the first command that fails, with up to 31 others behind it. The
 // specification has a field that tells which one failed (PxCMD.CCS), but not every controller fills
 // it in, and a timeout has no such field at all. So nobody is believed: the engine is stopped,
 // which takes every command back, and then each is tried alone, in a slot that is the only one. Who
@@ -181,7 +181,11 @@ void ahci_recover_work(struct work_struct *work)
     // One that was alone has had its first try, and its first timeout if that was it; in company it
     // may have been innocent.
     bool alone = IS_POWER_OF_2(victims);
-    bool alive = recover_restart(port, timed_out || (cause & ~AHCI_PXIS_DHRS) != AHCI_PXIS_TFES);
+    // Stop and start are enough for one command that the device itself refused. With others behind it
+    // only a reset is sure to end them all: QEMU, unlike 6.2.2.1, has gone on to the next one, and
+    // dies when it finds the list restarted under a command that it is still doing (up to 11.0).
+    bool simple = alone && !timed_out && (cause & ~AHCI_PXIS_DHRS) == AHCI_PXIS_TFES;
+    bool alive = recover_restart(port, !simple);
     while (alive && victims != 0) {
         unsigned slot = (unsigned)__builtin_ctz(victims);
         victims &= ~BIT(slot);
