@@ -26,6 +26,8 @@ void skb_init(void); // by netdev_init
 // size: bytes of room behind SKB_HEADROOM, at most what fits 16 KiB. The buffer may be handed to dma_map_single. NULL: no memory. Context: any.
 struct sk_buff *dev_alloc_skb(uint32_t size) __must_check;
 void kfree_skb(struct sk_buff *skb);
+extern uint32_t
+    skb_fail_every; // A: for tests: every n-th dev_alloc_skb finds no memory; 0: none does
 
 void *skb_put(struct sk_buff *skb,
               uint32_t size); // grows at the tail; panics when our own arithmetic is wrong

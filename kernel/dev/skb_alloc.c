@@ -31,6 +31,9 @@ static struct skb_pool skb_pools[MAX_CPUS];
 static struct kmem_cache *skb_struct_cache; // I
 static struct kmem_cache *skb_buffer_cache; // I
 
+uint32_t skb_fail_every;
+static uint32_t skb_fail_turn; // A
+
 void skb_init(void)
 {
     skb_struct_cache = kmem_cache_create("sk_buff", sizeof(struct sk_buff), 64);
@@ -86,9 +89,17 @@ static struct sk_buff *skb_new(uint32_t room)
     return skb;
 }
 
+static bool skb_must_fail(uint32_t every)
+{
+    return every != 0 && __atomic_add_fetch(&skb_fail_turn, 1, __ATOMIC_RELAXED) % every == 0;
+}
+
 struct sk_buff *dev_alloc_skb(uint32_t size)
 {
     struct sk_buff *skb = NULL;
+    if (unlikely(skb_must_fail(READ_ONCE(skb_fail_every)))) {
+        return NULL;
+    }
     if (likely(size <= SKB_BUFFER_SIZE)) {
         skb = skb_pool_take();
         if (unlikely(skb == NULL)) {

@@ -425,7 +425,7 @@ def test_the_driver_goes_while_frames_pour_in(boot):
     wire = threading.Thread(target=pour, daemon=True)
     wire.start()
     try:
-        assert "2 passed, 0 failed, 0 skipped" in m.ok("ktest e1000.", timeout=120)
+        assert "2 passed, 0 failed, 0 skipped" in m.ok("ktest e1000.unbind", timeout=120)
     finally:
         stop.set()
         wire.join(10)
