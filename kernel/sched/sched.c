@@ -456,7 +456,7 @@ static __noinline void schedule_atomic(void)
 
     __atomic_fetch_add(&warn_count, 1, __ATOMIC_RELAXED);
     pr_err("BUG: scheduling while atomic: %s/%d/0x%08x", thread->name, thread->tid,
-           sched_atomic_count() | ((flags & CPU_FLAGS_IF) != 0 ? 0 : 0x80000000));
+           sched_atomic_count());
     backtrace_print(NULL);
     if (thread == run_queues[cpu->id]->idle || cpu->nmi_depth != 0) {
         thread->state = THREAD_RUNNING;
