@@ -72,8 +72,8 @@ struct thread *kthread_run_on(unsigned cpu, void (*fn)(void *arg), void *arg,
                               const char *name_format, ...) __printf(4, 5);
 
 // Who makes a thread owes it one of kthread_stop(), thread_join() or thread_put().
-// kthread_stop asks it to end (it sees kthread_should_stop(), its interruptible sleeps return early)
-// and waits until it has. Context: thread.
+// kthread_stop asks it to end (it sees kthread_should_stop(), its interruptible sleeps return
+// early) and waits until it has. Context: thread.
 void kthread_stop(struct thread *thread);
 bool kthread_should_stop(void);
 // Only asks: ^C. Sleeping waits return -EINTR.

@@ -61,6 +61,9 @@ uint32_t schedule_timeout(uint32_t timeout_jiffies);
                     break;                                                          \
                 }                                                                   \
                 wait_left_ = schedule_timeout(wait_left_);                          \
+                if (condition) { /* the usual end: no need to queue again */        \
+                    break;                                                          \
+                }                                                                   \
             }                                                                       \
             finish_wait(queue, &wait_entry_);                                       \
         }                                                                           \

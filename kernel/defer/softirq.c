@@ -109,13 +109,25 @@ static void softirq_call(struct softirq_cpu *self, unsigned nr)
     }
 }
 
+// May there be another round? The clock is read only when there was a first one: most often one is
+// all.
+static bool softirq_go_on(const struct cpu *cpu, unsigned rounds, uint64_t *end_ns)
+{
+    uint64_t now_ns = clock_ns();
+
+    if (rounds == 1) {
+        *end_ns = now_ns + SOFTIRQ_MAX_MS * 1000000ull;
+    }
+    return rounds < SOFTIRQ_MAX_ROUNDS && !READ_ONCE(cpu->want_resched) && now_ns < *end_ns;
+}
+
 // Serves what is pending, in rounds. True when it stopped with something left. Interrupts are off
 // on entry and exit, on while handlers run. Preemption stays off: the CPU is in softirq context all
 // the time.
 static bool softirq_serve(struct softirq_cpu *self)
 {
     struct cpu *cpu = cpu_self();
-    uint64_t end_ns = clock_ns() + SOFTIRQ_MAX_MS * 1000000ull;
+    uint64_t end_ns = UINT64_MAX;
     unsigned rounds = 0;
 
     cpu->preempt_off++;
@@ -129,8 +141,7 @@ static bool softirq_serve(struct softirq_cpu *self)
             softirq_call(self, (unsigned)__builtin_ctz(bits));
         }
         local_irq_disable();
-    } while (self->pending != 0 && ++rounds < SOFTIRQ_MAX_ROUNDS && !cpu->want_resched &&
-             clock_ns() < end_ns);
+    } while (self->pending != 0 && softirq_go_on(cpu, ++rounds, &end_ns));
     cpu->serving_softirq = false;
     cpu->preempt_off--;
     return self->pending != 0;

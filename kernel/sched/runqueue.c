@@ -96,13 +96,19 @@ static unsigned run_queue_best_rt(const struct run_queue *queue)
 
 struct thread *run_queue_take(struct run_queue *queue)
 {
+    struct thread *thread;
+
     if (queue->waiting == 0) {
         return NULL;
     }
-    unsigned priority = run_queue_best_rt(queue);
-    struct list_head *list = priority != 0 ? &queue->rt[priority] : &queue->fair;
-    struct thread *thread = list_first_entry(list, struct thread, queue_link);
-    run_queue_remove(queue, thread);
+    if (unlikely((queue->rt_bits[0] | queue->rt_bits[1]) != 0)) {
+        thread = list_first_entry(&queue->rt[run_queue_best_rt(queue)], struct thread, queue_link);
+        run_queue_remove(queue, thread);
+        return thread;
+    }
+    thread = list_first_entry(&queue->fair, struct thread, queue_link);
+    queue->waiting--;
+    list_del_init(&thread->queue_link);
     return thread;
 }
 

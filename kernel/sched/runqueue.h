@@ -38,7 +38,7 @@ struct run_queue {
     uint64_t tick_ns;                   // C: when time was last shared out
     uint64_t time_ns[CPU_TIME_COUNT];   // C: written by this CPU's tick, read by all
     unsigned balance_ticks;             // C
-    bool noted_waiting;                 // L: this CPU's bit in sched_waiting_mask
+    bool noted_waiting;                 // L: this CPU's bit is set in sched_waiting_mask
 };
 
 void run_queue_init(struct run_queue *queue, unsigned cpu);

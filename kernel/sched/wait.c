@@ -11,9 +11,10 @@
 // finds the sleeper, and if he has not reached 3 yet, then 3 returns at once, as his state says
 // running. There is no third order.
 //
-// An entry lies on its sleeper's stack. The waker takes it off the queue as the last thing that he
-// does with it, under the lock; the sleeper in finish_wait takes the lock too, so he cannot leave
-// while the waker still looks at his entry.
+// An entry lies on its sleeper's stack. The waker wakes first and then takes the entry off the
+// queue as the last thing that he does with it, his very last store being link.prev; the sleeper,
+// in finish_wait, leaves without the lock only when he sees that store. Otherwise he takes the
+// lock, which the waker still holds.
 //
 // Context: wake_up and wake_up_all any; the rest thread.
 #include <core/spinlock.h>
@@ -49,17 +50,37 @@ void prepare_to_wait(struct wait_queue_head *queue, struct wait_queue_entry *ent
     spin_unlock_irqrestore(&queue->lock, flags);
 }
 
+// The entry's last touch by a waker, and how the sleeper sees that it was.
+static void wait_entry_release(struct wait_queue_entry *entry)
+{
+    struct list_head *link = &entry->link;
+
+    link->next->prev = link->prev;
+    WRITE_ONCE(link->prev->next, link->next);
+    link->next = link;
+    __atomic_store_n(&link->prev, link, __ATOMIC_RELEASE);
+}
+
+static bool wait_entry_released(const struct wait_queue_entry *entry)
+{
+    return __atomic_load_n(&entry->link.prev, __ATOMIC_ACQUIRE) == &entry->link;
+}
+
 void finish_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry)
 {
+    struct thread *thread = entry->thread;
     unsigned long flags;
 
     set_current_state(THREAD_RUNNING);
+    thread->wait_channel = NULL;
+    if (wait_entry_released(entry)) {
+        return;
+    }
     spin_lock_irqsave(&queue->lock, flags);
     if (wait_entry_queued(entry)) {
         list_del_init(&entry->link);
     }
     spin_unlock_irqrestore(&queue->lock, flags);
-    current->wait_channel = NULL;
 }
 
 static void wake_up_some(struct wait_queue_head *queue, unsigned exclusive_max)
@@ -70,10 +91,11 @@ static void wake_up_some(struct wait_queue_head *queue, unsigned exclusive_max)
     spin_lock_irqsave(&queue->lock, flags);
     list_for_each_entry_safe (entry, next, &queue->entries, link) {
         bool exclusive = entry->exclusive;
+        bool woken = wake_up_process(entry->thread);
 
-        list_del_init(&entry->link);
+        wait_entry_release(entry);
         // One who was already awake (a timeout, say) has not used up an exclusive wake-up.
-        if (wake_up_process(entry->thread) && exclusive && --exclusive_max == 0) {
+        if (woken && exclusive && --exclusive_max == 0) {
             break;
         }
     }
