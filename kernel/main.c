@@ -243,7 +243,7 @@ __noreturn void kernel_main(const struct boot_info *boot)
     tty_log_early(uart_write_polled);
     cpuid_init();
     cpu_protect();
-    stack_protector_init(rdtsc());
+    stack_protector_init(cpu_random());
     pr_info(KERNEL_NAME " version " KERNEL_VERSION ", started by %s (%s) on %s", boot->loader,
             boot->protocol, cpuid_brand());
     main_tie();

@@ -17,8 +17,8 @@ uintptr_t __stack_chk_guard = 0x5bd1e995a5f10c00; // I
 void stack_protector_init(uint64_t entropy)
 {
     // No array here, so this function does not check the value that it changes.
-    // The TSC differs from boot to boot, if by little; the multiplication spreads it.
-    uint64_t value = (rdtsc() ^ entropy ^ __stack_chk_guard) * 0x9e3779b97f4a7c15;
+    // The TSC differs from boot to boot, if by little; the multiplications spread what there is.
+    uint64_t value = (rdtsc() * 0x9e3779b97f4a7c15 ^ entropy) * 0xbf58476d1ce4e5b9;
     __stack_chk_guard = (value ^ value >> 29) & ~0xfful;
 }
 

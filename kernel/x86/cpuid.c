@@ -160,6 +160,23 @@ const char *cpuid_brand(void)
     return cpuid.brand;
 }
 
+uint64_t cpu_random(void)
+{
+    enum {
+        TRIES = 10
+    }; // Intel SDM vol. 1, 7.3.17.1: more failures in a row mean that it is broken
+
+    for (unsigned n = 0; n < TRIES && cpu_has(FEATURE_RDRAND); n++) {
+        uint64_t value;
+        bool good;
+        __asm__ volatile("rdrand %0" : "=r"(value), "=@ccc"(good));
+        if (good) {
+            return value;
+        }
+    }
+    return 0;
+}
+
 // ---- protections --------------------------------------------------------------------------------
 
 #define CR0_MP BIT64(1)
