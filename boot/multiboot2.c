@@ -41,7 +41,7 @@ static void read_memory_map(const uint8_t *tag, uint32_t size, struct boot_info 
 {
     uint32_t entry_size = size >= MAP_HEADER ? get_le32(tag + 8) : 0;
     if (entry_size < MAP_ENTRY_MIN) {
-        boot_note(boot, "multiboot2 tag 6 (memory map): entries are too short, left out");
+        boot_note(boot, "tag 6 (memory map): entries are too short, left out");
         return;
     }
     uint32_t at = MAP_HEADER;
@@ -49,19 +49,19 @@ static void read_memory_map(const uint8_t *tag, uint32_t size, struct boot_info 
         boot_add_region(boot, get_le64(tag + at), get_le64(tag + at + 8), get_le32(tag + at + 16));
     }
     if (at != size) {
-        boot_note(boot, "multiboot2 tag 6 (memory map): its last entry is cut off");
+        boot_note(boot, "tag 6 (memory map): its last entry is cut off");
     }
 }
 
 static void read_module(const uint8_t *tag, uint32_t size, struct boot_info *boot)
 {
     if (size < MODULE_HEADER) {
-        boot_note(boot, "multiboot2 tag 3 (module): too short, left out");
+        boot_note(boot, "tag 3 (module): too short, left out");
         return;
     }
     uint32_t start = get_le32(tag + 8), end = get_le32(tag + 12);
     if (end < start) {
-        boot_note(boot, "multiboot2 tag 3 (module): ends before it starts, left out");
+        boot_note(boot, "tag 3 (module): ends before it starts, left out");
         return;
     }
     boot_add_module(boot, start, end - start, (const char *)tag + MODULE_HEADER,
@@ -89,7 +89,7 @@ static void read_framebuffer(const uint8_t *tag, uint32_t size, struct boot_info
     enum { INDEXED = 0, RGB = 1, EGA_TEXT = 2, MAX_SIDE = 16384 };
 
     if (size < FRAMEBUFFER_MIN) {
-        boot_note(boot, "multiboot2 tag 8 (framebuffer): too short, left out");
+        boot_note(boot, "tag 8 (framebuffer): too short, left out");
         return;
     }
     struct boot_framebuffer fb = {
@@ -115,7 +115,7 @@ static void read_framebuffer(const uint8_t *tag, uint32_t size, struct boot_info
         ok = ok && fb.kind == EGA_TEXT && fb.pitch_bytes / 2 >= fb.width;
     }
     if (!ok) {
-        boot_note(boot, "multiboot2 tag 8 (framebuffer): not one that the kernel can draw on");
+        boot_note(boot, "tag 8 (framebuffer): not one that the kernel can draw on");
         return;
     }
     boot->framebuffer = fb;
@@ -124,9 +124,8 @@ static void read_framebuffer(const uint8_t *tag, uint32_t size, struct boot_info
 static void read_rsdp(const uint8_t *tag, uint32_t size, uint32_t wanted, struct boot_info *boot)
 {
     if (size < TAG_HEADER + wanted) {
-        boot_note(boot, wanted == RSDP_NEW_SIZE
-                            ? "multiboot2 tag 15 (ACPI 2 RSDP): too short, left out"
-                            : "multiboot2 tag 14 (ACPI 1 RSDP): too short, left out");
+        boot_note(boot, wanted == RSDP_NEW_SIZE ? "tag 15 (ACPI 2 RSDP): too short, left out"
+                                                : "tag 14 (ACPI 1 RSDP): too short, left out");
         return;
     }
     if (wanted > boot->rsdp_copy_size) { // the new one tells more
@@ -138,7 +137,7 @@ static void read_rsdp(const uint8_t *tag, uint32_t size, uint32_t wanted, struct
 static void read_efi64(const uint8_t *tag, uint32_t size, struct boot_info *boot)
 {
     if (size < TAG_HEADER + 8) {
-        boot_note(boot, "multiboot2 tag 12 (EFI system table): too short, left out");
+        boot_note(boot, "tag 12 (EFI system table): too short, left out");
         return;
     }
     boot->efi_system_table = get_le64(tag + 8);
@@ -152,7 +151,7 @@ static void read_tag(const uint8_t *tag, uint32_t type, uint32_t size, struct bo
     switch (type) {
     case TAG_CMDLINE:
         if (!boot_copy_text(boot->cmdline, sizeof(boot->cmdline), text, text_size)) {
-            boot_note(boot, "multiboot2 tag 1 (command line): longer than 2047 bytes, cut");
+            boot_note(boot, "tag 1 (command line): longer than 2047 bytes, cut");
         }
         break;
     case TAG_LOADER:
@@ -185,12 +184,12 @@ void multiboot2_read(const void *info, size_t size, struct boot_info *boot)
 {
     boot->protocol = "multiboot2";
     if (size < TAG_HEADER) {
-        boot_note(boot, "multiboot2: there is no information structure");
+        boot_note(boot, "there is no information structure");
         return;
     }
     uint32_t total = get_le32(info);
     if (total > size) {
-        boot_note(boot, "multiboot2: the information structure claims an absurd size");
+        boot_note(boot, "the information structure claims an absurd size");
         total = (uint32_t)size;
     }
 
@@ -199,7 +198,7 @@ void multiboot2_read(const void *info, size_t size, struct boot_info *boot)
         const uint8_t *tag = (const uint8_t *)info + at;
         uint32_t type = get_le32(tag), tag_size = get_le32(tag + 4);
         if (tag_size < TAG_HEADER || tag_size > total - at) {
-            boot_note(boot, "multiboot2: a tag is larger than its surroundings, stopped there");
+            boot_note(boot, "a tag is larger than its surroundings, stopped there");
             return;
         }
         if (type == TAG_END) {
@@ -211,5 +210,5 @@ void multiboot2_read(const void *info, size_t size, struct boot_info *boot)
         }
         at += ALIGN_UP(tag_size, 8);
     }
-    boot_note(boot, "multiboot2: no end tag");
+    boot_note(boot, "no end tag");
 }

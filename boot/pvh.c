@@ -37,7 +37,7 @@ static void pvh_read_modules(phys_t list, uint32_t count, boot_map_fn *map, stru
     for (uint32_t n = 0; n < count && n <= BOOT_MAX_MODULES; n++) {
         const uint8_t *entry = map(list + (uint64_t)n * MODULE_SIZE, MODULE_SIZE);
         if (!entry) {
-            boot_note(boot, "PVH: the list of modules lies outside memory");
+            boot_note(boot, "the list of modules lies outside memory");
             return;
         }
         name[0] = '\0';
@@ -53,13 +53,13 @@ static void pvh_read_memory_map(phys_t at, uint32_t count, boot_map_fn *map, str
     enum { ENTRIES_LIMIT = 4096 };
 
     if (count > ENTRIES_LIMIT) {
-        boot_note(boot, "PVH: the memory map claims an absurd number of entries, cut");
+        boot_note(boot, "the memory map claims an absurd number of entries, cut");
         count = ENTRIES_LIMIT;
     }
     for (uint32_t n = 0; n < count; n++) {
         const uint8_t *entry = map(at + (uint64_t)n * MAP_ENTRY, MAP_ENTRY);
         if (!entry) {
-            boot_note(boot, "PVH: the memory map lies outside memory");
+            boot_note(boot, "the memory map lies outside memory");
             return;
         }
         boot_add_region(boot, get_le64(entry), get_le64(entry + 8), get_le32(entry + 16));
@@ -72,18 +72,18 @@ void pvh_read(phys_t start_info, boot_map_fn *map, struct boot_info *boot)
     strscpy(boot->loader, "an unnamed loader", sizeof(boot->loader)); // PVH tells no name
     const uint8_t *info = map(start_info, START_INFO_V0);
     if (!info || get_le32(info) != PVH_START_MAGIC) {
-        boot_note(boot, "PVH: there is no start information");
+        boot_note(boot, "there is no start information");
         return;
     }
     phys_t cmdline = get_le64(info + 24);
     if (cmdline != 0 && !pvh_copy_text(boot->cmdline, sizeof(boot->cmdline), cmdline, map)) {
-        boot_note(boot, "PVH: the command line is longer than 2047 bytes, cut");
+        boot_note(boot, "the command line is longer than 2047 bytes, cut");
     }
     boot->rsdp = get_le64(info + 32);
     pvh_read_modules(get_le64(info + 16), get_le32(info + 12), map, boot);
 
     if (get_le32(info + 4) < 1 || !(info = map(start_info, START_INFO_V1))) {
-        boot_note(boot, "PVH: start information of version 0 has no memory map");
+        boot_note(boot, "start information of version 0 has no memory map");
         return;
     }
     pvh_read_memory_map(get_le64(info + 40), get_le32(info + 48), map, boot);
