@@ -33,6 +33,7 @@
 #include <irq/ipi.h>
 #include <irq/route.h>
 #include <sched/thread.h>
+#include <defer/irq_thread.h>
 #include <defer/softirq.h>
 #include <defer/tasklet.h>
 #include <defer/timer.h>
@@ -67,6 +68,7 @@ static void main_tie(void)
     // x86: a fault in a guard page is an overflow, and has a name
     exception_guard_name = map_guard_name;
     map_shootdown = ipi_tlb_shootdown; // mm: an unmapped page must leave every CPU's TLB
+    irq_threads = &irq_thread_ops;     // irq: a handler may wake a thread
     netdev_input = eth_input;          // dev: what drivers receive goes to the protocols
     netdev_notify = net_notify;        // dev: carrier and address follow each other
 }

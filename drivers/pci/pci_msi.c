@@ -121,6 +121,7 @@ static void msi_show(const struct irq_data *data, char *to, size_t size)
 }
 
 static const struct irq_chip msi_chip = {
+    .oneshot_safe = true,
     .name = "PCI-MSI",
     .irq_startup = msi_startup,
     .irq_shutdown = msi_shutdown,
@@ -179,6 +180,7 @@ static void msix_startup(struct irq_data *data)
 }
 
 static const struct irq_chip msix_chip = {
+    .oneshot_safe = true,
     .name = "PCI-MSIX",
     .irq_startup = msix_startup,
     .irq_shutdown = msix_mask,

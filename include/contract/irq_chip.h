@@ -24,6 +24,8 @@ struct irq_data {
 // All are called with the descriptor's lock held and interrupts off; none may block. A NULL
 // primitive does not exist.
 struct irq_chip {
+    // A second message before the thread is done does no harm, so IRQF_ONESHOT is not needed: MSI.
+    bool oneshot_safe;
     const char *name;                            // as /proc/interrupts shows it: "IO-APIC"
     void (*irq_startup)(struct irq_data *data);  // program vector, CPU, trigger; leave it unmasked
     void (*irq_shutdown)(struct irq_data *data); // mask and forget

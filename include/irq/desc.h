@@ -12,13 +12,17 @@
 enum { MAX_IRQS = 512 };
 
 struct irqaction {
-    irq_handler_t handler;  // I
-    void *dev_id;           // I
-    unsigned long flags;    // I
-    const char *name;       // I
-    unsigned irq;           // I
-    struct irqaction *next; // L; read without it by the flow handlers, which free_irq waits for
-    uint64_t count;         // C summed over CPUs without care: how often it returned IRQ_HANDLED
+    irq_handler_t handler;   // I
+    irq_handler_t thread_fn; // I: runs in a thread; NULL: none
+    void *dev_id;            // I
+    unsigned long flags;     // I
+    const char *name;        // I
+    unsigned irq;            // I
+    struct irqaction *next;  // L; read without it by the flow handlers, which free_irq waits for
+    uint64_t count;          // A, without care: how often it returned IRQ_HANDLED
+    uint64_t cycles;         // A, without care: spent in it, all told
+    uint64_t cycles_max;     // A, without care: the longest
+    void *thread;            // I: of whoever makes threads (irq_threads)
 };
 
 struct irq_desc;
@@ -35,7 +39,9 @@ struct irq_desc {
     bool masked;                        // L: at the controller
     bool pending;                       // L: an edge came while disabled or in progress
     bool killed;                        // L: disabled by the spurious detector
+    bool oneshot;                       // L: stays masked until its threads are done
     uint32_t in_progress;               // A: CPUs that are in the handlers now
+    uint32_t threads_active;            // A: threads that were woken and are not done
     struct cpumask affinity;            // L: the wish (smp_affinity)
     struct cpumask effective_affinity;  // L: the truth
     struct cpumask affinity_hint;       // L
@@ -64,6 +70,25 @@ void irq_shutdown(struct irq_desc *desc);
 // Mask and unmask that remember. Called with desc->lock held.
 void irq_mask(struct irq_desc *desc);
 void irq_unmask(struct irq_desc *desc);
+
+// Threads belong to a layer above (kernel/defer/irq_thread.c), which hands these down: kernel_main
+// ties irq_threads. Without it a request for a threaded handler is refused.
+struct irq_thread_ops {
+    // Gives the action its thread; may turn its handler into a threaded one (threadirqs). 0 or
+    // -ENOMEM. Context: thread, before the action is linked.
+    int (*setup)(struct irqaction *action);
+    // Context: hard irq, from the flow handler. True when the thread was not awake already.
+    bool (*wake)(struct irqaction *action);
+    // Waits until threads_active is 0. Context: thread, not one of this irq's.
+    void (*wait)(struct irq_desc *desc);
+    // Ends the thread. Context: thread, after the wait.
+    void (*release)(struct irqaction *action);
+};
+extern const struct irq_thread_ops *irq_threads;
+
+// By a thread that has run its thread_fn once: notes the result; the last one lets a one-shot line
+// in again. Context: thread.
+void irq_thread_done(struct irq_desc *desc, irqreturn_t result);
 
 // Takes note of what the handlers said; a line that nobody cares for is shut after 99,900 of
 // 100,000. Called with desc->lock held.

@@ -32,9 +32,18 @@ enum {
 int request_irq(unsigned irq, irq_handler_t handler, unsigned long flags, const char *name,
                 void *dev_id);
 
-// Removes the handler with this dev_id, waits until no CPU is in it, shuts the irq down when it was
-// the last. Returns the name given at the request, or NULL with a warning when there was none.
-// Context: thread.
+// The same with a part that may sleep: `handler` looks at the device in hard interrupt context and
+// returns IRQ_WAKE_THREAD, then `thread_fn` runs in the thread irq/N-name (SCHED_FIFO 50), on the
+// irq's CPU. NULL handler: every interrupt wakes the thread; a wire must then stay masked until the
+// thread is done, so IRQF_ONESHOT is needed ("Threaded irq requested with handler=NULL and
+// !ONESHOT", -EINVAL), while a message needs it not. Boot option threadirqs moves every handler
+// without IRQF_NO_THREAD into such a thread. Context and results as request_irq.
+int request_threaded_irq(unsigned irq, irq_handler_t handler, irq_handler_t thread_fn,
+                         unsigned long flags, const char *name, void *dev_id);
+
+// Removes the handler with this dev_id, waits until no CPU and no thread is in it, shuts the irq
+// down when it was the last. Returns the name given at the request, or NULL with a warning when
+// there was none. Context: thread.
 const char *free_irq(unsigned irq, void *dev_id);
 
 // Depth-counted. disable_irq also waits for running handlers (thread context; never from the
@@ -43,7 +52,7 @@ const char *free_irq(unsigned irq, void *dev_id);
 void disable_irq(unsigned irq);
 void disable_irq_nosync(unsigned irq);
 void enable_irq(unsigned irq);
-// Returns when no CPU is running a handler of this irq. Context: thread.
+// Returns when no CPU is running a handler of this irq and its threads are idle. Context: thread.
 void synchronize_irq(unsigned irq);
 
 // 0; -EINVAL (no online CPU in the mask, no such irq), -EIO (the chip cannot).

@@ -2,7 +2,8 @@
 // Which one an irq has follows from how its wire speaks:
 //
 //   level   the wire stays active until the device is quieted. The handlers do that, then EOI: an EOI before would let the same
-//           level in again. While the line is disabled it is masked, and the level waits.
+//           level in again. While the line is disabled it is masked, and the level waits; and where
+//           a thread is to quiet the device (IRQF_ONESHOT), it is masked until the thread has.
 //   edge    the wire only blinks, and a message is the same. EOI first, so that a blink during the handlers is taken and not lost;
 //           should it arrive on another CPU, that one leaves a note (pending) and the first goes round again.
 //   percpu  each CPU has its own; no lock, no sharing.
@@ -17,6 +18,36 @@
 
 enum { FLOW_EDGE_ROUNDS = 8 };
 
+// One handler, timed. One that asks for its thread gets it woken; without one, that is a mistake.
+static irqreturn_t flow_call(struct irq_desc *desc, struct irqaction *action)
+{
+    unsigned irq = desc->data.irq;
+    uint64_t start = rdtsc();
+
+    trace(TRACE_IRQ_HANDLER_ENTRY, irq, (uint64_t)(uintptr_t)action->handler);
+    irqreturn_t said = action->handler((int)irq, action->dev_id);
+    trace(TRACE_IRQ_HANDLER_EXIT, irq, said);
+
+    uint64_t cycles = rdtsc() - start;
+    action->cycles += cycles;
+    if (cycles > action->cycles_max) {
+        action->cycles_max = cycles;
+    }
+    action->count += said == IRQ_HANDLED;
+    if (said == IRQ_WAKE_THREAD) {
+        if (action->thread == NULL) {
+            pr_ratelimited(LOG_ERR, "irq %u: %s asks for a thread and has none", irq, action->name);
+            return IRQ_NONE;
+        }
+        // Counted first: the thread may be done on another CPU before wake() returns.
+        __atomic_fetch_add(&desc->threads_active, 1, __ATOMIC_ACQ_REL);
+        if (!irq_threads->wake(action)) {
+            __atomic_fetch_sub(&desc->threads_active, 1, __ATOMIC_ACQ_REL);
+        }
+    }
+    return said;
+}
+
 irqreturn_t irq_handle_actions(struct irq_desc *desc)
 {
     unsigned result = IRQ_NONE;
@@ -27,16 +58,14 @@ irqreturn_t irq_handle_actions(struct irq_desc *desc)
     spin_unlock(&desc->lock);
 
     for (; action != NULL; action = READ_ONCE(action->next)) {
-        trace(TRACE_IRQ_HANDLER_ENTRY, desc->data.irq, (uint64_t)(uintptr_t)action->handler);
-        irqreturn_t said = action->handler((int)desc->data.irq, action->dev_id);
-        trace(TRACE_IRQ_HANDLER_EXIT, desc->data.irq, said);
-        action->count += said == IRQ_HANDLED;
-        result |= said;
+        result |= flow_call(desc, action);
     }
 
     spin_lock(&desc->lock);
     __atomic_store_n(&desc->in_progress, desc->in_progress - 1, __ATOMIC_RELEASE);
-    irq_note_result(desc, (irqreturn_t)result);
+    if (result != IRQ_WAKE_THREAD) { // else the thread will know, and say (irq_thread_done)
+        irq_note_result(desc, (irqreturn_t)(result & ~(unsigned)IRQ_WAKE_THREAD));
+    }
     return (irqreturn_t)result;
 }
 
@@ -45,13 +74,38 @@ static bool flow_may_run(const struct irq_desc *desc)
     return desc->depth == 0 && desc->action != NULL;
 }
 
+// A one-shot line opens when nobody is left who might still have to quiet the device: no handler, no
+// thread. The last of them does it.
+static void flow_unmask_oneshot(struct irq_desc *desc)
+{
+    if (desc->oneshot && desc->depth == 0 && desc->started && desc->in_progress == 0 &&
+        __atomic_load_n(&desc->threads_active, __ATOMIC_ACQUIRE) == 0) {
+        irq_unmask(desc);
+    }
+}
+
+void irq_thread_done(struct irq_desc *desc, irqreturn_t result)
+{
+    unsigned long flags;
+
+    spin_lock_irqsave(&desc->lock, flags);
+    __atomic_fetch_sub(&desc->threads_active, 1, __ATOMIC_ACQ_REL);
+    irq_note_result(desc, result);
+    flow_unmask_oneshot(desc);
+    spin_unlock_irqrestore(&desc->lock, flags);
+}
+
 void flow_level(struct irq_desc *desc)
 {
     spin_lock(&desc->lock);
-    if (flow_may_run(desc)) {
-        irq_handle_actions(desc);
-    } else {
+    if (!flow_may_run(desc)) {
         irq_mask(desc);
+    } else if (!desc->oneshot) {
+        irq_handle_actions(desc);
+    } else { // masked before the handlers: a thread may be done before we are
+        irq_mask(desc);
+        irq_handle_actions(desc);
+        flow_unmask_oneshot(desc);
     }
     desc->data.chip->irq_eoi(&desc->data);
     spin_unlock(&desc->lock);
@@ -97,10 +151,8 @@ void flow_edge(struct irq_desc *desc)
 void flow_percpu(struct irq_desc *desc)
 {
     desc->data.chip->irq_eoi(&desc->data);
-    const struct irqaction *action = READ_ONCE(desc->action);
+    struct irqaction *action = READ_ONCE(desc->action);
     if (action != NULL) {
-        trace(TRACE_IRQ_HANDLER_ENTRY, desc->data.irq, (uint64_t)(uintptr_t)action->handler);
-        irqreturn_t said = action->handler((int)desc->data.irq, action->dev_id);
-        trace(TRACE_IRQ_HANDLER_EXIT, desc->data.irq, said);
+        flow_call(desc, action);
     }
 }

@@ -46,6 +46,7 @@ enum {
 
 struct irq_desc irq_descs[MAX_IRQS];
 uint32_t irq_err_count;
+const struct irq_thread_ops *irq_threads;
 
 struct irq_system {
     void (*fn)(void);   // I
@@ -275,6 +276,7 @@ static int irq_add_action(struct irq_desc *desc, struct irqaction *action)
         }
         desc->spurious_count = 0;
         desc->unhandled = 0;
+        desc->oneshot = (action->flags & IRQF_ONESHOT) != 0 && !desc->data.chip->oneshot_safe;
         WRITE_ONCE(desc->action, action); // before the first interrupt
         err = irq_start(desc);
         if (err != 0) {
@@ -287,8 +289,13 @@ static int irq_add_action(struct irq_desc *desc, struct irqaction *action)
                action->flags, action->name, first->flags, first->name);
         return -EBUSY;
     }
-    while (first->next != NULL) {
-        first = first->next;
+    for (struct irqaction *other = first; other != NULL; other = other->next) {
+        if (other->dev_id == action->dev_id) {
+            pr_err("irq %u: dev_id %p of %s is %s's already: free_irq could not tell them apart",
+                   action->irq, action->dev_id, action->name, other->name);
+            return -EINVAL;
+        }
+        first = other;
     }
     WRITE_ONCE(first->next, action);
     if (desc->killed) { // a new handler may be the one that was missing
@@ -302,30 +309,77 @@ static int irq_add_action(struct irq_desc *desc, struct irqaction *action)
     return 0;
 }
 
-int request_irq(unsigned irq, irq_handler_t handler, unsigned long flags, const char *name,
-                void *dev_id)
+// The primary handler of an irq that has only a thread.
+static irqreturn_t irq_wake_thread_only(int irq, void *dev_id)
+{
+    (void)irq;
+    (void)dev_id;
+    return IRQ_WAKE_THREAD;
+}
+
+// Without a handler that quiets the device a level would interrupt for ever, before the thread ran.
+static int irq_check_primary(const struct irq_desc *desc, const struct irqaction *action)
+{
+    if (action->handler != irq_wake_thread_only || (action->flags & IRQF_ONESHOT) ||
+        desc->data.chip->oneshot_safe) {
+        return 0;
+    }
+    pr_err("genirq: Threaded irq requested with handler=NULL and !ONESHOT for %s (irq %u)",
+           action->name, action->irq);
+    return -EINVAL;
+}
+
+static int irq_request_action(struct irq_desc *desc, struct irqaction *action)
+{
+    int err = irq_check_primary(desc, action);
+    if (err == 0 && irq_threads != NULL) {
+        err = irq_threads->setup(action);
+    } else if (err == 0 && action->thread_fn != NULL) {
+        err = -EOPNOTSUPP; // too early: nobody makes threads yet
+    }
+    if (err != 0) {
+        return err;
+    }
+    unsigned long flags;
+    spin_lock_irqsave(&desc->lock, flags);
+    err = irq_add_action(desc, action);
+    spin_unlock_irqrestore(&desc->lock, flags);
+    if (err != 0 && action->thread != NULL) {
+        irq_threads->release(action);
+    }
+    return err;
+}
+
+int request_threaded_irq(unsigned irq, irq_handler_t handler, irq_handler_t thread_fn,
+                         unsigned long flags, const char *name, void *dev_id)
 {
     struct irq_desc *desc = irq_to_desc(irq);
-    if (desc == NULL || handler == NULL || ((flags & IRQF_SHARED) && dev_id == NULL)) {
+    if (desc == NULL || (handler == NULL && thread_fn == NULL) ||
+        ((flags & IRQF_SHARED) && dev_id == NULL)) {
         return -EINVAL;
     }
     struct irqaction *action = kzalloc(sizeof(*action), GFP_KERNEL);
     if (action == NULL) {
         return -ENOMEM;
     }
-    *action = (struct irqaction){.handler = handler,
+    *action = (struct irqaction){.handler = handler != NULL ? handler : irq_wake_thread_only,
+                                 .thread_fn = thread_fn,
                                  .dev_id = dev_id,
                                  .flags = flags,
                                  .name = name != NULL ? name : "?",
                                  .irq = irq};
-    unsigned long irq_flags;
-    spin_lock_irqsave(&desc->lock, irq_flags);
-    int err = irq_add_action(desc, action);
-    spin_unlock_irqrestore(&desc->lock, irq_flags);
+    int err = irq_request_action(desc, action);
     if (err != 0) {
         kfree(action);
     }
     return err;
+}
+
+int request_irq(unsigned irq, irq_handler_t handler, unsigned long flags, const char *name,
+                void *dev_id)
+{
+    return handler == NULL ? -EINVAL
+                           : request_threaded_irq(irq, handler, NULL, flags, name, dev_id);
 }
 
 static struct irqaction *irq_remove_action(struct irq_desc *desc, const void *dev_id)
@@ -364,6 +418,9 @@ const char *free_irq(unsigned irq, void *dev_id)
     }
     synchronize_irq(irq);
     const char *name = action->name;
+    if (action->thread != NULL) {
+        irq_threads->release(action);
+    }
     kfree(action);
     return name;
 }
@@ -392,6 +449,9 @@ void synchronize_irq(unsigned irq)
                    desc->action != NULL ? desc->action->name : "freed");
         }
         cpu_relax();
+    }
+    if (__atomic_load_n(&desc->threads_active, __ATOMIC_ACQUIRE) != 0) {
+        irq_threads->wait(desc);
     }
 }
 

@@ -7,6 +7,7 @@
 #include <contract/proc_file.h>
 #include <core/clock.h>
 #include <core/cpu.h>
+#include <core/kallsyms.h>
 #include <x86/ioapic.h>
 #include <irq/desc.h>
 #include <irq/route.h>
@@ -210,6 +211,30 @@ static void irq_proc_spurious(struct text *t, unsigned long irq)
                 (unsigned long long)last * 1000 / HZ);
 }
 
+// Who is called, how often it was the right one, and how long it took.
+static void irq_proc_handlers(struct text *t, unsigned long irq)
+{
+    struct irq_desc *desc = irq_to_desc((unsigned)irq);
+    if (desc == NULL) {
+        return;
+    }
+    unsigned long flags;
+    text_puts(t, "# name             handled      total_ns  max_ns handler\n");
+    spin_lock_irqsave(&desc->lock, flags);
+    for (const struct irqaction *action = desc->action; action != NULL; action = action->next) {
+        text_printf(t, "%-18s %8llu %13llu %7llu ", action->name, (unsigned long long)action->count,
+                    (unsigned long long)clock_tsc_to_ns(action->cycles),
+                    (unsigned long long)clock_tsc_to_ns(action->cycles_max));
+        text_symbol(t, (uintptr_t)action->handler);
+        if (action->thread_fn != NULL) {
+            text_puts(t, " threaded ");
+            text_symbol(t, (uintptr_t)action->thread_fn);
+        }
+        text_putc(t, '\n');
+    }
+    spin_unlock_irqrestore(&desc->lock, flags);
+}
+
 // Linux's order of refusals: a chip that cannot, text that is no mask, a mask without a CPU that
 // runs.
 static int irq_write_affinity(const char *line, unsigned long irq,
@@ -293,6 +318,7 @@ PROC_FILE_EACH("irq/*/effective_affinity", irq_proc_next, irq_proc_effective_aff
 PROC_FILE_EACH("irq/*/effective_affinity_list", irq_proc_next, irq_proc_effective_affinity_list,
                NULL);
 PROC_FILE_EACH("irq/*/affinity_hint", irq_proc_next, irq_proc_affinity_hint, NULL);
+PROC_FILE_EACH("irq/*/handlers", irq_proc_next, irq_proc_handlers, NULL);
 PROC_FILE_EACH("irq/*/node", irq_proc_next, irq_proc_node, NULL);
 PROC_FILE_EACH("irq/*/spurious", irq_proc_next, irq_proc_spurious, NULL);
 LINKER_RECORD(proc_file, proc_file, proc_irq_proc_directory) = {

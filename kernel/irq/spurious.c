@@ -23,9 +23,13 @@ static void spurious_list_handlers(const struct irq_desc *desc)
 {
     pr_err("handlers:");
     for (const struct irqaction *action = desc->action; action != NULL; action = action->next) {
-        char symbol[96];
+        char symbol[200];
         struct text t = TEXT_INIT(symbol);
         text_symbol(&t, (uintptr_t)action->handler);
+        if (action->thread_fn != NULL) {
+            text_printf(&t, " threaded [<%p>] ", (void *)(uintptr_t)action->thread_fn);
+            text_symbol(&t, (uintptr_t)action->thread_fn);
+        }
         pr_err("[<%p>] %s", (void *)(uintptr_t)action->handler, symbol);
     }
 }
@@ -49,7 +53,7 @@ void irq_note_result(struct irq_desc *desc, irqreturn_t result)
     if (spurious_off || desc->killed) {
         return;
     }
-    if (result & ~(unsigned)IRQ_HANDLED) { // no handler here can have a thread to wake
+    if (result & ~(unsigned)(IRQ_HANDLED | IRQ_WAKE_THREAD)) {
         pr_ratelimited(LOG_ERR, "irq event %u: bogus return value %x", desc->data.irq, result);
     }
     if (result == IRQ_NONE) {

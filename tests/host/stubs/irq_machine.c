@@ -62,6 +62,11 @@ void preempt_enable_slow(void)
 
 volatile uint32_t jiffies;
 
+uint64_t clock_tsc_to_ns(uint64_t tsc_delta)
+{
+    return tsc_delta;
+}
+
 uint64_t clock_ns(void)
 {
     static uint64_t now;
