@@ -218,7 +218,11 @@ void exception_show(struct text *t, const struct exception_record *r)
 
     exception_show_headline(t, r);
     text_printf(t, "rip 0x%016lx  ", f->rip);
-    text_symbol(t, f->rip);
+    if (kallsyms_lookup(f->rip, NULL)) {
+        text_symbol(t, f->rip);
+    } else {
+        text_puts(t, "not in the kernel");
+    }
     text_printf(t, "\nrsp 0x%016lx  cs %#lx  ss %#lx  rflags ", f->rsp, f->cs, f->ss);
     text_bits(t, (uint32_t)f->rflags & ~RFLAGS_RESERVED, exception_rflags_bits);
     text_printf(t, "\nrax 0x%016lx  rbx 0x%016lx  rcx 0x%016lx\n", f->rax, f->rbx, f->rcx);

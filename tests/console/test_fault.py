@@ -1,10 +1,14 @@
 """Exceptions from the console: the harmless ones come back as a status, the fatal ones are told in
 full and end the machine in the way that was asked for; nothing ever ends in silence."""
 
+import os
 import re
+import subprocess
 import time
 
 import pytest
+
+from machine import ELF, TIMEOUT, TOP
 
 MACHINE = {"cpus": 2}
 
@@ -120,6 +124,36 @@ def test_panic_halts(boot):
 def test_no_long_mode(boot):
     machine = boot(cpu="pentium3", wait=False)
     machine.expect("this CPU has no 64-bit mode")
+
+
+EXIT_EARLY_PANIC = 0x21
+
+
+def derail(boot, tmp_path, function):
+    """A machine whose kernel jumps to an address that is not mapped, instead of into function."""
+    path = str(tmp_path / "gdb.sock")
+    machine = boot(append="panic=exit", gdb=path, wait=False)
+    subprocess.run(
+        ["gdb", "-nx", "-q", "-batch", "-x", f"{TOP}/tests/console/gdb_early.py", ELF],
+        check=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        env=dict(os.environ, GDB_SOCKET=path, AT=function, PYTHONDONTWRITEBYTECODE="1"))
+    assert machine.wait_end() == EXIT_EARLY_PANIC, machine.story()
+    return machine.text
+
+
+def test_fault_before_the_first_c(boot, tmp_path):
+    assert ("tophalf: exception before the kernel was ready: vector 0x000000000000000e "
+            "error 0x0000000000000010 rip 0x0000600000000000 cr2 0x0000600000000000"
+            ) in derail(boot, tmp_path, "boot_info_read")
+
+
+@pytest.mark.parametrize("function", ["cpuid_init", "stack_protector_init"])
+def test_fault_early_in_kernel_main(boot, tmp_path, function):
+    """Nobody has parsed the options yet: panic=exit is obeyed all the same."""
+    report = derail(boot, tmp_path, function)
+    assert re.search(r"panic: #PF page fault, vector 14, error code 0x10<I>: ring 0 ran "
+                     r"0x0000600000000000, where nothing is mapped", report)
+    assert "(none yet)" in report
 
 
 def nmi_count(machine):
