@@ -19,7 +19,8 @@ void __iomem *ioremap_wc(phys_t address, size_t size); // write-combining: frame
 void *memremap(phys_t address, size_t size);           // cached, read-only: tables
 void iounmap(volatile void *address);
 
-// A kernel stack of KERNEL_STACK_SIZE with an unmapped guard page below it; returns the lowest usable address. Context: thread or boot.
+// A kernel stack of KERNEL_STACK_SIZE with an unmapped guard page below it; returns the lowest usable address.
+// unmap_stack keeps some for the next map_stack; the others leave every CPU's TLB at once. Context: thread or boot.
 #define KERNEL_STACK_SIZE 16384
 void *map_stack(void);
 void unmap_stack(void *stack);

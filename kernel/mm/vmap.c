@@ -252,14 +252,61 @@ static void vmap_free(void *address, enum vmap_kind kind, const char *caller)
     }
 }
 
+// Threads come and go all the time, and each unmapping interrupts every CPU. So some stacks that are given back stay as they are
+// for the next thread.
+enum { VMAP_KEPT_STACKS = 16 };
+static void *vmap_kept_stacks[VMAP_KEPT_STACKS]; // L of vmap_lock
+static unsigned vmap_kept_count;                 // L
+
+static void *vmap_take_kept_stack(void)
+{
+    unsigned long irq;
+
+    spin_lock_irqsave(&vmap_lock, irq);
+    void *stack = vmap_kept_count > 0 ? vmap_kept_stacks[--vmap_kept_count] : NULL;
+    spin_unlock_irqrestore(&vmap_lock, irq);
+    return stack;
+}
+
+// 1 when the stack is kept, 0 when there is no room, -EEXIST when it is kept already.
+static int vmap_keep_stack(void *stack)
+{
+    unsigned long irq;
+    int kept = 0;
+
+    spin_lock_irqsave(&vmap_lock, irq);
+    for (unsigned i = 0; i < vmap_kept_count; i++) {
+        kept = vmap_kept_stacks[i] == stack ? -EEXIST : kept;
+    }
+    if (kept == 0 && vmap_kept_count < VMAP_KEPT_STACKS) {
+        vmap_kept_stacks[vmap_kept_count++] = stack;
+        kept = 1;
+    }
+    spin_unlock_irqrestore(&vmap_lock, irq);
+    return kept;
+}
+
 void *map_stack(void)
 {
-    return vmap_new_pages(KERNEL_STACK_SIZE, VMAP_STACK, PTE_STACK, PTE_GUARD_STACK);
+    void *stack = vmap_take_kept_stack();
+
+    return stack != NULL
+               ? stack
+               : vmap_new_pages(KERNEL_STACK_SIZE, VMAP_STACK, PTE_STACK, PTE_GUARD_STACK);
 }
 
 void unmap_stack(void *stack)
 {
-    vmap_free(stack, VMAP_STACK, "unmap_stack");
+    if (vmap_find((uintptr_t)stack, VMAP_STACK, "unmap_stack") == NULL) {
+        return;
+    }
+    int kept = vmap_keep_stack(stack);
+    if (kept == 0) {
+        vmap_free(stack, VMAP_STACK, "unmap_stack");
+    } else if (kept < 0) {
+        pr_err("BUG: unmap_stack(%p): given back twice", stack);
+        warn_at(__FILE__, __LINE__, "a stack is given back twice");
+    }
 }
 
 void *vmalloc(size_t size)

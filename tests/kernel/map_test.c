@@ -102,8 +102,41 @@ KTEST(map, stacks_have_guards)
     REQUIRE(name != NULL);
     EXPECT(strcmp(name, "guard page below a kernel stack") == 0);
     unmap_stack(stack);
-    EXPECT(map_faults(map_read_byte, stack));
-    EXPECT(map_guard_name((uintptr_t)stack - 8) == NULL);
+    ktest->warnings_expected = 2;
+    unmap_stack(stack);        // twice
+    unmap_stack(stack + 4096); // never was one
+}
+
+// Some are kept for the next thread, the others go for good, guard and all.
+KTEST(map, stacks_come_back)
+{
+    enum { STACKS = 40 };
+    char *stacks[STACKS];
+    unsigned made = 0, kept = 0, wrong = 0;
+
+    while (made < STACKS && (stacks[made] = map_stack()) != NULL) {
+        made++;
+    }
+    EXPECT_EQ(made, STACKS);
+    for (unsigned i = 0; i < made; i++) {
+        unmap_stack(stacks[i]);
+    }
+    for (unsigned i = 0; i < made; i++) {
+        bool mapped = !map_faults(map_read_byte, stacks[i]);
+
+        kept += mapped;
+        wrong += mapped != (map_guard_name((uintptr_t)stacks[i] - 8) != NULL);
+        wrong += mapped != map_is_stack((uintptr_t)stacks[i], 8);
+    }
+    EXPECT_EQ(wrong, 0);
+    EXPECT(kept < STACKS); // others' threads take and give meanwhile
+    EXPECT_EQ(page_selfcheck(), 0);
+}
+
+KTEST(map, the_boot_stack_has_a_guard)
+{
+    unsigned level;
+    const char *name;
 
     EXPECT(map_faults(map_write_byte, boot_stack_guard));
     name = map_guard_name((uintptr_t)boot_stack_guard + 100);
@@ -204,29 +237,31 @@ KTEST(map, unmapping_reaches_every_cpu)
     }
 }
 
-static void map_stacks_come_and_go(struct every_cpu *self)
+static void map_areas_come_and_go(struct every_cpu *self)
 {
     struct ktest_run *ktest = self->ktest;
-    unsigned missing = 0;
+    unsigned wrong = 0;
 
-    for (unsigned round = 0; round < 100; round++) {
-        char *stack = map_stack();
+    for (unsigned round = 0; round < 8; round++) {
+        char *area = vmalloc(3 * PAGE_SIZE), *stack = map_stack();
 
-        missing += stack == NULL;
-        if (stack != NULL) {
-            memset(stack, (int)self->cpu, KERNEL_STACK_SIZE);
+        wrong += area == NULL || stack == NULL;
+        if (area != NULL && stack != NULL) {
+            memset(area, (int)self->cpu, 3 * PAGE_SIZE);
+            memset(stack, (int)self->cpu + 1, KERNEL_STACK_SIZE);
             yield();
-            missing +=
-                stack[0] != (char)self->cpu || stack[KERNEL_STACK_SIZE - 1] != (char)self->cpu;
+            wrong += area[0] != (char)self->cpu || area[3 * PAGE_SIZE - 1] != (char)self->cpu;
+            wrong += stack[0] != (char)(self->cpu + 1);
             unmap_stack(stack);
+            vfree(area);
         }
     }
-    EXPECT_EQ(missing, 0);
+    EXPECT_EQ(wrong, 0);
 }
 
 KTEST(map, areas_on_every_cpu_at_once)
 {
-    REQUIRE(every_cpu_run(ktest, map_stacks_come_and_go, NULL));
+    REQUIRE(every_cpu_run(ktest, map_areas_come_and_go, NULL));
     EXPECT_EQ(page_selfcheck(), 0);
     EXPECT_EQ(map_audit(), 0);
 }

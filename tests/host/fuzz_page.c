@@ -1,0 +1,175 @@
+// Boot maps from a fuzzer: whatever firmware claims, the page allocator either has no RAM and says so, or hands out only RAM, each
+// page once, and takes it back.
+//
+// links: kernel/mm/region.c kernel/mm/fail.c kernel/lib/parse.c kernel/lib/text.c kernel/lib/format.c kernel/lib/string.c tests/host/stubs/spinlock.c
+#define _GNU_SOURCE
+#include <asm/prctl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "kernel/mm/page.c"
+
+#define MIB      (1024ull * 1024)
+#define REACH    (64 * MIB)
+#define TAKE_MAX 1000 // pages taken per input
+
+__asm__(".data\n"
+        ".globl kernel_start, kernel_end, text_start, text_end, rodata_start, rodata_end\n"
+        ".globl data_start, data_end, bss_start, bss_end\n"
+        ".balign 4096\n"
+        "kernel_start: text_start: text_end: rodata_start: rodata_end: data_start: data_end: "
+        "bss_start:\n"
+        ".skip 0x100000\n"
+        "bss_end: kernel_end:\n"
+        ".text\n");
+unsigned long host_kernel_base;
+uint32_t warn_count;
+static jmp_buf no_ram;
+
+#define MUST(condition)                                                        \
+    do {                                                                       \
+        if (!(condition)) {                                                    \
+            fprintf(stderr, "line %d: must hold: %s\n", __LINE__, #condition); \
+            abort();                                                           \
+        }                                                                      \
+    } while (0)
+
+// The one panic that a map may cause.
+__noreturn void panic(const char *format, ...)
+{
+    MUST(strncmp(format, "no RAM", 6) == 0);
+    longjmp(no_ram, 1);
+}
+
+void warn_at(const char *file, int line, const char *what)
+{
+    fprintf(stderr, "%s:%d: %s\n", file, line, what);
+    abort();
+}
+
+void assert_context_failed(unsigned allowed, const char *function)
+{
+    (void)allowed;
+    (void)function;
+    abort();
+}
+
+void printk(enum log_level level, const char *format, ...)
+{
+    (void)level;
+    (void)format;
+}
+
+unsigned cpu_phys_bits(void)
+{
+    return 26; // 64 MiB: more pages make the fuzzer slower, not better
+}
+
+int resource_add(enum resource_kind kind, uint64_t start, uint64_t end, const char *name)
+{
+    (void)kind;
+    MUST(start <= end && name != NULL);
+    return 0;
+}
+
+static struct boot_info boot;
+
+static bool is_free_ram(uint64_t page)
+{
+    bool ram = false;
+
+    for (unsigned i = 0; i < boot.region_count; i++) {
+        const struct boot_region *r = &boot.regions[i];
+        bool touches = r->size != 0 && page + PAGE_SIZE - 1 >= r->base &&
+                       (page < r->base || page - r->base < r->size);
+
+        if (touches && r->type != BOOT_REGION_RAM) {
+            return false;
+        }
+        ram |= touches;
+    }
+    return ram && page != 0 && (page + PAGE_SIZE <= MIB || page >= 2 * MIB);
+}
+
+static void fuzz_start(void)
+{
+    static struct cpu cpu;
+    static bool mapped;
+
+    syscall(SYS_arch_prctl, ARCH_SET_GS, &cpu);
+    if (!mapped) {
+        MUST(mmap((void *)PHYS_BASE, REACH, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_NORESERVE, -1,
+                  0) == (void *)PHYS_BASE);
+        mapped = true;
+    }
+    host_kernel_base = (uintptr_t)kernel_start - MIB;
+    for (unsigned z = 0; z < ARRAY_SIZE(zones); z++) {
+        memset(zones[z].free_blocks, 0, sizeof(zones[z].free_blocks));
+    }
+    page_region_count = page_span_count = page_keep_count = 0;
+    page_total = 0;
+    page_low = 0;
+    memset(&boot, 0, sizeof(boot));
+}
+
+// A region is 10 bytes: where and how long, each shifted down, and the type. So small and huge, touching and far are all near.
+static void fuzz_read_map(const uint8_t *data, size_t size)
+{
+    while (size >= 10 && boot.region_count < BOOT_MAX_REGIONS) {
+        uint64_t base = get_le32(data) >> (4 + (data[8] & 15));
+        uint64_t length = (uint64_t)get_le32(data + 4) >> (data[8] >> 4);
+        unsigned type = data[9] & 7;
+
+        if (data[9] & 0x80) { // whole megabytes: where real maps have their edges
+            base &= ~(MIB - 1);
+            length &= ~(MIB - 1);
+        }
+        boot.regions[boot.region_count++] =
+            (struct boot_region){base, length, (enum boot_region_type)(type > 5 ? 1 : type)};
+        data += 10;
+        size -= 10;
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static void *taken[TAKE_MAX];
+    unsigned count = 0;
+
+    fuzz_start();
+    fuzz_read_map(data, size);
+    if (setjmp(no_ram) != 0) {
+        return 0;
+    }
+    page_init(&boot);
+    MUST(page_free_count() <= page_total);
+    uint64_t before = page_free_count();
+    unsigned order = size % 3;
+    while (count < TAKE_MAX && (taken[count] = alloc_pages(GFP_ATOMIC, order)) != NULL) {
+        struct page *page = page_of(taken[count]);
+        uint64_t at = page_pfn(page) << PAGE_SHIFT;
+
+        for (uint64_t k = 0; k < 1ull << order; k++) {
+            MUST(is_free_ram(at + k * PAGE_SIZE));
+        }
+        MUST(page->owner == NULL); // not taken before
+        page->owner = page;
+        count++;
+    }
+    MUST(before - page_free_count() == (uint64_t)count << order);
+    while (count > 0) {
+        free_pages(taken[--count], order);
+    }
+    MUST(page_free_count() == before);
+    MUST(page_selfcheck() == 0);
+    madvise((void *)PHYS_BASE, REACH, MADV_DONTNEED);
+    return 0;
+}
