@@ -321,7 +321,6 @@ struct arp_message {
 // NET_END_COUNT: it is good.
 static enum net_end arp_parse(const struct sk_buff *skb, struct arp_message *m)
 {
-    static const uint8_t nobody[ETH_ALEN];
     const uint8_t *p = skb->data;
     if (skb->len < ARP_LENGTH) {
         return NET_DROP_ARP_SHORT;
@@ -339,8 +338,7 @@ static enum net_end arp_parse(const struct sk_buff *skb, struct arp_message *m)
     bool probe = m->sender == 0 && m->operation == ARP_REQUEST;
     bool host = m->sender >> 24 != 0 && m->sender >> 28 < 0xe && !ip_is_loopback(m->sender) &&
                 !route_is_broadcast(m->sender);
-    bool station = (m->mac[0] & 1) == 0 && memcmp(m->mac, nobody, ETH_ALEN) != 0 &&
-                   memcmp(m->mac, skb->dev->dev_addr, ETH_ALEN) != 0;
+    bool station = eth_is_station(m->mac) && !eth_equal(m->mac, skb->dev->dev_addr);
     return station && (probe || host) ? NET_END_COUNT : NET_DROP_ARP_SENDER;
 }
 

@@ -18,16 +18,13 @@ const uint8_t eth_broadcast[ETH_ALEN] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 // For us: our own address or a group's. Which groups' frames are wanted, ip_input knows.
 static bool eth_is_for_us(const struct net_device *dev, const uint8_t *destination)
 {
-    return dev->loopback || (destination[0] & 1) != 0 ||
-           memcmp(destination, dev->dev_addr, ETH_ALEN) == 0;
+    return dev->loopback || (destination[0] & 1) != 0 || eth_equal(destination, dev->dev_addr);
 }
 
 // A frame is sent by one station, and not by ourselves: our own coming back means a loop in the network.
 static bool eth_source_is_good(const struct net_device *dev, const uint8_t *source)
 {
-    static const uint8_t nobody[ETH_ALEN];
-    return dev->loopback || ((source[0] & 1) == 0 && memcmp(source, nobody, ETH_ALEN) != 0 &&
-                             memcmp(source, dev->dev_addr, ETH_ALEN) != 0);
+    return dev->loopback || (eth_is_station(source) && !eth_equal(source, dev->dev_addr));
 }
 
 void eth_input(struct sk_buff *skb)

@@ -49,6 +49,16 @@ static inline void put_checksum(void *p, uint16_t v)
     __builtin_memcpy(p, &v, sizeof(v));
 }
 
+static inline bool eth_equal(const uint8_t *a, const uint8_t *b)
+{
+    return get_le32(a) == get_le32(b) && get_le16(a + 4) == get_le16(b + 4);
+}
+// One station's address: neither a group's nor nobody's.
+static inline bool eth_is_station(const uint8_t *a)
+{
+    return (a[0] & 1) == 0 && (get_le32(a) | get_le16(a + 4)) != 0;
+}
+
 enum { ETH_DESTINATION = 0, ETH_SOURCE = 6, ETH_TYPE = 12, ETH_MIN = 60 };
 enum { ETH_P_IP = 0x0800, ETH_P_ARP = 0x0806 };
 

@@ -248,6 +248,7 @@ static int e1000_reset(struct e1000 *e)
     }
     e1000_wr(e, E1000_IMC, UINT32_MAX);
     (void)e1000_rd(e, E1000_ICR);
+    memset(e->statistics, 0, sizeof(e->statistics)); // the reset cleared the registers, too
     return 0;
 }
 
@@ -476,19 +477,42 @@ static void e1000_check_missed_irq(struct e1000 *e)
     e->irqs_before = irqs;
 }
 
-// They count between reads, SDM 13.7; nobody else reads them.
+// How much a statistics register has counted since the last time. Reading clears it, says SDM 13.7, and so it is on the chip; in
+// QEMU most of them go on counting. The second read tells: it is smaller only where the first one cleared.
+static uint64_t e1000_statistic(struct e1000 *e, unsigned which)
+{
+    static const enum e1000_register registers[E1000_STATISTICS] = {
+        [E1000_STAT_CRC] = E1000_CRCERRS,    [E1000_STAT_RX_ERROR] = E1000_RXERRC,
+        [E1000_STAT_MISSED] = E1000_MPC,     [E1000_STAT_COLLISION] = E1000_COLC,
+        [E1000_STAT_NO_BUFFER] = E1000_RNBC, [E1000_STAT_UNDERSIZE] = E1000_RUC,
+        [E1000_STAT_OVERSIZE] = E1000_ROC,
+    };
+    uint32_t *last = &e->statistics[which];
+    uint32_t first = e1000_rd(e, registers[which]);
+    uint32_t second = first != 0 ? e1000_rd(e, registers[which]) : 0;
+    if (second < first) {
+        *last = 0;
+        return (uint64_t)first + second;
+    }
+    uint32_t counted = first - *last;
+    *last = first;
+    return counted;
+}
+
 static void e1000_harvest_statistics(struct e1000 *e)
 {
     struct net_device_stats *s = &e->netdev.stats;
-    uint32_t missed = e1000_rd(e, E1000_MPC);
+    uint64_t missed = e1000_statistic(e, E1000_STAT_MISSED);
+    uint64_t crc = e1000_statistic(e, E1000_STAT_CRC);
+    uint64_t errors = crc + e1000_statistic(e, E1000_STAT_RX_ERROR) +
+                      e1000_statistic(e, E1000_STAT_UNDERSIZE) +
+                      e1000_statistic(e, E1000_STAT_OVERSIZE);
     e->stats.missed_packets += missed;
-    e->stats.no_buffers += e1000_rd(e, E1000_RNBC);
+    e->stats.no_buffers += e1000_statistic(e, E1000_STAT_NO_BUFFER);
     netdev_count(&s->rx_fifo_errors, missed);
-    uint32_t crc = e1000_rd(e, E1000_CRCERRS);
     netdev_count(&s->rx_frame_errors, crc);
-    netdev_count(&s->rx_errors, (uint64_t)crc + e1000_rd(e, E1000_RXERRC) + e1000_rd(e, E1000_RUC) +
-                                    e1000_rd(e, E1000_ROC));
-    netdev_count(&s->collisions, e1000_rd(e, E1000_COLC));
+    netdev_count(&s->rx_errors, errors);
+    netdev_count(&s->collisions, e1000_statistic(e, E1000_STAT_COLLISION));
 }
 
 static void e1000_service(struct work_struct *work)

@@ -11,6 +11,18 @@
 
 enum { E1000_RING_SIZE = 256 }; // descriptors: a multiple of 8 (SDM 13.4.27); 4 KiB of them
 
+// The statistics registers that the service harvests.
+enum {
+    E1000_STAT_CRC,
+    E1000_STAT_RX_ERROR,
+    E1000_STAT_MISSED,
+    E1000_STAT_COLLISION,
+    E1000_STAT_NO_BUFFER,
+    E1000_STAT_UNDERSIZE,
+    E1000_STAT_OVERSIZE,
+    E1000_STATISTICS,
+};
+
 // What kind of chip it is.
 enum {
     E1000_HAS_EERD =
@@ -56,8 +68,10 @@ struct e1000 {
     struct e1000_slot *slots; // receive, then transmit
 
     // service only
-    uint64_t irqs_before; // stats.irqs when it last looked
-    bool suspect_missed;  // work was ready without an interrupt, once
+    uint32_t
+        statistics[E1000_STATISTICS]; // what a register read last, where reading does not clear it
+    uint64_t irqs_before;             // stats.irqs when it last looked
+    bool suspect_missed;              // work was ready without an interrupt, once
     struct e1000_stats stats;
 };
 
