@@ -47,7 +47,9 @@ enum {
     UART_STALL_MS = 1000, // a writer waits so long for the first free byte
     UART_STALLS = 5,      // so often, before the port is called stuck
     UART_IDLE_INTERRUPTS = 500, // in a row that found nothing to do: the chip's IIR lies
-    UART_TIMER_MS = 10,
+    UART_LOST_MAX = 3,          // lost transmit interrupts in a row: there are none
+    UART_WATCH_MS = 100,        // between two looks whether the interrupt comes
+    UART_TIMER_MS = 10,         // between two polls, where it does not
 };
 
 struct uart {
@@ -60,12 +62,14 @@ struct uart {
     int irq;          // I: -1: driven by the timer
 
     struct spinlock lock;
-    char ring[UART_RING]; // L
-    uint32_t head, tail;  // L: free-running; tail - head bytes wait
-    uint8_t ier;          // L: what the chip may interrupt for, when the tasklet does not run
-    bool by_timer;        // L: interrupts failed us
-    uint32_t idle;        // C of the tasklet: runs in a row without anything to do
-    bool stuck;           // A: the transmitter takes nothing; writers don't wait
+    char ring[UART_RING];  // L
+    uint32_t watched_head; // L: head when the timer looked last
+    uint32_t head, tail;   // L: free-running; tail - head bytes wait
+    uint8_t ier;           // L: what the chip may interrupt for, when the tasklet does not run
+    bool by_timer;         // L: interrupts failed us
+    uint32_t lost;         // A: transmit interrupts in a row that did not come
+    uint32_t idle;         // C of the tasklet: runs in a row without anything to do
+    bool stuck;            // A: the transmitter takes nothing; writers don't wait
 
     struct wait_queue_head room;
     struct tasklet_struct tasklet;
@@ -200,6 +204,7 @@ static irqreturn_t uart_interrupt(int irq, void *dev_id)
         return IRQ_NONE;
     }
     uart_wr(u, UART_IER, 0);
+    WRITE_ONCE(u->lost, 0);
     tasklet_schedule(&u->tasklet);
     return IRQ_HANDLED;
 }
@@ -299,12 +304,41 @@ static void uart_tasklet(struct tasklet_struct *t)
     }
 }
 
-// The substitute for interrupts that don't come.
+// Called under the lock: does something wait that the transmitter could have taken since the last
+// look? Then nobody told us.
+static bool uart_interrupt_lost_locked(struct uart *u)
+{
+    bool lost =
+        u->head != u->tail && u->head == u->watched_head && (uart_rd(u, UART_LSR) & UART_LSR_THRE);
+    u->watched_head = u->head;
+    return lost;
+}
+
+// While something waits to be sent it watches that the interrupt comes. A single one that is lost is
+// made good by a run of the tasklet; when none comes at all, the timer takes its place.
 static void uart_timer(struct timer_list *timer)
 {
     struct uart *u = container_of(timer, struct uart, timer);
-    tasklet_schedule(&u->tasklet);
-    mod_timer(timer, jiffies + msecs_to_jiffies(UART_TIMER_MS));
+    unsigned long flags;
+    spin_lock_irqsave(&u->lock, flags);
+    bool lost = !u->by_timer && uart_interrupt_lost_locked(u);
+    bool give_up = lost && ++u->lost == UART_LOST_MAX;
+    if (give_up) {
+        u->by_timer = true;
+        uart_wr(u, UART_IER, 0);
+    }
+    bool by_timer = u->by_timer, waiting = u->head != u->tail;
+    spin_unlock_irqrestore(&u->lock, flags);
+    if (give_up) {
+        pr_warn("%s: no transmit interrupt comes on irq %d, the port is polled from now on",
+                u->name, u->irq);
+    }
+    if (by_timer || lost) {
+        tasklet_schedule(&u->tasklet);
+    }
+    if (by_timer || waiting) {
+        mod_timer(timer, jiffies + msecs_to_jiffies(by_timer ? UART_TIMER_MS : UART_WATCH_MS));
+    }
 }
 
 // ---- output by interrupt ------------------------------------------------------------------------
@@ -324,7 +358,12 @@ static size_t uart_put(struct uart *u, const char *data, size_t size)
             uart_wr(u, UART_IER, u->ier);
         }
     }
+    bool watch = count != 0 && !timer_pending(&u->timer);
+    u->watched_head = watch ? u->head - 1 : u->watched_head; // at the first look it has moved
     spin_unlock_irqrestore(&u->lock, flags);
+    if (watch) {
+        mod_timer(&u->timer, jiffies + msecs_to_jiffies(UART_WATCH_MS));
+    }
     return count;
 }
 
@@ -335,25 +374,6 @@ static uint32_t uart_waiting(struct uart *u)
     uint32_t waiting = u->tail - u->head;
     spin_unlock_irqrestore(&u->lock, flags);
     return waiting;
-}
-
-// Nothing moved for a whole second. Is the transmitter empty, then nobody told us: the interrupt is
-// broken, the timer takes over.
-static void uart_stalled(struct uart *u)
-{
-    unsigned long flags;
-    spin_lock_irqsave(&u->lock, flags);
-    bool take_over = !u->by_timer && (uart_rd(u, UART_LSR) & UART_LSR_THRE);
-    if (take_over) {
-        u->by_timer = true;
-        uart_wr(u, UART_IER, 0);
-    }
-    spin_unlock_irqrestore(&u->lock, flags);
-    if (take_over) {
-        mod_timer(&u->timer, jiffies + msecs_to_jiffies(UART_TIMER_MS));
-        pr_warn("%s: no transmit interrupt in %d ms, the port is polled from now on", u->name,
-                UART_STALL_MS);
-    }
 }
 
 // Waits until at most `left` bytes wait in the ring. False when nothing has moved for UART_STALLS
@@ -375,8 +395,6 @@ static bool uart_wait_drained(struct uart *u, uint32_t left)
         }
         if (uart_waiting(u) < before) {
             stalls = -1; // slow, but it moves
-        } else {
-            uart_stalled(u);
         }
     }
     return true;
