@@ -328,15 +328,16 @@ static void uart_timer(struct timer_list *timer)
         uart_wr(u, UART_IER, 0);
     }
     bool by_timer = u->by_timer, waiting = u->head != u->tail;
+    bool doubted = u->lost != 0; // until an interrupt comes; what is received may be stuck as well
     spin_unlock_irqrestore(&u->lock, flags);
     if (give_up) {
         pr_warn("%s: no transmit interrupt comes on irq %d, the port is polled from now on",
                 u->name, u->irq);
     }
-    if (by_timer || lost) {
+    if (by_timer || doubted) {
         tasklet_schedule(&u->tasklet);
     }
-    if (by_timer || waiting) {
+    if (by_timer || doubted || waiting) {
         mod_timer(timer, jiffies + msecs_to_jiffies(by_timer ? UART_TIMER_MS : UART_WATCH_MS));
     }
 }

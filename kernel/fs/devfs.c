@@ -14,6 +14,7 @@
 #include <lib/string.h>
 #include <contract/filesystem.h>
 #include <core/clock.h>
+#include <core/log.h>
 #include <sched/mutex.h>
 #include <dev/block.h>
 #include <dev/tty.h>
@@ -137,9 +138,27 @@ static long dev_write_com2(const void *from, size_t size)
     return error ? error : (long)size;
 }
 
+// Lines for the log, each with its level before it, as in "<3>what went wrong"; a warning without.
+static long dev_write_kmsg(const void *from, size_t size)
+{
+    const char *text = from;
+    for (size_t at = 0; at < size;) {
+        const char *newline = memchr(text + at, '\n', size - at);
+        size_t length = newline ? (size_t)(newline - (text + at)) : size - at;
+        bool levelled = length >= 3 && text[at] == '<' && text[at + 1] >= '0' &&
+                        text[at + 1] <= '7' && text[at + 2] == '>';
+        enum log_level level = levelled ? (enum log_level)(text[at + 1] - '0') : LOG_WARNING;
+        size_t skip = levelled ? 3 : 0;
+        printk(level, "%.*s", (int)min(length - skip, (size_t)4096), text + at + skip);
+        at += length + (newline != NULL);
+    }
+    return (long)size;
+}
+
 static const struct dev_node dev_nodes[] = {
     {"console", 5, 1, dev_read_console, dev_write_console, NULL},
     {"full", 1, 7, dev_read_zero, dev_write_full, NULL},
+    {"kmsg", 1, 11, dev_read_nothing, dev_write_kmsg, NULL},
     {"null", 1, 3, dev_read_nothing, dev_write_nothing, NULL},
     {"random", 1, 8, dev_read_random, dev_write_random, NULL},
     {"tty", 5, 0, dev_read_console, dev_write_console, NULL},

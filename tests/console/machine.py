@@ -65,6 +65,8 @@ class Machine:
         self.events = []  # QMP events, oldest first
         self.status = None  # QEMU's exit status, once it has ended
         self.changed = threading.Condition()
+        self.listening = threading.Event()  # cleared: nobody reads the serial line, it backs up
+        self.listening.set()
         self.scratch = tempfile.mkdtemp(prefix="tophalf-")
         self.serial, serial_far = socket.socketpair()
         self.monitor, monitor_far = socket.socketpair()
@@ -122,6 +124,7 @@ class Machine:
 
     def _read_serial(self):
         while True:
+            self.listening.wait()
             try:
                 data = self.serial.recv(65536)
             except OSError:
@@ -319,6 +322,7 @@ class Machine:
 
     def close(self):
         self.kill()
+        self.listening.set()
         for reader in self.readers:
             reader.join(5)
         self.save_log()
