@@ -21,7 +21,7 @@ struct worker_pool {
     uint64_t sequence;               // L: of the last item queued
     unsigned flushers;               // L: threads in `finished`
     uint64_t executed;               // L
-    struct wait_queue_head finished; // woken after each item while there are flushers
+    struct wait_queue_head finished; // woken when an item is done or cancelled
 };
 
 struct worker {

@@ -151,7 +151,11 @@ void softirq_run(void)
 {
     struct softirq_cpu *self = &this_cpu(softirq_cpus);
 
-    if (in_softirq() || self->handed_over) {
+    if (in_softirq()) {
+        return;
+    }
+    // ksoftirqd cannot catch up while a realtime thread runs; then softirqs go on here, bounded.
+    if (self->handed_over && current->rt_priority == 0) {
         return;
     }
     if (softirq_serve(self) && self->ksoftirqd != NULL) {

@@ -270,6 +270,9 @@ static void work_remove(struct work_struct *work, struct worker_pool *pool)
 {
     list_del_init(&work->link);
     wq_count_out(work->wq, pool, work->color, work->active);
+    if (pool->flushers != 0) { // who waits for this item waits for nothing now
+        wake_up_all(&pool->finished);
+    }
 }
 
 // One attempt to become the owner of an item: 1 it was pending, 0 it was idle, -EAGAIN somebody is

@@ -58,7 +58,7 @@ struct cpu_sched {
 static struct cpu_sched boot_sched;
 static struct run_queue *run_queues[MAX_CPUS]; // I: NULL for a CPU that is not up
 static struct cpumask sched_mask;              // A: CPUs with a run queue
-static struct cpumask sched_idle_mask;         // A: CPUs that run their idle thread
+static struct cpumask sched_idle_mask;         // A: CPUs that idle and have not been promised work
 static struct cpumask sched_waiting_mask;      // A: CPUs on whose queue somebody waits
 
 // ---- queues ------------------------------------------------------------------------------------
@@ -123,6 +123,18 @@ static unsigned place_in(const struct cpumask *set, const struct cpumask *allowe
     return MAX_CPUS;
 }
 
+// An idle CPU among those allowed, which is then no longer free for others: of several threads woken
+// together each gets his own. sched_idle() offers the CPU again if nothing came of it.
+static unsigned place_idle(const struct cpumask *allowed)
+{
+    unsigned cpu = place_in(&sched_idle_mask, allowed);
+
+    if (cpu < MAX_CPUS) {
+        cpumask_clear(&sched_idle_mask, cpu);
+    }
+    return cpu;
+}
+
 // The CPU with the shortest queue among those allowed.
 static unsigned place_shortest(const struct cpumask *allowed)
 {
@@ -147,7 +159,7 @@ static unsigned place_woken(const struct thread *thread)
     if (last_allowed && queue_is_idle(run_queues[last])) {
         return last;
     }
-    cpu = place_in(&sched_idle_mask, &thread->allowed);
+    cpu = place_idle(&thread->allowed);
     if (cpu < MAX_CPUS) {
         return cpu;
     }
@@ -157,7 +169,7 @@ static unsigned place_woken(const struct thread *thread)
 // The same for one that is new or had to leave its CPU.
 static unsigned place_moved(const struct thread *thread)
 {
-    unsigned cpu = place_in(&sched_idle_mask, &thread->allowed);
+    unsigned cpu = place_idle(&thread->allowed);
 
     return cpu < MAX_CPUS ? cpu : place_shortest(&thread->allowed);
 }
@@ -620,6 +632,9 @@ void sched_idle(void)
             sched_switch(LEAVE_PREEMPTED); // who came before interrupts were on
             local_irq_enable();
         } else {
+            if (!cpumask_test(&sched_idle_mask, queue->cpu)) {
+                cpumask_set(&sched_idle_mask, queue->cpu);
+            }
             cpu_sti_hlt();
         }
     }

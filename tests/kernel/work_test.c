@@ -134,6 +134,42 @@ KTEST(work, cancel_before_it_runs)
     EXPECT_EQ(get(&executed), 1);
 }
 
+static unsigned flushed; // A
+
+static void flushing_thread(void *arg)
+{
+    flush_work(arg);
+    __atomic_store_n(&flushed, 1, __ATOMIC_SEQ_CST);
+}
+
+// Somebody waits for an item that has not begun; it is cancelled: he need not wait any longer, not
+// even for the item before it.
+KTEST(work, cancel_releases_those_who_flush)
+{
+    struct workqueue_struct *wq = alloc_workqueue("test_ordered", WQ_UNBOUND, 1);
+    struct work_struct hold, work;
+    struct thread *flusher;
+
+    REQUIRE(wq != NULL);
+    executed = holding = flushed = 0;
+    init_completion(&go);
+    INIT_WORK(&hold, holding_function);
+    INIT_WORK(&work, counting_function);
+    EXPECT(queue_work(wq, &hold));
+    EXPECT(queue_work(wq, &work)); // held back: the queue runs one at a time
+    EXPECT(EVENTUALLY(get(&holding) == 1));
+    flusher = kthread_run(flushing_thread, &work, "flusher");
+    REQUIRE(flusher != NULL);
+    EXPECT(EVENTUALLY(READ_ONCE(flusher->state) == THREAD_BLOCKED));
+    EXPECT_EQ(get(&flushed), 0);
+    EXPECT(cancel_work_sync(&work));
+    EXPECT(EVENTUALLY(get(&flushed) == 1));
+    complete_all(&go);
+    thread_join(flusher);
+    destroy_workqueue(wq);
+    EXPECT_EQ(get(&executed), 1);
+}
+
 static void requeueing_function(struct work_struct *work)
 {
     __atomic_fetch_add(&executed, 1, __ATOMIC_SEQ_CST);
