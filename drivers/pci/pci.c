@@ -71,6 +71,22 @@ static void pci_read_header(struct pci_dev *dev)
     }
 }
 
+// A firmware's driver may have left message interrupts on, to a vector of its own; and while they are
+// on, the function is silent on its wire.
+static void pci_messages_off(const struct pci_dev *dev)
+{
+    uint16_t msi = pci_find_capability(dev, PCI_CAP_MSI);
+    uint16_t msix = pci_find_capability(dev, PCI_CAP_MSIX);
+    if (msi != 0) {
+        uint16_t at = (uint16_t)(msi + PCI_MSI_CONTROL);
+        pci_write16(dev, at, (uint16_t)(pci_read16(dev, at) & ~PCI_MSI_ENABLE));
+    }
+    if (msix != 0) {
+        uint16_t at = (uint16_t)(msix + PCI_MSIX_CONTROL);
+        pci_write16(dev, at, (uint16_t)(pci_read16(dev, at) & ~PCI_MSIX_ENABLE));
+    }
+}
+
 // Reads everything about a function that answers. NULL: left out, said why.
 static struct pci_dev *pci_add_function(const struct pci_dev *where)
 {
@@ -99,6 +115,7 @@ static struct pci_dev *pci_add_function(const struct pci_dev *where)
     };
     pci_read_bars(dev, &config, type == PCI_HEADER_TYPE_BRIDGE ? 2 : PCI_BAR_COUNT, &notes);
     pci_read_capabilities(dev, &config, &notes);
+    pci_messages_off(dev);
     if (notes.length != 0) {
         pr_warn("pci %s: %s", dev->dev.name, buffer);
     }

@@ -21,9 +21,6 @@
 #include <lib/string.h>
 #include <core/log.h>
 #include <core/panic.h>
-#include <sched/sleep.h>
-
-enum { AHCI_SETTLE_MS = 50 };
 
 // From the tasklet or the watchdog. Caller holds the lock.
 void ahci_recover_begin_locked(struct ahci_port *port, uint32_t cause, bool timed_out)
@@ -52,22 +49,6 @@ static void recover_log(const struct ahci_port *port, uint32_t cause, uint32_t v
     text_bits(&t, port_rd(port, AHCI_PXSERR), ahci_serr_names);
     text_printf(&t, " slots 0x%x of 0x%x", port_rd(port, AHCI_PXCI), victims);
     port_warn(port, "%s: %s", port->timed_out ? "no answer" : "error", buffer);
-}
-
-// The specification halts the device at the first command that fails. QEMU's goes on with the next
-// one, and does not survive that the engine is stopped under it (7.2: a null pointer in its AHCI).
-// So the device is given time: until it has nothing left to do, or has done nothing for a while.
-static void recover_settle(struct ahci_port *port)
-{
-    uint32_t before = port_rd(port, AHCI_PXCI);
-    for (unsigned quiet_ms = 0; before != 0 && quiet_ms < AHCI_SETTLE_MS; quiet_ms++) {
-        msleep(1);
-        uint32_t now = port_rd(port, AHCI_PXCI);
-        if (now != before) {
-            quiet_ms = 0; // bits only go, as nothing is issued meanwhile: at most 32 times
-        }
-        before = now;
-    }
 }
 
 // Is it still the disk that it was? One that was exchanged must not get the old one's writes.
@@ -197,9 +178,6 @@ void ahci_recover_work(struct work_struct *work)
     spin_unlock_irqrestore(&port->lock, flags);
 
     recover_log(port, cause, victims);
-    if (!timed_out) {
-        recover_settle(port);
-    }
     // One that was alone has had its first try, and its first timeout if that was it; in company it
     // may have been innocent.
     bool alone = IS_POWER_OF_2(victims);

@@ -1,1 +1,0 @@
-build-clang/obj/boot/header.S.o: boot/header.S
