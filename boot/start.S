@@ -149,9 +149,11 @@ no_long_mode:
     testb %al, %al
     jz 4f
     movb %al, %bl
+    cmpb $' ', %al // the line's end is for the serial line only
+    jb 5f
     movb $EGA_WHITE_ON_RED, %ah
     stosw
-    movl $100000, %ecx // a port without a UART never becomes ready: wait a bounded while
+5:  movl $100000, %ecx // a port without a UART never becomes ready: wait a bounded while
     movw $COM1_STATUS, %dx
 2:  inb %dx, %al
     testb $STATUS_EMPTY, %al

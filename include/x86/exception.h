@@ -54,7 +54,8 @@ uint64_t exception_count(unsigned vector, unsigned cpu);
 // #MF #XM raised in kernel code by this thread outside of interrupts) comes back here instead of
 // ending in a panic. Returns -1 when fn returned, else the vector; *record (may be NULL) then says
 // what happened. Resources that fn held stay held, but for disabled interrupts, preemption and
-// softirqs, which are as before: it is for demonstrations and tests. Nests. Context: thread.
+// softirqs, which are as before; fn may not end its thread. For demonstrations and tests. Nests.
+// Context: thread.
 int exception_catch(void (*fn)(void *arg), void *arg, struct exception_record *record);
 
 // Enters the handler as if the CPU had raised this exception here, for those that ring 0 cannot
@@ -65,9 +66,9 @@ void exception_raise(unsigned vector, uint64_t error);
 // Context: any.
 int copy_from_kernel_nofault(void *to, const void *from, size_t size);
 
-// Tied by whoever is above; each may be NULL.
-// An exception in ring 3: true when its program was dealt with, by changing the frame or the program's
-// state. NULL or false: fatal. Context: exception, interrupts off, on the stack of TSS.rsp0.
+// Tied by whoever is above; each may be NULL. An exception in ring 3: true when its program was
+// dealt with, by changing the frame or the program's state. NULL or false: fatal. Context:
+// exception, interrupts off, on the stack of TSS.rsp0.
 extern bool (*exception_user)(const struct exception_record *record, struct frame *frame);
 // May repair a page fault: true when it did. Context: exception, interrupts off.
 extern bool (*exception_fixup_page)(uintptr_t address, struct frame *frame);

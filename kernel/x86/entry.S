@@ -39,15 +39,13 @@
     .cfi_sections .debug_frame
 
 // Offsets into struct frame, asserted in kernel/x86/exception.c.
-#define FRAME_RBP 64
 #define FRAME_RIP 136
 #define FRAME_CS  144
-#define FRAME_SIZE 176
 
 #define MSR_GS_BASE 0xc0000101
 
-// The vectors for which the CPU pushes an error code: #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX. SDM
-// table 6-1, APM vol. 2, 8.2.
+// The vectors for which the CPU pushes an error code: #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX.
+// SDM vol. 3, table 6-1; AMD APM vol. 2, 8.2.
 #define HAS_ERROR(vector)                                                                          \
     ((vector) == 8 || ((vector) >= 10 && (vector) <= 14) || (vector) == 17 || (vector) == 21 ||    \
      (vector) == 29 || (vector) == 30)

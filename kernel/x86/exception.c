@@ -13,6 +13,7 @@
 //
 // Intel SDM vol. 3, 6.13 (error codes), 6.15 (each exception), 17.2.3 (DR6); 4.7 (page faults).
 // Context: the exception's own, interrupts off; #DF, NMI and #MC on stacks of their own.
+#include <contract/proc_file.h>
 #include <core/cpu.h>
 #include <core/kallsyms.h>
 #include <core/log.h>
@@ -24,12 +25,9 @@
 #include <x86/mce.h>
 #include <x86/msr.h>
 
-#include <contract/section.h>
-
-_Static_assert(offsetof(struct frame, rbp) == 64, "entry.S: FRAME_RBP");
 _Static_assert(offsetof(struct frame, rip) == 136, "entry.S: FRAME_RIP");
 _Static_assert(offsetof(struct frame, cs) == 144, "entry.S: FRAME_CS");
-_Static_assert(sizeof(struct frame) == 176, "entry.S: FRAME_SIZE");
+_Static_assert(sizeof(struct frame) % 16 == 0, "entry.S: rsp is aligned where it calls");
 
 bool (*exception_user)(const struct exception_record *record, struct frame *frame);
 bool (*exception_fixup_page)(uintptr_t address, struct frame *frame);
@@ -338,8 +336,7 @@ static bool exception_deliver(const struct exception_record *record, struct fram
     frame->rax = frame->vector;
     frame->rip = (uintptr_t)exception_resume;
     frame->rsp = context->resume_rsp;
-    frame->rflags =
-        RFLAGS_RESERVED; // interrupts off until exception_resume brings the old flags back
+    frame->rflags = RFLAGS_RESERVED; // interrupts off: exception_resume brings the flags back
     return true;
 }
 
@@ -353,7 +350,8 @@ static void exception_handle_nmi(struct frame *frame)
     }
 }
 
-// NMI and #MC: nothing that they interrupted may be waited for.
+// NMI and #MC: nothing that they interrupted may be waited for. Nothing in here may fault either: the
+// IRET of that fault would let the next NMI in, onto the same stack (SDM vol. 3, 6.7.1).
 static void exception_unmaskable(struct frame *frame)
 {
     struct cpu *cpu = cpu_self();
@@ -434,3 +432,27 @@ void exception(struct frame *frame)
     }
     exception_fatal(&record);
 }
+
+// ---- /proc/exceptions ---------------------------------------------------------------------------
+
+// Laid out as /proc/interrupts is, with one row for each vector that has a meaning.
+static void exceptions_show(struct text *t, unsigned long index __unused)
+{
+    text_puts(t, "    ");
+    for_each_online_cpu (cpu) {
+        text_printf(t, "%10s%u", "CPU", cpu);
+    }
+    text_putc(t, '\n');
+    for (unsigned vector = 0; vector < EXC_COUNT; vector++) {
+        if (strcmp(exception_names[vector].name, "reserved") == 0) {
+            continue;
+        }
+        text_printf(t, "%3u:", vector);
+        for_each_online_cpu (cpu) {
+            text_printf(t, " %10lu", exception_count(vector, cpu));
+        }
+        text_printf(t, "  %s %s\n", exception_names[vector].mnemonic, exception_names[vector].name);
+    }
+}
+
+PROC_FILE("exceptions", exceptions_show);

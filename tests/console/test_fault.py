@@ -54,6 +54,27 @@ def test_again_and_again(machine):
     assert "0 failed" in machine.ok("ktest exception.")
 
 
+def counts(machine):
+    """/proc/exceptions: vector -> how often, all CPUs together."""
+    header, *rows = machine.ok("cat /proc/exceptions").splitlines()
+    cpus = header.split()
+    assert cpus == [f"CPU{n}" for n in range(2)]
+    found = {}
+    for row in rows:
+        vector, *rest = row.split()
+        found[int(vector.rstrip(":"))] = sum(int(n) for n in rest[:len(cpus)])
+        assert len(rest) > len(cpus)
+    return found
+
+
+def test_counted(machine):
+    before = counts(machine)
+    for name in ("ud", "ud", "gp"):
+        machine.run(f"fault {name}")
+    after = counts(machine)
+    assert {v: after[v] - before[v] for v in after if after[v] != before[v]} == {6: 2, 13: 1}
+
+
 def test_unknown(machine):
     output, status = machine.run("fault nonsense")
     assert "no such exception" in output and status == 2
