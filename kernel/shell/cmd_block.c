@@ -1,4 +1,4 @@
-// lsblk: which disks there are, as util-linux prints them.
+// lsblk: which disks there are, as util-linux prints them; sync: what was written reaches the disks.
 //
 // A column is a title, an alignment and a function that writes its cell; the widths are those of
 // the widest cell.
@@ -242,6 +242,24 @@ static int cmd_lsblk(struct shell *sh, int argc, char **argv)
     return status;
 }
 
+// Nothing waits in memory here, but the disks have caches of their own.
+static int cmd_sync(struct shell *sh, int argc, char **argv)
+{
+    int status = 0;
+    (void)argv;
+    if (argc > 1) {
+        return shell_usage(sh, "it takes no arguments");
+    }
+    for (struct gendisk *disk = blk_next(NULL); disk != NULL; disk = blk_next(disk)) {
+        int error = blk_flush(disk);
+        if (error != 0) {
+            status = shell_error(sh, "%s: %s", disk->name, strerror(error));
+        }
+    }
+    return status;
+}
+
+COMMAND("sync", cmd_sync, "sync", "have every disk write out its cache");
 COMMAND("lsblk", cmd_lsblk, "lsblk [-b] [-n] [-o COLUMN,...] [DISK]...",
         "list the disks\n-b: sizes in bytes. -n: no headings.\n-o: NAME MAJ:MIN RM SIZE RO TYPE "
         "MOUNTPOINTS MODEL SERIAL REV TRAN.");

@@ -132,6 +132,13 @@ def test_refused(machine, line, status):
     assert len(output.splitlines()) <= 2 and output.startswith(line.split()[0])
 
 
+def test_sync_flushes(machine):
+    before = diskstats(machine)[15]
+    assert machine.ok("sync") == ""
+    assert diskstats(machine)[15] == before + 1
+    assert machine.run("sync now")[1] == 2
+
+
 def test_hexdump_forms(machine):
     machine.ok("echo -n 'tophalf 0123456789' > /tmp/t")
     assert machine.ok("hexdump -C /tmp/t") == (
@@ -427,8 +434,8 @@ class Hardware:
         self.line.close()
 
 
-GHC, IS, PORT0 = 0x04, 0x08, 0x100
-PXIS, PXIE, PXCMD, PXCI = 0x10, 0x14, 0x18, 0x38
+PORT0 = 0x100
+PXCLB, PXCLBU, PXIE, PXCMD, PXCI = 0x00, 0x04, 0x14, 0x18, 0x38
 
 
 @pytest.fixture
@@ -490,6 +497,23 @@ def test_engine_stopped_behind_our_back(hostile):
     assert diskstats(m)[8] == 0
     assert "issued 0x00000000" in m.ok("cat /proc/driver/ahci")
     assert "BUG" not in m.ok("dmesg")
+
+
+def test_wrong_byte_count_is_an_error(hostile):
+    """The device claims to have moved more than was asked for: that data is not believed."""
+    m, hardware, port = hostile(extra=slow_disk(700000000))
+    m.send("dd if=/dev/sda of=/dev/null count=1; echo status $?\r")
+    deadline = time.monotonic() + 30
+    while hardware.readl(port + PXCI) == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    slot = hardware.readl(port + PXCI).bit_length() - 1
+    header = hardware.readl(port + PXCLB) + (hardware.readl(port + PXCLBU) << 32) + 32 * slot
+    hardware.writel(header + 4, 0x1000)  # PRDBC, to which QEMU adds what it moves
+    m.expect(r"error reading '/dev/sda': Input/output error")
+    m.expect(r"status 1")
+    m.wait_prompt()
+    assert f"{0x1000 + 512} bytes moved instead of 512 at sector 0" in m.ok("dmesg")
+    assert m.run("dd if=/dev/sda of=/dev/null count=1")[1] == 0
 
 
 def test_late_completion_is_ignored(hostile, tmp_path):

@@ -242,7 +242,9 @@ static void scan_port(struct ahci_hba *hba, unsigned index)
     }
     int error = scan_port_start(port);
     if (error == 0) {
+        mutex_lock(&ahci_list_mutex); // /proc must not look at a port that is half there
         error = ahci_disk_add(port);
+        mutex_unlock(&ahci_list_mutex);
     }
     if (error != 0) {
         ahci_port_destroy(port);
@@ -357,7 +359,7 @@ static void ahci_show_port(struct text *t, struct ahci_port *port)
                 READ_ONCE(port->failed));
 }
 
-// A port may go away only after its controller left the list, so the mutex keeps both.
+// A port comes under the mutex, and goes only after its controller has left the list.
 static void ahci_show(struct text *t, unsigned long index)
 {
     struct ahci_hba *hba;
