@@ -128,8 +128,9 @@ KTEST(smp, shoot_downs_cross)
         calls += irq_stat_get(IRQ_STAT_CAL, cpu);
         tlb += irq_stat_get(IRQ_STAT_TLB, cpu);
     }
-    EXPECT_EQ(calls, calls_before); // counted apart
-    EXPECT(cpumask_weight(&cpu_online_mask) == 1 ? tlb == tlb_before : tlb > tlb_before);
+    // Counted apart. Somebody else may make a call meanwhile; hundreds of them nobody makes.
+    EXPECT(calls - calls_before < 50);
+    EXPECT(cpumask_weight(&cpu_online_mask) == 1 ? tlb == tlb_before : tlb - tlb_before >= 100);
 }
 
 KTEST(smp, reschedule_wakes_the_target)
@@ -154,4 +155,112 @@ KTEST(smp, reschedule_wakes_the_target)
     EXPECT(wanted);
     EXPECT(irq_stat_get(IRQ_STAT_RES, self) >= own);
     ipi_reschedule(MAX_CPUS); // nobody there: nothing happens
+}
+
+// ---- CPUs that do not answer ----
+
+// A CPU that holds its interrupts off until it is told to let go.
+struct smp_test_deaf {
+    bool holding, release; // A
+    struct completion over;
+};
+
+static void smp_test_deaf_thread(void *arg)
+{
+    struct smp_test_deaf *deaf = arg;
+    unsigned long flags = local_irq_save();
+    WRITE_ONCE(deaf->holding, true);
+    wait_until(READ_ONCE(deaf->release), 20 * 1000 * 1000);
+    local_irq_restore(flags);
+    complete(&deaf->over);
+}
+
+// Makes another CPU deaf, and ties this thread to the one where it is. The other's number, or MAX_CPUS.
+static unsigned smp_test_deafen(struct smp_test_deaf *deaf, struct thread **thread)
+{
+    struct cpumask here = {0};
+    *deaf = (struct smp_test_deaf){0};
+    init_completion(&deaf->over);
+    preempt_disable();
+    unsigned self = cpu_id();
+    preempt_enable();
+    cpumask_set(&here, self);
+    sched_setaffinity(cpu_current(), &here);
+    unsigned other = cpumask_next(&cpu_online_mask, self == 0 ? 1 : 0);
+    if (other != MAX_CPUS) {
+        *thread = kthread_run_on(other, smp_test_deaf_thread, deaf, "deaf");
+    }
+    if (other == MAX_CPUS || *thread == NULL ||
+        !wait_until(READ_ONCE(deaf->holding), MESSAGE_LINE_WAIT_US)) {
+        return MAX_CPUS;
+    }
+    return other;
+}
+
+static void smp_test_undeafen(struct smp_test_deaf *deaf, struct thread *thread)
+{
+    WRITE_ONCE(deaf->release, true);
+    wait_for_completion(&deaf->over);
+    thread_join(thread);
+    sched_setaffinity(cpu_current(), &cpu_online_mask);
+}
+
+// A call that is not taken in time is withdrawn: the caller goes on, and the call never runs on what was its argument.
+KTEST(smp, call_that_is_not_answered_is_withdrawn)
+{
+    struct smp_test_call *call = kzalloc(sizeof(*call), GFP_KERNEL);
+    struct smp_test_deaf deaf;
+    struct thread *thread;
+    REQUIRE(call != NULL);
+    unsigned other = smp_test_deafen(&deaf, &thread);
+    if (other == MAX_CPUS) {
+        kfree(call);
+        SKIP("one CPU: nobody to be deaf");
+    }
+    smp_call_function_single(other, smp_test_called, call, true);
+    uint32_t early = call->total;
+    smp_test_undeafen(&deaf, thread);
+    EXPECT_EQ(early, 0);
+    msleep(20);
+    EXPECT_EQ(call->total, 0);
+    EXPECT_EQ(smp_call_function_single(other, smp_test_called, call, true), 0); // all is well again
+    EXPECT_EQ(call->total, 1);
+    kfree(call);
+}
+
+KTEST(smp, shoot_down_gives_up_on_a_deaf_cpu)
+{
+    struct smp_test_deaf deaf;
+    struct thread *thread;
+    unsigned other = smp_test_deafen(&deaf, &thread);
+    if (other == MAX_CPUS) {
+        SKIP("one CPU: nobody to be deaf");
+    }
+    uint32_t before = irq_stat_get(IRQ_STAT_TLB, other);
+    ipi_tlb_shootdown(VMAP_BASE, VMAP_BASE + PAGE_SIZE);
+    uint32_t early = irq_stat_get(IRQ_STAT_TLB, other);
+    smp_test_undeafen(&deaf, thread);
+    EXPECT_EQ(early, before);
+    EXPECT(wait_until(irq_stat_get(IRQ_STAT_TLB, other) > before, MESSAGE_LINE_WAIT_US)); // late
+    ipi_tlb_shootdown(VMAP_BASE, VMAP_BASE + PAGE_SIZE); // and the next one is answered
+}
+
+// One that the tables name and the board lacks.
+KTEST(smp, absent_cpu_stays_out)
+{
+    unsigned absent = cpu_count;
+    uint32_t apic_id = 0xf0;
+    for_each_online_cpu (cpu) {
+        if (cpus[cpu].apic_id == apic_id) {
+            SKIP("a machine so full that no identifier is free");
+        }
+    }
+    if (cpu_count == 1 || absent == MAX_CPUS) {
+        SKIP("one CPU: the start-up code is not in place");
+    }
+    unsigned online = cpumask_weight(&cpu_online_mask);
+    cpus[absent].apic_id = apic_id;
+    EXPECT_EQ(smp_start_cpu(absent, 0x1000, 30 * 1000), -ETIMEDOUT);
+    EXPECT_EQ(cpumask_weight(&cpu_online_mask), online);
+    EXPECT(!cpus[absent].online);
 }
