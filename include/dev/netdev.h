@@ -82,7 +82,8 @@ void rtnl_unlock(void);
 struct net_device *netdev_find(const char *name);
 struct net_device *netdev_next(struct net_device *after); // NULL: the first; by ifindex
 int netdev_open(struct net_device *dev);                  // thread; takes rtnl_lock
-int netdev_close(struct net_device *dev);                 // thread; takes rtnl_lock
+void netdev_close(struct net_device *dev);                // thread; takes rtnl_lock
+int netdev_set_up(const char *name, bool up); // either, by name: -ENODEV, or what the driver says
 // Returns when every softirq that may have seen what the caller took away has ended on every CPU. Context: thread.
 void synchronize_net(void);
 

@@ -427,24 +427,20 @@ int register_netdev(struct net_device *dev, const char *prefix)
     return error;
 }
 
-int netdev_open(struct net_device *dev)
+static int netdev_open_locked(struct net_device *dev)
 {
-    rtnl_lock();
-    int error = 0;
-    bool opened = !dev->up;
-    if (opened) {
-        // Up before the driver starts: its first interrupt may come before ndo_open returns.
-        WRITE_ONCE(dev->up, true);
-        error = dev->ops->ndo_open(dev);
-        if (error != 0) {
-            WRITE_ONCE(dev->up, false);
-        }
+    if (dev->up) {
+        return 0;
     }
-    rtnl_unlock();
-    if (opened && error == 0) {
-        netdev_tell(dev, NETDEV_UP);
+    // Up before the driver starts: its first interrupt may come before ndo_open returns.
+    WRITE_ONCE(dev->up, true);
+    int error = dev->ops->ndo_open(dev);
+    if (error != 0) {
+        WRITE_ONCE(dev->up, false);
+        return error;
     }
-    return error;
+    netdev_tell(dev, NETDEV_UP);
+    return 0;
 }
 
 static void netdev_close_locked(struct net_device *dev)
@@ -463,12 +459,34 @@ static void netdev_close_locked(struct net_device *dev)
     netdev_drop_waiting(dev);
 }
 
-int netdev_close(struct net_device *dev)
+int netdev_open(struct net_device *dev)
+{
+    rtnl_lock();
+    int error = netdev_open_locked(dev);
+    rtnl_unlock();
+    return error;
+}
+
+void netdev_close(struct net_device *dev)
 {
     rtnl_lock();
     netdev_close_locked(dev);
     rtnl_unlock();
-    return 0;
+}
+
+int netdev_set_up(const char *name, bool up)
+{
+    int error = -ENODEV;
+    rtnl_lock();
+    struct net_device *dev = netdev_find(name);
+    if (dev != NULL && up) {
+        error = netdev_open_locked(dev);
+    } else if (dev != NULL) {
+        netdev_close_locked(dev);
+        error = 0;
+    }
+    rtnl_unlock();
+    return error;
 }
 
 void unregister_netdev(struct net_device *dev)
@@ -479,8 +497,10 @@ void unregister_netdev(struct net_device *dev)
     dev->link.next->prev = dev->link.prev;
     WRITE_ONCE(dev->link.prev->next, dev->link.next);
     rtnl_unlock();
-    netdev_tell(dev, NETDEV_UNREGISTER);
     synchronize_net();
+    netdev_tell(
+        dev,
+        NETDEV_UNREGISTER); // nobody comes upon it any more: what is forgotten now stays forgotten
 }
 
 void netdev_init(void)

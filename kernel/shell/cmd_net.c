@@ -132,13 +132,10 @@ static int ip_link_set(struct shell *sh, const char *name, const char *state)
     if (!up && strcmp(state, "down") != 0) {
         return shell_usage(sh, "%s: up or down", state);
     }
-    rtnl_lock();
-    struct net_device *dev = netdev_find(name);
-    rtnl_unlock();
-    if (dev == NULL) {
+    int error = netdev_set_up(name, up);
+    if (error == -ENODEV) {
         return shell_error(sh, "Device \"%s\" does not exist: see ip link", name);
     }
-    int error = up ? netdev_open(dev) : netdev_close(dev);
     if (error != 0) {
         return shell_error(sh, "%s: %s: see dmesg", name, strerror(error));
     }

@@ -113,10 +113,10 @@ static void e1000_rx_frame(struct e1000 *e, const struct e1000_slot *slot, uint3
         e1000_rx_post(&e->rx, slot->cookie, slot->bus, slot->length);
         return;
     }
-    e1000_rx_post(&e->rx, fresh, bus.value, SKB_BUFFER_SIZE);
+    e1000_rx_post(&e->rx, fresh, bus, SKB_BUFFER_SIZE);
 
     struct sk_buff *skb = slot->cookie;
-    dma_unmap_single(e->dev, (dma_addr_t){slot->bus}, slot->length, DMA_FROM_DEVICE);
+    dma_unmap_single(e->dev, slot->bus, slot->length, DMA_FROM_DEVICE);
     skb_put(skb, length);
     skb->dev = &e->netdev;
     skb->timestamp_ns = clock_ns();
@@ -158,7 +158,7 @@ static void e1000_tx_clean(struct e1000 *e)
     struct e1000_slot slot;
     spin_lock(&dev->tx_lock);
     while (e1000_tx_reap(&e->tx, &slot)) {
-        dma_unmap_single(e->dev, (dma_addr_t){slot.bus}, slot.length, DMA_TO_DEVICE);
+        dma_unmap_single(e->dev, slot.bus, slot.length, DMA_TO_DEVICE);
         netdev_count(&dev->stats.tx_packets, 1);
         netdev_count(&dev->stats.tx_bytes, slot.length);
         kfree_skb(slot.cookie);
@@ -216,7 +216,7 @@ static enum netdev_tx e1000_start_xmit(struct sk_buff *skb, struct net_device *d
         kfree_skb(skb);
         return NETDEV_TX_OK;
     }
-    e1000_tx_post(&e->tx, skb, bus.value, skb->len, jiffies);
+    e1000_tx_post(&e->tx, skb, bus, skb->len, jiffies);
     if (unlikely(e1000_ring_full(&e->tx))) {
         netif_stop_queue(dev);
     }
@@ -304,7 +304,7 @@ static void e1000_rx_empty(struct e1000 *e)
 {
     struct e1000_slot slot;
     while (e1000_ring_cancel(&e->rx, &slot) != NULL) {
-        dma_unmap_single(e->dev, (dma_addr_t){slot.bus}, slot.length, DMA_FROM_DEVICE);
+        dma_unmap_single(e->dev, slot.bus, slot.length, DMA_FROM_DEVICE);
         kfree_skb(slot.cookie);
     }
 }
@@ -313,7 +313,7 @@ static void e1000_tx_empty(struct e1000 *e)
 {
     struct e1000_slot slot;
     while (e1000_ring_cancel(&e->tx, &slot) != NULL) {
-        dma_unmap_single(e->dev, (dma_addr_t){slot.bus}, slot.length, DMA_TO_DEVICE);
+        dma_unmap_single(e->dev, slot.bus, slot.length, DMA_TO_DEVICE);
         netdev_count(&e->netdev.stats.tx_errors, 1);
         kfree_skb(slot.cookie);
     }
@@ -327,7 +327,7 @@ static int e1000_rx_fill(struct e1000 *e)
         if (skb == NULL) {
             return -ENOMEM;
         }
-        e1000_rx_post(&e->rx, skb, bus.value, SKB_BUFFER_SIZE);
+        e1000_rx_post(&e->rx, skb, bus, SKB_BUFFER_SIZE);
     }
     return 0;
 }
@@ -412,19 +412,22 @@ static bool e1000_tx_is_stuck(struct e1000 *e)
     const struct e1000_ring *tx = &e->tx;
     bool stuck = tx->head != tx->tail && !e1000_tx_ready(tx) &&
                  time_after(jiffies, tx->slots[tx->head].jiffies + msecs_to_jiffies(E1000_HANG_MS));
-    if (stuck) {
-        netif_stop_queue(dev);
-    }
     spin_unlock(&dev->tx_lock);
     local_bh_enable();
     return stuck;
 }
 
-// Starts over with the same buffers. The queue is stopped, so nobody sends meanwhile; packets wait or are dropped by count.
+// Starts over with the same buffers. First the poll is stopped, which could wake the queue, then the queue: from there on nobody
+// sends, packets wait or are dropped by count.
 static int e1000_restart(struct e1000 *e)
 {
     e->stats.resets++;
     napi_disable(&e->napi);
+    local_bh_disable();
+    spin_lock(&e->netdev.tx_lock);
+    netif_stop_queue(&e->netdev);
+    spin_unlock(&e->netdev.tx_lock);
+    local_bh_enable();
     int error = e1000_reset(e);
     if (error != 0) {
         dev_err(e->dev, "%s: does not come out of reset; unbind and bind it again", e->netdev.name);

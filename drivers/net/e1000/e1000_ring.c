@@ -52,14 +52,14 @@ void *e1000_ring_cancel(struct e1000_ring *ring, struct e1000_slot *slot)
 
 // ---- receive -------------------------------------------------------------------------------------
 
-bool e1000_rx_post(struct e1000_ring *ring, void *cookie, uint64_t bus, uint32_t length)
+bool e1000_rx_post(struct e1000_ring *ring, void *cookie, dma_addr_t bus, uint32_t length)
 {
     if (e1000_ring_full(ring)) {
         return false;
     }
     ring->slots[ring->tail] = (struct e1000_slot){.cookie = cookie, .bus = bus, .length = length};
     volatile struct e1000_rx_desc *desc = &ring->rx[ring->tail];
-    desc->address = bus;
+    desc->address = bus.value;
     desc->length = 0;
     desc->errors = 0;
     desc->status = 0; // not done
@@ -104,7 +104,7 @@ enum e1000_rx_verdict e1000_rx_reap(struct e1000_ring *ring, struct e1000_slot *
 
 // ---- transmit ------------------------------------------------------------------------------------
 
-bool e1000_tx_post(struct e1000_ring *ring, void *cookie, uint64_t bus, uint32_t length,
+bool e1000_tx_post(struct e1000_ring *ring, void *cookie, dma_addr_t bus, uint32_t length,
                    uint32_t jiffies)
 {
     if (e1000_ring_full(ring)) {
@@ -113,7 +113,7 @@ bool e1000_tx_post(struct e1000_ring *ring, void *cookie, uint64_t bus, uint32_t
     ring->slots[ring->tail] =
         (struct e1000_slot){.cookie = cookie, .bus = bus, .length = length, .jiffies = jiffies};
     volatile struct e1000_tx_desc *desc = &ring->tx[ring->tail];
-    desc->address = bus;
+    desc->address = bus.value;
     desc->length = (uint16_t)length;
     desc->cso = 0;
     desc->command = E1000_TXD_EOP | E1000_TXD_IFCS | E1000_TXD_RS;

@@ -22,7 +22,7 @@
 // What we know of a slot, whatever its descriptor says by now.
 struct e1000_slot {
     void *cookie;     // the packet; NULL: empty
-    uint64_t bus;     // bus address
+    dma_addr_t bus;   // as it was mapped
     uint32_t length;  // bytes that may be read or written there
     uint32_t jiffies; // transmit: when it was handed over
 };
@@ -47,7 +47,7 @@ bool e1000_ring_full(const struct e1000_ring *ring);
 void *e1000_ring_cancel(struct e1000_ring *ring, struct e1000_slot *slot);
 
 // Receive: gives the device an empty buffer. False when full. The doorbell (RDT) is the caller's.
-bool e1000_rx_post(struct e1000_ring *ring, void *cookie, uint64_t bus, uint32_t length);
+bool e1000_rx_post(struct e1000_ring *ring, void *cookie, dma_addr_t bus, uint32_t length);
 
 enum e1000_rx_verdict {
     E1000_RX_NONE,     // the device still has the oldest slot
@@ -61,7 +61,7 @@ enum e1000_rx_verdict e1000_rx_reap(struct e1000_ring *ring, struct e1000_slot *
 bool e1000_rx_ready(const struct e1000_ring *ring); // the device is done with the oldest slot
 
 // Transmit: hands a packet over. False when full. The doorbell (TDT) is the caller's.
-bool e1000_tx_post(struct e1000_ring *ring, void *cookie, uint64_t bus, uint32_t length,
+bool e1000_tx_post(struct e1000_ring *ring, void *cookie, dma_addr_t bus, uint32_t length,
                    uint32_t jiffies);
 // Takes the oldest slot back if it was sent: true and *slot.
 bool e1000_tx_reap(struct e1000_ring *ring, struct e1000_slot *slot);
