@@ -3,6 +3,8 @@
 import re
 import time
 
+from machine import TOP
+
 MACHINE = {"cpus": 2}
 
 
@@ -12,6 +14,38 @@ def shown_on_vga(machine):
     cells = [int(word, 16) for line in dump.splitlines() for word in line.split(":", 1)[1].split()]
     text = "".join(chr(cell & 0x7F) for cell in cells)
     return [text[at:at + 80].rstrip() for at in range(0, 2000, 80)]
+
+
+def glyphs():
+    """The kernel's own letters: eight bytes of dots, from the table that they are drawn by."""
+    table = {}
+    with open(f"{TOP}/drivers/char/font.c", encoding="utf-8") as file:
+        drawn = re.findall(r'^    "((?:[.#]{5} ?){8})",', file.read(), re.M)
+    for number, dots in enumerate(drawn):
+        table[dots.replace(" ", "")] = chr(32 + number)
+    assert len(table) == 95
+    return table
+
+
+def shown_on_framebuffer(machine):
+    """What the pixels of the screen say, as lines: each cell is 8 by 16, each dot 1 by 2."""
+    path = f"{machine.scratch}/screen.ppm"
+    machine.hmp(f"screendump {path}")
+    with open(path, "rb") as file:
+        assert file.readline() == b"P6\n"
+        width, height = map(int, file.readline().split())
+        file.readline()
+        pixels = file.read()
+    table, lines = glyphs(), []
+    for top in range(0, height - 15, 16):
+        line = ""
+        for left in range(0, width - 7, 8):
+            dots = "".join(
+                "#" if pixels[((top + 2 * y) * width + left + 1 + x) * 3] else "."
+                for y in range(8) for x in range(5))
+            line += table.get(dots, "?")
+        lines.append(line.rstrip())
+    return lines
 
 
 def test_every_log_line_is_shown_or_accounted_for(machine):
@@ -102,6 +136,25 @@ def test_vga_text_shows_the_console(boot):
     machine.expect("half a line")
     time.sleep(0.5)
     assert "tophalf# half a line" in shown_on_vga(machine)
+
+
+def test_the_framebuffer_shows_the_console(boot):
+    machine = boot(boot="iso", firmware="uefi", vga=True)
+    letters = "".join(chr(c) for c in range(33, 127) if chr(c) not in "'\\\"$")
+    machine.ok("clear; seq 100")
+    machine.ok(f"echo '{letters}'")
+    time.sleep(1)
+    lines = shown_on_framebuffer(machine)
+    assert letters in lines and "100" in lines, "\n".join(lines)
+
+
+def test_a_panic_is_told_on_every_output(boot):
+    machine = boot(vga=True)
+    machine.send("fault smash\r")
+    said = machine.expect(r"panic: ([^\r\n]*)\r\n").group(1)
+    machine.expect(r"ktest|fault|sched_first_run")  # the backtrace, which comes later
+    machine.hmp("stop")  # what is drawn now stays
+    assert any(said[:40] in line for line in shown_on_vga(machine))
 
 
 def test_no_serial_port_at_all(boot):
