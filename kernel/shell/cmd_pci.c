@@ -178,7 +178,8 @@ enum lspci_names { LSPCI_WORDS, LSPCI_NUMBERS, LSPCI_BOTH };
 struct lspci {
     struct shell *sh;
     enum lspci_names names;
-    bool verbose, domain;
+    bool verbose, drivers, domain;    // -v, -k, -D
+    unsigned dump;                    // -x: how often
     int segment, bus, slot, function; // -1: any
 };
 
@@ -288,8 +289,9 @@ static void lspci_flags(struct lspci *ls, const struct pci_dev *dev)
     if (command & COMMAND_MASTER) {
         shell_printf(ls->sh, ", latency %u", pci_read8(dev, LSPCI_LATENCY));
     }
-    if (dev->irq >= 0) {
-        shell_printf(ls->sh, ", IRQ %d", dev->irq);
+    int irq = pci_irq_vector(dev, 0); // of the message, where the driver took one
+    if (irq >= 0) {
+        shell_printf(ls->sh, ", IRQ %d", irq);
     }
     shell_printf(ls->sh, "\n");
 }
@@ -412,32 +414,69 @@ static void lspci_capability(struct text *t, const struct pci_dev *dev, uint16_t
     text_printf(t, id < 0x1000 ? "Capability ID %#x" : "Extended Capability ID %#x", id & 0xfff);
 }
 
-static void lspci_details(struct lspci *ls, const struct pci_dev *dev)
+static void lspci_subsystem(struct lspci *ls, const struct pci_dev *dev)
 {
     char buffer[192];
+    struct text t = TEXT_INIT(buffer);
+    bool is_qemu = dev->subsystem_vendor == 0x1af4 && dev->subsystem_device == 0x1100;
     if (dev->subsystem_vendor != 0 && dev->subsystem_vendor != 0xffff) {
-        struct text t = TEXT_INIT(buffer);
-        bool is_qemu = dev->subsystem_vendor == 0x1af4 && dev->subsystem_device == 0x1100;
         lspci_show_device(&t, ls, dev->subsystem_vendor, dev->subsystem_device,
                           is_qemu ? "QEMU Virtual Machine" : NULL);
         shell_printf(ls->sh, "\tSubsystem: %s\n", buffer);
     }
-    lspci_flags(ls, dev);
-    lspci_bars(ls, dev);
-    if (dev->bus_secondary != 0) {
-        shell_printf(ls->sh, "\tBus: primary=%02x, secondary=%02x, subordinate=%02x\n", dev->bus,
-                     dev->bus_secondary, dev->bus_subordinate);
-    }
+}
+
+static void lspci_capabilities(struct lspci *ls, const struct pci_dev *dev)
+{
     for (unsigned i = 0; i < dev->cap_count; i++) {
+        char buffer[192];
         struct text t = TEXT_INIT(buffer);
         lspci_capability(&t, dev, dev->caps[i].id, dev->caps[i].offset);
         shell_printf(ls->sh, "\tCapabilities: [%02x] %s\n", dev->caps[i].offset, buffer);
     }
+}
+
+// -x: the header; -xxx: 256 bytes; -xxxx: all there is.
+static void lspci_dump(struct lspci *ls, const struct pci_dev *dev)
+{
+    unsigned end = ls->dump >= 4 && pci_find_capability(dev, 0x10) != 0 ? 4096
+                   : ls->dump >= 3                                      ? 256
+                                                                        : 64;
+    for (unsigned at = 0; at < end && !shell_interrupted(ls->sh); at += 16) {
+        char buffer[64];
+        struct text t = TEXT_INIT(buffer);
+        text_printf(&t, "%02x:", at);
+        for (unsigned i = 0; i < 16; i++) {
+            text_printf(&t, " %02x", pci_read8(dev, (uint16_t)(at + i)));
+        }
+        shell_printf(ls->sh, "%s\n", buffer);
+    }
+}
+
+static void lspci_details(struct lspci *ls, const struct pci_dev *dev)
+{
+    if (ls->verbose || ls->drivers) {
+        lspci_subsystem(ls, dev);
+    }
+    if (ls->verbose) {
+        lspci_flags(ls, dev);
+        lspci_bars(ls, dev);
+        if (dev->bus_secondary != 0) {
+            shell_printf(ls->sh, "\tBus: primary=%02x, secondary=%02x, subordinate=%02x\n",
+                         dev->bus, dev->bus_secondary, dev->bus_subordinate);
+        }
+        lspci_capabilities(ls, dev);
+    }
     const char *driver = READ_ONCE(dev->dev.driver);
-    if (driver != NULL) {
+    if ((ls->verbose || ls->drivers) && driver != NULL) {
         shell_printf(ls->sh, "\tKernel driver in use: %s\n", driver);
     }
-    shell_printf(ls->sh, "\n");
+    if (ls->dump != 0) {
+        lspci_dump(ls, dev);
+    }
+    if (ls->verbose || ls->dump != 0) {
+        shell_printf(ls->sh, "\n");
+    }
 }
 
 // ---- -s -----------------------------------------------------------------------------------------
@@ -490,39 +529,64 @@ static bool lspci_wanted(const struct lspci *ls, const struct pci_dev *dev)
            (ls->function < 0 || ls->function == dev->function);
 }
 
+// One word of options, as in -nnk or -vs 1f.2. 0, or the exit status after a message.
+static int lspci_options(struct lspci *ls, int argc, char **argv, int *i)
+{
+    const char *word = argv[*i];
+    for (const char *c = word + 1; *c != '\0'; c++) {
+        switch (*c) {
+        case 'v':
+            ls->verbose = true;
+            break;
+        case 'k':
+            ls->drivers = true;
+            break;
+        case 'D':
+            ls->domain = true;
+            break;
+        case 'x':
+            ls->dump++;
+            break;
+        case 'n':
+            ls->names = ls->names == LSPCI_WORDS ? LSPCI_NUMBERS : LSPCI_BOTH;
+            break;
+        case 's': {
+            const char *place = c[1] != '\0' ? c + 1 : *i + 1 < argc ? argv[++*i] : "?";
+            return lspci_parse_place(ls, place)
+                       ? 0
+                       : shell_usage(ls->sh, "not a place on the bus: %s", place);
+        }
+        default:
+            return shell_usage(ls->sh, "no such option: %s", word);
+        }
+    }
+    return 0;
+}
+
 static int cmd_lspci(struct shell *sh, int argc, char **argv)
 {
     struct lspci ls = {.sh = sh, .segment = -1, .bus = -1, .slot = -1, .function = -1};
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "-v") == 0) {
-            ls.verbose = true;
-        } else if (strcmp(argv[i], "-n") == 0) {
-            ls.names = LSPCI_NUMBERS;
-        } else if (strcmp(argv[i], "-nn") == 0) {
-            ls.names = LSPCI_BOTH;
-        } else if (strcmp(argv[i], "-D") == 0) {
-            ls.domain = true;
-        } else if (strcmp(argv[i], "-s") == 0 && i + 1 < argc) {
-            if (!lspci_parse_place(&ls, argv[++i])) {
-                return shell_usage(sh, "not a place on the bus: %s", argv[i]);
-            }
-        } else {
-            return shell_usage(sh, "no such option: %s", argv[i]);
+        if (argv[i][0] != '-' || argv[i][1] == '\0') {
+            return shell_usage(sh, "no such operand: %s", argv[i]);
+        }
+        int status = lspci_options(&ls, argc, argv, &i);
+        if (status != 0) {
+            return status;
         }
     }
     for (struct pci_dev *dev = pci_next(NULL); dev != NULL && !shell_interrupted(sh);
          dev = pci_next(dev)) {
         if (lspci_wanted(&ls, dev)) {
             lspci_line(&ls, dev);
-            if (ls.verbose) {
-                lspci_details(&ls, dev);
-            }
+            lspci_details(&ls, dev);
         }
     }
     return 0;
 }
 
-COMMAND(
-    "lspci", cmd_lspci, "lspci [-v] [-n | -nn] [-D] [-s [[DOMAIN:]BUS:][SLOT][.FUNCTION]]",
-    "list the functions on the PCI bus\n-v: with resources, capabilities and driver. -n: numbers "
-    "for names. -nn: both.\n-s: only these, in hexadecimal, as in -s 00:1f.2 or -s .0");
+COMMAND("lspci", cmd_lspci,
+        "lspci [-v] [-k] [-n | -nn] [-x | -xxx | -xxxx] [-D] [-s [[DOMAIN:]BUS:][SLOT][.FUNCTION]]",
+        "list the functions on the PCI bus\n-v: with resources, capabilities and driver. -k: with "
+        "driver. -n: numbers for names. -nn: both.\n-x: with 64 bytes of configuration space, -xxx "
+        "256, -xxxx all.\n-s: only these, in hexadecimal, as in -s 00:1f.2 or -s .0");

@@ -58,7 +58,15 @@ def test_lspci(machine):
     assert "Memory at " in verbose and "[size=4K]" in verbose
     assert "Capabilities: [80] MSI: Enable+ Count=1/1 Maskable- 64bit+" in verbose
     assert "Kernel driver in use: ahci" in verbose
-    assert machine.run("lspci -s zz")[1] == 2
+    assert machine.ok("lspci -nnks1f.2").splitlines() == [
+        "00:1f.2 SATA controller [0106]: Intel Corporation 82801IR/IO/IH (ICH9R/DO/DH) 6 port SATA "
+        "Controller [AHCI mode] [8086:2922] (rev 02)",
+        "\tSubsystem: Red Hat, Inc. QEMU Virtual Machine [1af4:1100]",
+        "\tKernel driver in use: ahci"]
+    dump = machine.ok("lspci -x -s 00:1f.2").splitlines()
+    assert dump[1].startswith("00: 86 80 22 29 ") and len(dump) == 1 + 4 + 1
+    for wrong in ("-s zz", "-s 20.0", "-s 0.8", "-s", "-q", "1f.2"):
+        assert machine.run(f"lspci {wrong}")[1] == 2
 
 
 def test_proc_pci_devices(machine):
