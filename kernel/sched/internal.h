@@ -5,6 +5,18 @@
 
 #define STACK_MAGIC 0x746f7068616c6621 // the lowest word of every stack that thread.c made
 
+// sched.c: the queues and how to handle them; the comments are there. policy.c changes threads in
+// them.
+extern struct run_queue *run_queues[MAX_CPUS];
+extern struct cpumask sched_mask;
+struct run_queue *queue_lock_of(struct thread *thread, unsigned long *flags);
+void queue_note_waiting(struct run_queue *queue);
+void queue_kick(unsigned cpu);
+void queue_release_and_insert(struct run_queue *queue, struct thread *thread,
+                              uint64_t origin_vruntime, unsigned long flags);
+unsigned place_in(const struct cpumask *set, const struct cpumask *allowed);
+unsigned place_moved(const struct thread *thread);
+
 // sched.c: gives a new, not yet runnable thread its first CPU and its place in a run queue.
 // Context: any.
 void sched_start(struct thread *thread);

@@ -56,15 +56,15 @@ struct cpu_sched {
 };
 
 static struct cpu_sched boot_sched;
-static struct run_queue *run_queues[MAX_CPUS]; // I: NULL for a CPU that is not up
-static struct cpumask sched_mask;              // A: CPUs with a run queue
-static struct cpumask sched_idle_mask;         // A: CPUs that idle and have not been promised work
-static struct cpumask sched_waiting_mask;      // A: CPUs on whose queue somebody waits
+struct run_queue *run_queues[MAX_CPUS];   // I: NULL for a CPU that is not up
+struct cpumask sched_mask;                // A: CPUs with a run queue
+static struct cpumask sched_idle_mask;    // A: CPUs that idle and have not been promised work
+static struct cpumask sched_waiting_mask; // A: CPUs on whose queue somebody waits
 
 // ---- queues ------------------------------------------------------------------------------------
 
 // The queue that a thread belongs to, locked. The thread may move while we wait for the lock.
-static struct run_queue *queue_lock_of(struct thread *thread, unsigned long *flags)
+struct run_queue *queue_lock_of(struct thread *thread, unsigned long *flags)
 {
     for (;;) {
         unsigned cpu = READ_ONCE(thread->cpu);
@@ -80,7 +80,7 @@ static struct run_queue *queue_lock_of(struct thread *thread, unsigned long *fla
 
 // Tells idle CPUs that there may be something to take here. The tick takes it back: that is soon
 // enough, and spares two locked instructions in each switch to and fro.
-static inline void queue_note_waiting(struct run_queue *queue)
+void queue_note_waiting(struct run_queue *queue)
 {
     if (!queue->noted_waiting) {
         queue->noted_waiting = true;
@@ -112,7 +112,7 @@ static bool queue_is_idle(const struct run_queue *queue)
 
 // ---- placement ---------------------------------------------------------------------------------
 
-static unsigned place_in(const struct cpumask *set, const struct cpumask *allowed)
+unsigned place_in(const struct cpumask *set, const struct cpumask *allowed)
 {
     for (unsigned word = 0; word * 64 < cpu_count; word++) {
         uint64_t bits = READ_ONCE(set->bits[word]) & allowed->bits[word];
@@ -167,7 +167,7 @@ static unsigned place_woken(const struct thread *thread)
 }
 
 // The same for one that is new or had to leave its CPU.
-static unsigned place_moved(const struct thread *thread)
+unsigned place_moved(const struct thread *thread)
 {
     unsigned cpu = place_idle(&thread->allowed);
 
@@ -177,7 +177,7 @@ static unsigned place_moved(const struct thread *thread)
 // ---- waking ------------------------------------------------------------------------------------
 
 // Makes sure that the queue's CPU looks at its queue again. Interrupts are off.
-static void queue_kick(unsigned cpu)
+void queue_kick(unsigned cpu)
 {
     if (cpu == cpu_id()) {
         cpu_self()->want_resched = true;
@@ -212,8 +212,8 @@ static void queue_insert(struct thread *thread, uint64_t origin_vruntime)
 
 // The same for a thread that leaves `queue`, whose lock the caller holds and which is released
 // here.
-static void queue_release_and_insert(struct run_queue *queue, struct thread *thread,
-                                     uint64_t origin_vruntime, unsigned long flags)
+void queue_release_and_insert(struct run_queue *queue, struct thread *thread,
+                              uint64_t origin_vruntime, unsigned long flags)
 {
     preempt_disable();
     spin_unlock(&queue->lock);
@@ -670,138 +670,4 @@ void sched_init_cpu(void)
         cpu_stop();
     }
     sched_set_up(sched, cpu_id());
-}
-
-// ---- asked for by others -----------------------------------------------------------------------
-
-static void sched_requeue_after(struct thread *thread, struct run_queue *queue)
-{
-    run_queue_add(queue, thread, false);
-    queue_note_waiting(queue);
-    if (thread_preempts(thread, queue->running)) {
-        queue_kick(queue->cpu);
-    }
-}
-
-// Changes the class of a thread wherever it is: takes it off the lists, changes it, puts it back.
-static void sched_set(struct thread *thread, enum sched_policy policy, uint8_t priority,
-                      int8_t nice)
-{
-    unsigned long flags;
-    struct run_queue *queue = queue_lock_of(thread, &flags);
-    bool linked = !list_empty(&thread->queue_link);
-
-    if (linked) {
-        run_queue_remove(queue, thread);
-    }
-    if (thread->rt_priority != 0 && priority == 0) {
-        thread->vruntime = queue->min_vruntime; // no credit for the time in another class
-    }
-    thread->policy = policy;
-    thread->rt_priority = priority;
-    thread->nice = nice;
-    thread->slice_ticks = thread_slice(thread);
-    if (linked) {
-        sched_requeue_after(thread, queue);
-    } else if (thread->running && queue->waiting != 0) {
-        queue_kick(queue->cpu); // it may now be worse than one that waits
-    }
-    spin_unlock_irqrestore(&queue->lock, flags);
-}
-
-int sched_setscheduler(struct thread *thread, enum sched_policy policy, int rt_priority)
-{
-    switch (policy) {
-    case SCHED_FIFO:
-    case SCHED_RR:
-        if (rt_priority < 1 || rt_priority >= RT_PRIORITIES) {
-            return -EINVAL;
-        }
-        break;
-    case SCHED_OTHER:
-    case SCHED_IDLE:
-        if (rt_priority != 0) {
-            return -EINVAL;
-        }
-        break;
-    default:
-        return -EINVAL;
-    }
-    if (thread->tid == 0) { // an idle thread is in no class
-        return -EINVAL;
-    }
-    sched_set(thread, policy, (uint8_t)rt_priority, thread->nice);
-    return 0;
-}
-
-void sched_set_nice(struct thread *thread, int nice)
-{
-    nice = max(-20, min(nice, 19));
-    sched_set(thread, thread->policy, thread->rt_priority, (int8_t)nice);
-}
-
-int sched_setaffinity(struct thread *thread, const struct cpumask *mask)
-{
-    unsigned long flags;
-    struct run_queue *queue;
-
-    if (thread->tid == 0 || place_in(&sched_mask, mask) >= MAX_CPUS) {
-        return -EINVAL;
-    }
-    queue = queue_lock_of(thread, &flags);
-    thread->allowed = *mask;
-    if (cpumask_test(mask, queue->cpu)) {
-        spin_unlock_irqrestore(&queue->lock, flags);
-        return 0;
-    }
-    if (!list_empty(&thread->queue_link)) {
-        uint64_t origin = queue->min_vruntime;
-
-        run_queue_remove(queue, thread);
-        thread->cpu = (uint16_t)place_moved(thread);
-        queue_release_and_insert(queue, thread, origin, flags);
-        return 0;
-    }
-    if (thread->running) {
-        queue_kick(queue->cpu); // queue_put_current() sends it away
-    }
-    spin_unlock_irqrestore(&queue->lock, flags);
-    return 0;
-}
-
-uint64_t sched_cpu_time_ns(unsigned cpu, enum cpu_time what)
-{
-    return cpu < MAX_CPUS && run_queues[cpu] != NULL ? READ_ONCE(run_queues[cpu]->time_ns[what])
-                                                     : 0;
-}
-
-uint64_t sched_context_switches(void)
-{
-    uint64_t sum = 0;
-
-    for_each_cpu (cpu, &sched_mask) {
-        sum += READ_ONCE(run_queues[cpu]->switches);
-    }
-    return sum;
-}
-
-unsigned sched_running(void)
-{
-    unsigned sum = 0;
-
-    for_each_cpu (cpu, &sched_mask) {
-        sum += READ_ONCE(run_queues[cpu]->waiting) +
-               (READ_ONCE(run_queues[cpu]->running) != run_queues[cpu]->idle);
-    }
-    return sum;
-}
-
-unsigned sched_blocked(void)
-{
-    unsigned sum = 0;
-
-    for_each_cpu (cpu, &sched_mask) {
-        sum += READ_ONCE(run_queues[cpu]->blocked);
-    }
-    return (int)sum > 0 ? sum : 0; // the queues are read one after another
 }

@@ -1,0 +1,144 @@
+// What others ask of the scheduler: a thread's class, its share, its CPUs; and the counts for /proc.
+//
+// A thread is changed where it is found, under the lock of the queue it belongs to: on a list it is
+// taken off, changed, and put back in its new place; running it is told to look again; asleep it
+// finds everything changed when it wakes.
+//
+// Context: setting thread, counts any.
+#include <lib/errno.h>
+#include <core/cpu.h>
+#include <sched/thread.h>
+
+#include "internal.h"
+
+static void sched_requeue_after(struct thread *thread, struct run_queue *queue)
+{
+    run_queue_add(queue, thread, false);
+    queue_note_waiting(queue);
+    if (thread_preempts(thread, queue->running)) {
+        queue_kick(queue->cpu);
+    }
+}
+
+// Changes the class of a thread wherever it is: takes it off the lists, changes it, puts it back.
+static void sched_set(struct thread *thread, enum sched_policy policy, uint8_t priority,
+                      int8_t nice)
+{
+    unsigned long flags;
+    struct run_queue *queue = queue_lock_of(thread, &flags);
+    bool linked = !list_empty(&thread->queue_link);
+
+    if (linked) {
+        run_queue_remove(queue, thread);
+    }
+    if (thread->rt_priority != 0 && priority == 0) {
+        thread->vruntime = queue->min_vruntime; // no credit for the time in another class
+    }
+    thread->policy = policy;
+    thread->rt_priority = priority;
+    thread->nice = nice;
+    thread->slice_ticks = thread_slice(thread);
+    if (linked) {
+        sched_requeue_after(thread, queue);
+    } else if (thread->running && queue->waiting != 0) {
+        queue_kick(queue->cpu); // it may now be worse than one that waits
+    }
+    spin_unlock_irqrestore(&queue->lock, flags);
+}
+
+int sched_setscheduler(struct thread *thread, enum sched_policy policy, int rt_priority)
+{
+    switch (policy) {
+    case SCHED_FIFO:
+    case SCHED_RR:
+        if (rt_priority < 1 || rt_priority >= RT_PRIORITIES) {
+            return -EINVAL;
+        }
+        break;
+    case SCHED_OTHER:
+    case SCHED_IDLE:
+        if (rt_priority != 0) {
+            return -EINVAL;
+        }
+        break;
+    default:
+        return -EINVAL;
+    }
+    if (thread->tid == 0) { // an idle thread is in no class
+        return -EINVAL;
+    }
+    sched_set(thread, policy, (uint8_t)rt_priority, thread->nice);
+    return 0;
+}
+
+void sched_set_nice(struct thread *thread, int nice)
+{
+    nice = max(-20, min(nice, 19));
+    sched_set(thread, thread->policy, thread->rt_priority, (int8_t)nice);
+}
+
+int sched_setaffinity(struct thread *thread, const struct cpumask *mask)
+{
+    unsigned long flags;
+    struct run_queue *queue;
+
+    if (thread->tid == 0 || place_in(&sched_mask, mask) >= MAX_CPUS) {
+        return -EINVAL;
+    }
+    queue = queue_lock_of(thread, &flags);
+    thread->allowed = *mask;
+    if (cpumask_test(mask, queue->cpu)) {
+        spin_unlock_irqrestore(&queue->lock, flags);
+        return 0;
+    }
+    if (!list_empty(&thread->queue_link)) {
+        uint64_t origin = queue->min_vruntime;
+
+        run_queue_remove(queue, thread);
+        thread->cpu = (uint16_t)place_moved(thread);
+        queue_release_and_insert(queue, thread, origin, flags);
+        return 0;
+    }
+    if (thread->running) {
+        queue_kick(queue->cpu); // queue_put_current() sends it away
+    }
+    spin_unlock_irqrestore(&queue->lock, flags);
+    return 0;
+}
+
+uint64_t sched_cpu_time_ns(unsigned cpu, enum cpu_time what)
+{
+    return cpu < MAX_CPUS && run_queues[cpu] != NULL ? READ_ONCE(run_queues[cpu]->time_ns[what])
+                                                     : 0;
+}
+
+uint64_t sched_context_switches(void)
+{
+    uint64_t sum = 0;
+
+    for_each_cpu (cpu, &sched_mask) {
+        sum += READ_ONCE(run_queues[cpu]->switches);
+    }
+    return sum;
+}
+
+unsigned sched_running(void)
+{
+    unsigned sum = 0;
+
+    for_each_cpu (cpu, &sched_mask) {
+        sum += READ_ONCE(run_queues[cpu]->waiting) +
+               (READ_ONCE(run_queues[cpu]->running) != run_queues[cpu]->idle);
+    }
+    return sum;
+}
+
+unsigned sched_blocked(void)
+{
+    unsigned sum = 0;
+
+    for_each_cpu (cpu, &sched_mask) {
+        sum += READ_ONCE(run_queues[cpu]->blocked);
+    }
+    return (int)sum > 0 ? sum : 0; // the queues are read one after another
+}
