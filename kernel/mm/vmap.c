@@ -286,13 +286,20 @@ static int vmap_keep_stack(void *stack)
     return kept;
 }
 
+// A new stack is cleared. That hides what lay in its pages; and QEMU needs it: it watches pages in
+// which it has seen code run, GRUB's say, and each write there stays slow, a hundredfold, until all
+// of that code is overwritten, which a stack that is used at one end only never does.
 void *map_stack(void)
 {
     void *stack = vmap_take_kept_stack();
 
-    return stack != NULL
-               ? stack
-               : vmap_new_pages(KERNEL_STACK_SIZE, VMAP_STACK, PTE_STACK, PTE_GUARD_STACK);
+    if (stack == NULL) {
+        stack = vmap_new_pages(KERNEL_STACK_SIZE, VMAP_STACK, PTE_STACK, PTE_GUARD_STACK);
+        if (stack != NULL) {
+            memset(stack, 0, KERNEL_STACK_SIZE);
+        }
+    }
+    return stack;
 }
 
 void unmap_stack(void *stack)
