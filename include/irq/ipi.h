@@ -6,9 +6,12 @@
 
 void ipi_init(void); // registers the vectors; boot
 
+extern uint32_t ipi_patience_ms; // what a CPU may take to answer; for tests to shorten
+
 // fn(arg) on every online CPU of the mask except this one, in hard irq context there. `wait`:
 // returns after all have run it (context: interrupts on, or it could deadlock with a CPU that waits
-// for us); a CPU that does not answer within a second is reported once and no longer waited for.
+// for us). A CPU that has not begun it after ipi_patience_ms is named in the log, its call
+// withdrawn.
 void smp_call_function_many(const struct cpumask *mask, void (*fn)(void *arg), void *arg,
                             bool wait);
 int smp_call_function_single(unsigned cpu, void (*fn)(void *arg), void *arg,

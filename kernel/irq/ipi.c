@@ -12,8 +12,9 @@
 //   waits until running is empty
 //
 // A CPU that never answers must not hang the one that asks. Whoever clears the `offered` bit
-// decides: the target runs the call, or the sender withdraws it after a second; never both, so a
-// withdrawn call's argument may go away. A call that was begun is waited for.
+// decides: the target runs the call, or the sender withdraws it when it has waited long enough (an
+// emulated CPU may be scheduled away for seconds); never both, so a withdrawn call's argument may
+// go away. A call that was begun is waited for.
 //
 // Two CPUs that wait for each other with interrupts off would wait for ever. For shoot-downs, which
 // are harmless anywhere, a waiting CPU serves its own while it waits; function calls could be
@@ -33,7 +34,9 @@
 #include <irq/desc.h>
 #include <irq/ipi.h>
 
-enum { IPI_PATIENCE_US = 1000 * 1000, IPI_STOP_US = 300 * 1000, IPI_NOBODY = -1 };
+enum { IPI_STOP_US = 1000 * 1000, IPI_NOBODY = -1 };
+
+uint32_t ipi_patience_ms = 10 * 1000;
 
 static bool ipi_take(struct cpumask *mask, unsigned cpu)
 {
@@ -75,8 +78,8 @@ static bool ipi_withdraw(struct ipi_call *call)
 {
     for_each_cpu (cpu, &call->offered) {
         if (ipi_take(&call->offered, cpu)) {
-            pr_err("ipi: CPU %u does not answer CPU %u's function call within a second, withdrawn",
-                   cpu, cpu_id());
+            pr_err("ipi: CPU %u does not answer CPU %u's function call within %u ms, withdrawn",
+                   cpu, cpu_id(), ipi_patience_ms);
             cpumask_clear(&call->running, cpu);
         }
     }
@@ -86,7 +89,7 @@ static bool ipi_withdraw(struct ipi_call *call)
 // Until this call is over: its slot empty, or used for a later call by an interrupt on this CPU.
 static void ipi_wait_call(struct ipi_call *call, uint32_t generation)
 {
-    uint64_t late_ns = clock_ns() + IPI_PATIENCE_US * 1000ull;
+    uint64_t late_ns = clock_ns() + ipi_patience_ms * 1000000ull;
     while (READ_ONCE(call->generation) == generation && !cpumask_empty(&call->running)) {
         cpu_relax();
         if (clock_ns() > late_ns) {
@@ -94,8 +97,8 @@ static void ipi_wait_call(struct ipi_call *call, uint32_t generation)
                 char symbol[96];
                 struct text t = TEXT_INIT(symbol);
                 text_symbol(&t, (uintptr_t)call->fn);
-                pr_err("ipi: CPU %u is in %s for more than a second",
-                       cpumask_next(&call->running, 0), symbol);
+                pr_err("ipi: CPU %u is still in %s after %u ms", cpumask_next(&call->running, 0),
+                       symbol, ipi_patience_ms);
             }
             // Said once. What runs uses the caller's argument, so it must be waited for.
             late_ns = UINT64_MAX;
@@ -213,11 +216,11 @@ static void ipi_tlb_serve(void)
 
 static void ipi_tlb_wait(void)
 {
-    if (wait_until(cpumask_empty(&ipi_tlb.pending), IPI_PATIENCE_US)) {
+    if (wait_until(cpumask_empty(&ipi_tlb.pending), ipi_patience_ms * 1000)) {
         return;
     }
     for_each_cpu (cpu, &ipi_tlb.pending) {
-        pr_err("ipi: CPU %u does not drop its translations within a second", cpu);
+        pr_err("ipi: CPU %u does not drop its translations within %u ms", cpu, ipi_patience_ms);
         cpumask_set(&ipi_tlb.missed, cpu);
     }
 }

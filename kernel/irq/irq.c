@@ -44,6 +44,8 @@ enum {
     IRQ_PIC_LAST = 0x2f,
 };
 
+#define IRQ_SYNC_LATE_NS 10000000000ull // an emulated CPU may be scheduled away for seconds
+
 struct irq_desc irq_descs[MAX_IRQS];
 uint32_t irq_err_count;
 const struct irq_thread_ops *irq_threads;
@@ -441,11 +443,11 @@ void synchronize_irq(unsigned irq)
     // Whoever asks is about to free what the handler uses, so there is no giving up; but a handler
     // that never returns is named.
     bool told = false;
-    uint64_t late_ns = clock_ns() + 1000000000;
+    uint64_t late_ns = clock_ns() + IRQ_SYNC_LATE_NS;
     while (__atomic_load_n(&desc->in_progress, __ATOMIC_ACQUIRE) != 0) {
         if (!told && clock_ns() > late_ns) {
             told = true;
-            pr_err("irq %u: a handler has been running for more than a second (%s)", irq,
+            pr_err("irq %u: a handler does not come to an end (%s)", irq,
                    desc->action != NULL ? desc->action->name : "freed");
         }
         cpu_relax();

@@ -290,7 +290,7 @@ static void wire_move(struct ktest_run *ktest, bool level)
     WIRE_OPEN(level);
     struct irq_desc *desc = irq_to_desc(wire.gsi);
     uint32_t mis = ioapic_mis_count, calls = 0;
-    for (unsigned round = 0; round < 100; round++) {
+    for (unsigned round = 0; round < 100 / cpu_count + 1; round++) {
         for_each_online_cpu (cpu) {
             struct cpumask mask = {0};
             cpumask_set(&mask, cpu);
