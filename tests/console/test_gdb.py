@@ -9,7 +9,8 @@ from machine import ELF, TIMEOUT, TOP
 
 def test_gdb_follows_an_interrupt_through_the_kernel(boot, tmp_path):
     path = str(tmp_path / "gdb.sock")
-    machine = boot(cpus=1, nics=["user"], gdb=path, halted=False, append="ip=10.0.2.15/24,10.0.2.2")
+    machine = boot(cpus=1, nics=["user"], append="ip=10.0.2.15/24,10.0.2.2", gdb=path,
+                   halted=False)
     machine.ok("ping -c 1 10.0.2.2")
     machine.send("ping 10.0.2.2\r")
     machine.expect("bytes from 10.0.2.2")
