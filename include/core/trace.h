@@ -11,7 +11,9 @@ enum trace_event { // names as Linux's tracepoints where it has them: kernel/cor
     TRACE_IRQ_HANDLER_ENTRY, // a: irq, b: address of the handler
     TRACE_IRQ_HANDLER_EXIT,  // a: irq, b: irqreturn
     TRACE_IRQ_EXIT,          // a: irq
-    TRACE_SOFTIRQ_RAISE,     // a: softirq
+    TRACE_VECTOR_ENTRY,      // a: vector of the kernel's own: timer, message from another CPU
+    TRACE_VECTOR_EXIT,
+    TRACE_SOFTIRQ_RAISE, // a: softirq
     TRACE_SOFTIRQ_ENTRY,
     TRACE_SOFTIRQ_EXIT,
     TRACE_NAPI_POLL,     // a: work done, b: budget

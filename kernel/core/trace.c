@@ -34,6 +34,8 @@ static const struct {
     [TRACE_IRQ_HANDLER_ENTRY] = {"irq_handler_entry", "irq", "sym"},
     [TRACE_IRQ_HANDLER_EXIT] = {"irq_handler_exit", "irq", "ret"},
     [TRACE_IRQ_EXIT] = {"irq_exit", "irq", NULL},
+    [TRACE_VECTOR_ENTRY] = {"vector_entry", "vector", NULL},
+    [TRACE_VECTOR_EXIT] = {"vector_exit", "vector", NULL},
     [TRACE_SOFTIRQ_RAISE] = {"softirq_raise", "vec", NULL},
     [TRACE_SOFTIRQ_ENTRY] = {"softirq_entry", "vec", NULL},
     [TRACE_SOFTIRQ_EXIT] = {"softirq_exit", "vec", NULL},

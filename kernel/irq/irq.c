@@ -39,7 +39,6 @@ enum {
     IRQF_TRIGGER_LEVELS = IRQF_TRIGGER_HIGH | IRQF_TRIGGER_LOW,
     IRQF_TRIGGER_MASK = IRQF_TRIGGER_EDGES | IRQF_TRIGGER_LEVELS,
 
-    IRQ_SYSTEM = -1, // in trace records: a vector without a descriptor
     IRQ_PIC_FIRST = 0x20,
     IRQ_PIC_LAST = 0x2f,
 };
@@ -154,10 +153,10 @@ void irq_dispatch(uint8_t vector)
     void (*fn)(void) = READ_ONCE(irq_system[vector].fn);
     if (fn != NULL) {
         irq_stat_inc(irq_system[vector].stat);
-        trace(TRACE_IRQ_ENTRY, (uint32_t)IRQ_SYSTEM, vector);
+        trace(TRACE_VECTOR_ENTRY, vector, 0);
         lapic_eoi();
         fn();
-        trace(TRACE_IRQ_EXIT, (uint32_t)IRQ_SYSTEM, vector);
+        trace(TRACE_VECTOR_EXIT, vector, 0);
         return;
     }
 
