@@ -260,18 +260,17 @@ struct ping {
 };
 
 // Microseconds as iputils prints milliseconds: three digits in all, as far as that goes.
-static void ping_time(struct shell *sh, uint64_t us)
+static void ping_time(struct text *t, uint64_t us)
 {
+    unsigned long long ms = us / 1000;
     if (us >= 100000) {
-        shell_printf(sh, "%llu", (unsigned long long)(us / 1000));
+        text_printf(t, "%llu", ms);
     } else if (us >= 10000) {
-        shell_printf(sh, "%llu.%llu", (unsigned long long)(us / 1000),
-                     (unsigned long long)(us % 1000 / 100));
+        text_printf(t, "%llu.%llu", ms, (unsigned long long)(us % 1000 / 100));
     } else if (us >= 1000) {
-        shell_printf(sh, "%llu.%02llu", (unsigned long long)(us / 1000),
-                     (unsigned long long)(us % 1000 / 10));
+        text_printf(t, "%llu.%02llu", ms, (unsigned long long)(us % 1000 / 10));
     } else {
-        shell_printf(sh, "0.%03llu", (unsigned long long)us);
+        text_printf(t, "0.%03llu", (unsigned long long)us);
     }
 }
 
@@ -299,11 +298,14 @@ static bool ping_once(struct shell *sh, struct ping *p, uint16_t id, uint16_t se
         p->most_us = max(p->most_us, us);
         p->sum_us += us;
         p->sum_of_squares += us * us;
-        if (!p->quiet) {
-            shell_printf(sh, "%u bytes from %s: icmp_seq=%u ttl=%u time=", p->size + 8, p->name,
-                         sequence, answer.ttl);
-            ping_time(sh, us);
-            shell_printf(sh, " ms\n");
+        if (!p->quiet) { // a line at a time: two pings may share the console
+            char line[128];
+            struct text t = TEXT_INIT(line);
+            text_printf(&t, "%u bytes from %s: icmp_seq=%u ttl=%u time=", p->size + 8, p->name,
+                        sequence, answer.ttl);
+            ping_time(&t, us);
+            text_puts(&t, " ms\n");
+            shell_write(sh, t.data, t.length);
         }
         return true;
     }
@@ -324,29 +326,32 @@ static bool ping_once(struct shell *sh, struct ping *p, uint16_t id, uint16_t se
 
 static void ping_summary(struct shell *sh, const struct ping *p, uint64_t elapsed_ms)
 {
+    char lines[512];
+    struct text t = TEXT_INIT(lines);
     uint32_t lost = p->sent - p->received;
-    shell_printf(sh, "\n--- %s ping statistics ---\n%u packets transmitted, %u received, ", p->name,
-                 p->sent, p->received);
+    text_printf(&t, "\n--- %s ping statistics ---\n%u packets transmitted, %u received, ", p->name,
+                p->sent, p->received);
     if (p->errors != 0) {
-        shell_printf(sh, "+%u errors, ", p->errors);
+        text_printf(&t, "+%u errors, ", p->errors);
     }
-    shell_printf(sh, "%u%% packet loss, time %llums\n",
-                 p->sent != 0 ? (uint32_t)((uint64_t)lost * 100 / p->sent) : 0,
-                 (unsigned long long)elapsed_ms);
-    if (p->received == 0) {
-        shell_printf(sh, "\n");
-        return;
+    text_printf(&t, "%u%% packet loss, time %llums\n",
+                p->sent != 0 ? (uint32_t)((uint64_t)lost * 100 / p->sent) : 0,
+                (unsigned long long)elapsed_ms);
+    if (p->received != 0) {
+        uint64_t mean = p->sum_us / p->received;
+        uint64_t squares = p->sum_of_squares / p->received;
+        uint64_t deviation = ping_square_root(squares > mean * mean ? squares - mean * mean : 0);
+        const uint64_t values[] = {p->least_us, mean, p->most_us, deviation};
+        text_puts(&t, "rtt min/avg/max/mdev = ");
+        for (unsigned i = 0; i < ARRAY_SIZE(values); i++) {
+            text_printf(&t, "%s%llu.%03llu", i != 0 ? "/" : "",
+                        (unsigned long long)(values[i] / 1000),
+                        (unsigned long long)(values[i] % 1000));
+        }
+        text_puts(&t, " ms");
     }
-    uint64_t mean = p->sum_us / p->received;
-    uint64_t squares = p->sum_of_squares / p->received;
-    uint64_t deviation = ping_square_root(squares > mean * mean ? squares - mean * mean : 0);
-    const uint64_t values[] = {p->least_us, mean, p->most_us, deviation};
-    shell_printf(sh, "rtt min/avg/max/mdev = ");
-    for (unsigned i = 0; i < ARRAY_SIZE(values); i++) {
-        shell_printf(sh, "%s%llu.%03llu", i != 0 ? "/" : "", (unsigned long long)(values[i] / 1000),
-                     (unsigned long long)(values[i] % 1000));
-    }
-    shell_printf(sh, " ms\n");
+    text_putc(&t, '\n');
+    shell_write(sh, t.data, t.length);
 }
 
 // A number, and perhaps a fraction of a second: "1", "0.2". 0 or -EINVAL.

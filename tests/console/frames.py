@@ -49,8 +49,8 @@ def udp_payload(source, sport, target, dport, data, bad_checksum=False, length=N
     length = 8 + len(data) if length is None else length
     pseudo = ip_bytes(source) + ip_bytes(target) + struct.pack(">BBH", 0, UDP, 8 + len(data))
     header = struct.pack(">HHHH", sport, dport, length, 0)
-    value = checksum(pseudo + header + data) or 0xFFFF
-    return struct.pack(">HHHH", sport, dport, length, value ^ (0x5555 if bad_checksum else 0)) + data
+    value = (checksum(pseudo + header + data) or 0xFFFF) ^ (0x5555 if bad_checksum else 0)
+    return struct.pack(">HHHH", sport, dport, length, value) + data
 
 
 def udp(source, sport, target, dport, data, to=MAC, **change):
@@ -68,7 +68,8 @@ class Packet:
 
     def __init__(self, frame):
         self.frame = frame
-        self.to, self.source, self.kind = frame[:6], frame[6:12], struct.unpack(">H", frame[12:14])[0]
+        self.to, self.source = frame[:6], frame[6:12]
+        self.kind = struct.unpack(">H", frame[12:14])[0]
         self.protocol = None
         if self.kind == ARP:
             self.operation = struct.unpack(">H", frame[20:22])[0]
@@ -98,7 +99,7 @@ class Peer:
         self.machine.send_frame(frame)
 
     def receive(self, timeout=20):
-        """The next packet that is not a question of ARP for us; those are answered. None: nothing came."""
+        """The next packet; ARP's questions for us are answered on the way. None: none came."""
         end = time.monotonic() + timeout
         while (left := end - time.monotonic()) > 0:
             frame = self.machine.receive_frame(left)
