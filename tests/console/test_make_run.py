@@ -11,7 +11,9 @@ def make_run(*variables):
     # A make of our own, not a part of the one that may have started these tests.
     clean = {name: value for name, value in os.environ.items()
              if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-    return pexpect.spawn("make", ["run", f"BUILD={BUILD}", *variables], cwd=TOP, timeout=TIMEOUT,
+    # The word that `make test` uses: another one is another build, linked anew under other tests.
+    build = os.path.relpath(BUILD, TOP)
+    return pexpect.spawn("make", ["run", f"BUILD={build}", *variables], cwd=TOP, timeout=TIMEOUT,
                          encoding="utf-8", env=clean)
 
 
