@@ -50,6 +50,12 @@ struct pci_dev {
     struct list_head link;
 };
 
+// What a driver can read of its device's own interrupt registers without changing them.
+struct pci_irq_state {
+    uint32_t cause, enabled;               // bits that ask for an interrupt, and those that may
+    const char *cause_name, *enabled_name; // the registers, as the datasheet calls them
+};
+
 struct pci_driver {
     const char *name;
     const struct pci_device_id *ids; // ends with vendor 0
@@ -57,6 +63,8 @@ struct pci_driver {
         struct pci_dev *dev,
         const struct pci_device_id *id); // thread context; 0 or -errno, then nothing is left behind
     void (*remove)(struct pci_dev *dev);
+    // Optional, for `irq why`. Context: thread, the device bound.
+    void (*irq_state)(struct pci_dev *dev, struct pci_irq_state *state);
 };
 #define PCI_DRIVER(name) LINKER_RECORD(pci_driver, pci_driver, name)
 // Use: PCI_DRIVER(e1000_driver) = {.name = "e1000", ...};

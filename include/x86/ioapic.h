@@ -25,5 +25,14 @@ extern const struct irq_chip ioapic_chip;
 extern uint32_t
     ioapic_mis_count; // A: level interrupts that arrived as edges (82093AA erratum), the MIS row
 uint64_t ioapic_read_entry(unsigned gsi);
+// The same in parts. False when no IO-APIC has the GSI.
+struct ioapic_entry {
+    uint8_t vector;
+    uint32_t apic_id;
+    bool masked, level, active_low;
+    bool pending;    // the wire is up, and no CPU has taken it
+    bool remote_irr; // level: a CPU has taken it, and its EOI is awaited
+};
+bool ioapic_decode(unsigned gsi, struct ioapic_entry *entry);
 void ioapic_show(struct text *t);
 void ioapic_mask_all(void);

@@ -72,5 +72,9 @@ lapic_icr_retries(unsigned cpu); // how often an IPI found the one before it sti
 bool lapic_tmr_test(uint8_t vector);
 bool lapic_irr_test(uint8_t vector);
 bool lapic_isr_test(uint8_t vector);
+// Priorities of this CPU: the task's, which holds back vectors of its class and below; and the
+// processor's, which is the higher of that and of what is in service (11.8.3.1).
 void lapic_set_tpr(uint8_t tpr);
+uint8_t lapic_tpr(void);
+uint8_t lapic_ppr(void);
 void lapic_show(struct text *t); // this CPU's registers, decoded

@@ -27,6 +27,11 @@ void gdt_set_kernel_stack(uintptr_t top);
 // Fills all 256 gates and loads them on this CPU; idt_load only loads (other CPUs).
 void idt_init(void);
 void idt_load(void);
+// For `idt check`, which finds gates that somebody has bent: where a gate leads, whether it is as
+// idt_init makes it, and whether this CPU uses our table at all (SIDT). Context: any.
+uintptr_t idt_target(unsigned vector);
+bool idt_gate_is_good(unsigned vector);
+bool idt_is_loaded(void);
 
 // The first line of kernel_main: all of the above for the boot CPU, with static stacks for the ISTs
 // (kernel/x86/gdt.c) until others can be allocated. From here on cpu_id() works and exceptions are told.

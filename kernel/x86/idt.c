@@ -36,25 +36,51 @@ static uint8_t idt_ist(unsigned vector)
     }
 }
 
-static void idt_set(unsigned vector, uint8_t flags)
+// What the gate of a vector has to be: the same at boot and at every check.
+static void idt_gate(unsigned vector, uint64_t gate[2])
 {
+    // A program may set a breakpoint and test for overflow; every other INT n from ring 3 is #GP.
+    bool open = vector == EXC_BP || vector == EXC_OF;
+    uint8_t flags = GATE_PRESENT | GATE_INTERRUPT | (open ? GATE_RING3 : 0);
     uint64_t offset = (uintptr_t)isr_stubs + vector * IDT_STUB_SIZE;
 
-    idt[vector][0] = (offset & 0xffff) | (uint64_t)KERNEL_CS << 16 |
-                     (uint64_t)idt_ist(vector) << 32 | (uint64_t)flags << 40 |
-                     (offset >> 16 & 0xffff) << 48;
-    idt[vector][1] = offset >> 32;
+    gate[0] = (offset & 0xffff) | (uint64_t)KERNEL_CS << 16 | (uint64_t)idt_ist(vector) << 32 |
+              (uint64_t)flags << 40 | (offset >> 16 & 0xffff) << 48;
+    gate[1] = offset >> 32;
 }
 
 void idt_init(void)
 {
     for (unsigned vector = 0; vector < IDT_GATES; vector++) {
-        // A program may set a breakpoint and test for overflow; every other INT n from ring 3 is
-        // #GP.
-        bool open = vector == EXC_BP || vector == EXC_OF;
-        idt_set(vector, GATE_PRESENT | GATE_INTERRUPT | (open ? GATE_RING3 : 0));
+        idt_gate(vector, idt[vector]);
     }
     idt_load();
+}
+
+uintptr_t idt_target(unsigned vector)
+{
+    const uint64_t *gate = idt[vector % IDT_GATES];
+
+    return (gate[0] & 0xffff) | (gate[0] >> 48 & 0xffff) << 16 | gate[1] << 32;
+}
+
+bool idt_gate_is_good(unsigned vector)
+{
+    uint64_t want[2];
+
+    idt_gate(vector % IDT_GATES, want);
+    return idt[vector % IDT_GATES][0] == want[0] && idt[vector % IDT_GATES][1] == want[1];
+}
+
+bool idt_is_loaded(void)
+{
+    struct {
+        uint16_t limit;
+        uint64_t base;
+    } __packed pointer;
+
+    __asm__ volatile("sidt %0" : "=m"(pointer)::"memory");
+    return pointer.base == (uintptr_t)idt && pointer.limit == sizeof(idt) - 1;
 }
 
 void idt_load(void)

@@ -277,6 +277,24 @@ uint64_t ioapic_read_entry(unsigned gsi)
     return io != NULL ? ioapic_get(io, gsi - io->gsi_base) : 0;
 }
 
+bool ioapic_decode(unsigned gsi, struct ioapic_entry *entry)
+{
+    if (!ioapic_has_gsi(gsi)) {
+        return false;
+    }
+    uint64_t raw = ioapic_read_entry(gsi);
+    *entry = (struct ioapic_entry){
+        .vector = (uint8_t)(raw & RTE_VECTOR),
+        .apic_id = (uint32_t)(raw >> RTE_DESTINATION_SHIFT),
+        .masked = (raw & RTE_MASKED) != 0,
+        .level = (raw & RTE_LEVEL) != 0,
+        .active_low = (raw & RTE_ACTIVE_LOW) != 0,
+        .pending = (raw & RTE_PENDING) != 0,
+        .remote_irr = (raw & RTE_REMOTE_IRR) != 0,
+    };
+    return true;
+}
+
 void ioapic_mask_all(void)
 {
     for (unsigned i = 0; i < ioapics_used; i++) {

@@ -428,6 +428,16 @@ void lapic_set_tpr(uint8_t tpr)
     lapic_wr(LAPIC_TPR, tpr);
 }
 
+uint8_t lapic_tpr(void)
+{
+    return (uint8_t)lapic_rd(LAPIC_TPR);
+}
+
+uint8_t lapic_ppr(void)
+{
+    return (uint8_t)lapic_rd(LAPIC_PPR);
+}
+
 static void lapic_show_lvt(struct text *t, const char *name, enum lapic_reg reg)
 {
     uint32_t lvt = lapic_rd(reg);

@@ -1,0 +1,110 @@
+// `driver`: which driver has which device; taking it away and giving it back while the rest runs on.
+//
+// Unbinding is the order of removal at work (the driver's remove): no new work, no interrupt, no
+// thread or timer or poll, no DMA, and only then the memory. What a driver forgot to give back is
+// found here: mappings that its device still holds, handlers that still stand on its irq.
+//
+// Context: thread.
+#include <lib/errno.h>
+#include <lib/string.h>
+#include <contract/command.h>
+#include <irq/desc.h>
+#include <dma/dma.h>
+#include <pci/pci.h>
+
+static int driver_list(struct shell *sh)
+{
+    shell_printf(sh, "%-12s %-9s %-8s %-6s %4s %4s\n", "device", "id", "driver", "type", "irq",
+                 "dma");
+    for (struct pci_dev *dev = pci_next(NULL); dev != NULL; dev = pci_next(dev)) {
+        bool bound = dev->dev.driver != NULL;
+
+        shell_printf(sh, "%-12s %04x:%04x %-8s %-6s %4d %4u\n", dev->dev.name, dev->vendor,
+                     dev->device, bound ? dev->dev.driver : "-",
+                     bound ? pci_irq_type_name(dev) : "-", bound ? pci_irq_vector(dev, 0) : -1,
+                     dma_outstanding(&dev->dev));
+    }
+    return 0;
+}
+
+static struct pci_dev *driver_find(const char *name)
+{
+    for (struct pci_dev *dev = pci_next(NULL); dev != NULL; dev = pci_next(dev)) {
+        if (strcmp(dev->dev.name, name) == 0 || strcmp(dev->dev.name + 5, name) == 0) {
+            return dev;
+        }
+    }
+    return NULL;
+}
+
+// How many handlers stand on an irq.
+static unsigned driver_handlers(int irq)
+{
+    struct irq_desc *desc = irq >= 0 ? irq_to_desc((unsigned)irq) : NULL;
+    unsigned count = 0;
+    unsigned long flags;
+
+    if (desc == NULL) {
+        return 0;
+    }
+    spin_lock_irqsave(&desc->lock, flags);
+    for (const struct irqaction *action = desc->action; action != NULL; action = action->next) {
+        count++;
+    }
+    spin_unlock_irqrestore(&desc->lock, flags);
+    return count;
+}
+
+static int driver_unbind(struct shell *sh, struct pci_dev *dev)
+{
+    int irq = pci_irq_vector(dev, 0);
+    bool message = dev->msi != NULL;
+    unsigned handlers = driver_handlers(irq);
+    int error = pci_unbind(dev);
+
+    if (error != 0) {
+        return shell_error(sh, "%s: no driver is bound to it", dev->dev.name);
+    }
+    unsigned mappings = dma_outstanding(&dev->dev);
+    if (mappings != 0) {
+        return shell_error(sh, "%s: LEAK: %u DMA mappings are left (/proc/dma-map shows whose)",
+                           dev->dev.name, mappings);
+    }
+    if (!message && handlers != 0 && driver_handlers(irq) >= handlers) {
+        return shell_error(sh, "%s: LEAK: its handler still stands on irq %d", dev->dev.name, irq);
+    }
+    return 0;
+}
+
+static int driver_bind(struct shell *sh, struct pci_dev *dev)
+{
+    int error = pci_bind(dev);
+
+    if (error == -EBUSY) {
+        return shell_error(sh, "%s: %s has it already", dev->dev.name, dev->dev.driver);
+    }
+    if (error != 0) {
+        return shell_error(sh, "%s: %s (dmesg may say more)", dev->dev.name,
+                           error == -ENODEV ? "no driver wants it" : strerror(error));
+    }
+    return 0;
+}
+
+static int cmd_driver(struct shell *sh, int argc, char **argv)
+{
+    if (argc == 1 || (argc == 2 && strcmp(argv[1], "list") == 0)) {
+        return driver_list(sh);
+    }
+    if (argc != 3 || (strcmp(argv[1], "bind") != 0 && strcmp(argv[1], "unbind") != 0)) {
+        return shell_usage(sh, "what to do with which device?");
+    }
+    struct pci_dev *dev = driver_find(argv[2]);
+    if (dev == NULL) {
+        return shell_error(sh, "%s: no such device (driver list shows them)", argv[2]);
+    }
+    return argv[1][0] == 'b' ? driver_bind(sh, dev) : driver_unbind(sh, dev);
+}
+
+COMMAND("driver", cmd_driver, "driver [list] | driver bind|unbind DEVICE",
+        "which driver has which device; take it away, give it back\n"
+        "DEVICE is a place on the bus, as 00:1f.2; unbind reports what the driver leaves behind");
