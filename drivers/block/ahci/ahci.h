@@ -52,7 +52,7 @@ struct ahci_slot {
     bool write;
 };
 
-struct ahci_counters { // L
+struct ahci_counters { // L; retries and resets: the recovery's alone
     uint64_t commands, errors, retries, timeouts, resets, lost_interrupts;
 };
 

@@ -80,8 +80,8 @@ static bool recover_restart(struct ahci_port *port, bool reset)
     }
     port->counters.resets++;
     int error = ahci_port_reset(port);
-    if (ahci_port_stop(port) !=
-        0) { // a reset frees an engine that hung; if not, memory is not safe from it
+    if (ahci_port_stop(port) != 0) {
+        // A reset frees an engine that hung. This one goes on, and no memory is safe from it.
         port_err(port, "does not stop: the whole controller loses its access to memory");
         port->hba->dma_off(port->hba);
         return false;
