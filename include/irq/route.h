@@ -22,6 +22,7 @@ int route_gsi_pci(unsigned gsi);
 // An irq for a message (MSI) with a vector of its own; `data` fields chip, chip_data and hwirq are
 // taken over. -ENOSPC when vectors or numbers are used up.
 int route_alloc_message(const struct irq_chip *chip, void *chip_data, unsigned hwirq);
+// After free_irq. Lets what is still on its way through. Context: thread.
 void route_free_message(unsigned irq);
 
 // Used by irq.c: a vector when an irq starts, spread over priority classes; 0 when none is left.

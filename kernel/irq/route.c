@@ -25,6 +25,7 @@
 #include <x86/ioapic.h>
 #include <x86/lapic.h>
 #include <irq/desc.h>
+#include <irq/ipi.h>
 #include <irq/route.h>
 
 enum {
@@ -32,6 +33,7 @@ enum {
     ROUTE_CASCADE = 2, // joins the 8259s, and no device
     ROUTE_CLASS = 16,
     ROUTE_NONE = 0xffff,
+    ROUTE_DRAIN_TRIES = 1000,
 };
 
 static DEFINE_SPINLOCK(route_lock);
@@ -154,6 +156,7 @@ static void route_init_desc(struct irq_desc *desc, unsigned irq)
 {
     spin_lock_init(&desc->lock, "irq_desc");
     desc->data.irq = irq;
+    desc->flow = flow_edge;
     desc->masked = true;
     desc->depth = 1;
 }
@@ -168,9 +171,11 @@ void route_init(const struct acpi_info *tables)
         pr_warn("irq: %u wires, %d are used", wires, MAX_IRQS / 2);
         wires = MAX_IRQS / 2; // messages want numbers too
     }
+    for (unsigned irq = 0; irq < MAX_IRQS; irq++) {
+        route_init_desc(&irq_descs[irq], irq);
+    }
     for (unsigned gsi = 0; gsi < wires; gsi++) {
         struct irq_desc *desc = &irq_descs[gsi];
-        route_init_desc(desc, gsi);
         // ISA wires are edges, active high; PCI's are levels, active low (ACPI 6.4, 5.2.12.5; PCI
         // 3.0, 2.2.6).
         desc->data.level = gsi >= ROUTE_ISA_LINES;
@@ -236,14 +241,14 @@ int route_alloc_message(const struct irq_chip *chip, void *chip_data, unsigned h
         unsigned irq = (unsigned)(desc - irq_descs);
         uint8_t vector = route_vector_alloc(irq);
         if (vector != 0) {
-            memset(desc, 0, sizeof(*desc));
-            route_init_desc(desc, irq);
-            desc->data.vector = vector;
-            desc->data.hwirq = hwirq;
-            desc->data.chip = chip;
-            desc->data.chip_data = chip_data;
-            desc->flow = flow_edge;
+            spin_lock(&desc->lock);
+            desc->data = (struct irq_data){
+                .irq = irq, .hwirq = hwirq, .vector = vector, .chip = chip, .chip_data = chip_data};
+            desc->affinity = desc->affinity_hint = desc->effective_affinity = (struct cpumask){0};
+            desc->spurious_count = desc->unhandled = desc->last_unhandled_jiffies = 0;
+            memset(desc->count, 0, sizeof(desc->count));
             WRITE_ONCE(desc->exists, true);
+            spin_unlock(&desc->lock);
             result = (int)irq;
         }
     }
@@ -251,16 +256,43 @@ int route_alloc_message(const struct irq_chip *chip, void *chip_data, unsigned h
     return result;
 }
 
+struct route_drain {
+    uint8_t vector;
+    bool waiting; // it is in that CPU's IRR
+};
+
+static void route_look_at_irr(void *arg)
+{
+    struct route_drain *drain = arg;
+    drain->waiting = lapic_irr_test(drain->vector);
+}
+
+// A message that the device sent before it was shut may still wait at the CPU. It is let through
+// while the vector has its descriptor; afterwards nobody would know whose it was.
+static void route_drain_message(const struct irq_desc *desc)
+{
+    struct route_drain drain = {.vector = desc->data.vector};
+    for (unsigned tries = 0; tries < ROUTE_DRAIN_TRIES; tries++) {
+        int err = smp_call_function_single(desc->data.cpu, route_look_at_irr, &drain, true);
+        if (err != 0 || !drain.waiting) {
+            return;
+        }
+        cpu_relax();
+    }
+}
+
+// The descriptor keeps its lock, flow and chip: a CPU that was on its way in (and an emulated one
+// may be held up there for long) finds a line without handlers, not a hole.
 void route_free_message(unsigned irq)
 {
     struct irq_desc *desc = irq_to_desc(irq);
     if (desc == NULL || desc->data.chip == &ioapic_chip || WARN_ON(desc->action != NULL)) {
         return;
     }
-    uint8_t vector = desc->data.vector;
+    route_drain_message(desc);
     WRITE_ONCE(desc->exists, false);
-    desc->started = false;
-    route_vector_free(vector);
+    route_vector_free(desc->data.vector);
+    desc->data.vector = 0;
 }
 
 // ---- records ----

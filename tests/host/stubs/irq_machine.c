@@ -27,6 +27,7 @@
 #include <x86/pic.h>
 #include <mm/slab.h>
 #include <irq/desc.h>
+#include <irq/ipi.h>
 #include <irq/route.h>
 
 #include "stubs.h"
@@ -204,6 +205,24 @@ uint32_t lapic_icr_retries(unsigned cpu)
     return cpu + 100;
 }
 
+// Messages that wait at a CPU: each look lets one through.
+unsigned fake_waiting;
+
+bool lapic_irr_test(uint8_t vector)
+{
+    fake_note("irr(%u)", route_vector_irq(vector));
+    return fake_waiting != 0 && fake_waiting-- != 0;
+}
+
+int smp_call_function_single(unsigned cpu, void (*fn)(void *arg), void *arg, bool wait)
+{
+    assert_true(wait);
+    assert_int_equal(locks_held, 0);
+    fake_note("call(%u)", cpu);
+    fn(arg);
+    return 0;
+}
+
 bool pic_stray(unsigned line)
 {
     fake_note("pic(%u)", line);
@@ -340,6 +359,7 @@ void fake_reset(void)
     warn_count = 0;
     fake_affinity_error = 0;
     fake_allocations = 0;
+    fake_waiting = 0;
     fake_failing_after = 100000;
     journal[0] = '\0';
     stub_log_clear();

@@ -27,5 +27,6 @@ extern const struct irq_chip fake_message_chip;
 extern int fake_affinity_error;   // what ioapic_chip's set_affinity answers
 extern bool fake_in_service[256]; // the local APIC's ISR
 extern bool fake_pic_real;
+extern unsigned fake_waiting;       // so many looks find a message in the IRR
 extern unsigned fake_allocations;   // outstanding
 extern unsigned fake_failing_after; // so many kzalloc succeed, then NULL
