@@ -10,8 +10,8 @@
 // that lies where its address says is lent: pages and kmalloc'd objects. A stack or a vmalloc area is contiguous for the CPU
 // only, and constants of the image are nobody's to write.
 //
-// Today the bus address is the physical one. Memory beyond a device's mask is refused; a device that reaches less than all RAM asks for
-// coherent memory, which is taken from below its mask.
+// Today the bus address is the physical one. Memory beyond a device's mask is refused: no copy is made through memory that it can
+// reach. Coherent memory is taken from below the mask from the start.
 //
 // On x86 the caches follow what devices do (they snoop), so that syncing moves nothing: what is left of it is the order of accesses
 // (dma_observe, dma_publish) and the record of who owns the buffer.
@@ -35,23 +35,18 @@ static dma_addr_t dma_address(uint64_t bus)
     return (dma_addr_t){.value = bus};
 }
 
-// Why this memory cannot be lent; NULL when it can. *physical gets its address.
-static const char *dma_buffer_fault(const struct device *dev, const void *cpu, size_t size,
-                                    phys_t *physical)
+// Why this memory may be lent to no device at all; NULL when it may.
+static const char *dma_buffer_fault(const void *cpu, size_t size)
 {
     uintptr_t virt = (uintptr_t)cpu;
+    phys_t first = virt - PHYS_BASE, last = first + size - 1;
 
     if (size == 0 || virt + size < virt) {
         return "has no size";
     }
-    phys_t first = virt - PHYS_BASE, last = first + size - 1;
     if (virt < PHYS_BASE || !page_is_ram(first) ||
         (first >> PAGE_SHIFT != last >> PAGE_SHIFT && !page_is_ram(last))) {
         return "is not from kmalloc or the page allocator";
-    }
-    *physical = virt_to_phys(cpu);
-    if (*physical + size - 1 > dev->dma_mask) {
-        return "lies beyond what the device can reach (dma_set_mask)";
     }
     return NULL;
 }
@@ -86,16 +81,23 @@ dma_addr_t dma_map_single(struct device *dev, void *cpu, size_t size,
                           .size = size,
                           .direction = (uint8_t)direction,
                           .caller = __builtin_return_address(0)};
-    phys_t physical = 0;
 
     dma_default_mask(dev);
-    const char *fault = dma_buffer_fault(dev, cpu, size, &physical);
+    const char *fault = dma_buffer_fault(cpu, size);
     if (unlikely(fault != NULL)) {
         use.bus = (uintptr_t)cpu;
         dma_debug_refuse(&use, fault);
         return dma_address(DMA_ERROR);
     }
-    use.bus = physical;
+    use.bus = virt_to_phys(cpu);
+    if (unlikely(use.bus + size - 1 >
+                 dev->dma_mask)) { // no mistake: the device is too small for this machine
+        pr_ratelimited(LOG_WARNING,
+                       "dma: %s reaches up to %#llx, the buffer lies at %#llx: not mapped (kmalloc "
+                       "with GFP_DMA32, or dma_alloc_coherent, gives memory that it can reach)",
+                       dev->name, (unsigned long long)dev->dma_mask, (unsigned long long)use.bus);
+        return dma_address(DMA_ERROR);
+    }
     dma_debug_map(&use);
     dma_hold(dev);
     trace(TRACE_DMA_MAP, (uint32_t)size, use.bus);

@@ -13,7 +13,10 @@
 #include <lib/errno.h>
 #include <lib/list.h>
 #include <lib/string.h>
+#include <lib/text.h>
 #include <lib/types.h>
+#include <contract/proc_file.h>
+#include <core/kallsyms.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <core/spinlock.h>
@@ -32,6 +35,8 @@ struct vmap_area {
     uintptr_t start;       // I: of the guard page
     size_t size;           // I: behind the guard page
     enum vmap_kind kind;   // I
+    phys_t phys;           // I: VMAP_DEVICE: what is mapped
+    const void *caller;    // I: code address
 };
 
 static DEFINE_SPINLOCK(vmap_lock);
@@ -44,7 +49,8 @@ static uintptr_t vmap_address(const struct vmap_area *area)
 }
 
 // Takes room for `size` bytes behind a guard page, at a multiple of align. NULL: no memory, or the area is full.
-static struct vmap_area *vmap_take(size_t size, size_t align, enum vmap_kind kind)
+static struct vmap_area *vmap_take(size_t size, size_t align, enum vmap_kind kind,
+                                   const void *caller)
 {
     struct vmap_area *area = kmalloc(sizeof(*area), GFP_ATOMIC), *next;
     uintptr_t at = VMAP_BASE, virt;
@@ -67,6 +73,8 @@ static struct vmap_area *vmap_take(size_t size, size_t align, enum vmap_kind kin
         area->start = virt - PAGE_SIZE;
         area->size = size;
         area->kind = kind;
+        area->phys = 0;
+        area->caller = caller;
         list_add_tail(&area->link, &next->link); // before the one that it fits below, or at the end
         vmap_sum.used_bytes += size + PAGE_SIZE;
     }
@@ -113,7 +121,7 @@ static struct vmap_area *vmap_find(uintptr_t address, enum vmap_kind kind, const
 
 // ---- device registers and firmware tables --------------------------------------------------------
 
-static void *vmap_physical(phys_t address, size_t size, uint64_t flags)
+static void *vmap_physical(phys_t address, size_t size, uint64_t flags, const void *caller)
 {
     phys_t first = ALIGN_DOWN(address, PAGE_SIZE);
     uint64_t limit = BIT64(cpu_phys_bits());
@@ -124,10 +132,11 @@ static void *vmap_physical(phys_t address, size_t size, uint64_t flags)
     size = ALIGN_UP(address - first + size, PAGE_SIZE);
     // Large windows by large pages: PCIe configuration space alone would take 512 KiB of page tables.
     size_t align = size >= (2u << 20) && IS_ALIGNED(first, 2u << 20) ? 2u << 20 : PAGE_SIZE;
-    struct vmap_area *area = vmap_take(size, align, VMAP_DEVICE);
+    struct vmap_area *area = vmap_take(size, align, VMAP_DEVICE, caller);
     if (area == NULL) {
         return NULL;
     }
+    area->phys = first;
     if (map_range(vmap_address(area), first, size, flags | PTE_NX | PTE_G) != 0) {
         map_clear(vmap_address(area), size);
         vmap_give(area);
@@ -137,30 +146,32 @@ static void *vmap_physical(phys_t address, size_t size, uint64_t flags)
 }
 
 // Cached and uncached views of one page at once are undefined (Intel SDM vol. 3, 12.12.4), and RAM has a cached one.
-static void *vmap_device(phys_t address, size_t size, uint64_t flags, const char *caller)
+static void *vmap_device(phys_t address, size_t size, uint64_t flags, const char *function,
+                         const void *caller)
 {
     if (page_overlaps_ram(address, size)) {
-        pr_err("%s(%#llx, %#zx): refused, that is RAM", caller, (unsigned long long)address, size);
+        pr_err("%s(%#llx, %#zx): refused, that is RAM", function, (unsigned long long)address,
+               size);
         return NULL;
     }
-    return vmap_physical(address, size, flags);
+    return vmap_physical(address, size, flags, caller);
 }
 
 void __iomem *ioremap(phys_t address, size_t size)
 {
-    return vmap_device(address, size, PTE_W | PTE_UC, "ioremap");
+    return vmap_device(address, size, PTE_W | PTE_UC, "ioremap", __builtin_return_address(0));
 }
 
 void __iomem *ioremap_wc(phys_t address, size_t size)
 {
     uint64_t type = cpu_has(FEATURE_PAT) ? PTE_WC : PTE_UC;
 
-    return vmap_device(address, size, PTE_W | type, "ioremap_wc");
+    return vmap_device(address, size, PTE_W | type, "ioremap_wc", __builtin_return_address(0));
 }
 
 void *memremap(phys_t address, size_t size)
 {
-    return vmap_physical(address, size, 0);
+    return vmap_physical(address, size, 0, __builtin_return_address(0));
 }
 
 void iounmap(volatile void *address)
@@ -208,9 +219,10 @@ static void vmap_count_pages(enum vmap_kind kind, size_t size, bool add)
     spin_unlock_irqrestore(&vmap_lock, irq);
 }
 
-static void *vmap_new_pages(size_t size, enum vmap_kind kind, uint64_t flags, uint64_t guard)
+static void *vmap_new_pages(size_t size, enum vmap_kind kind, uint64_t flags, uint64_t guard,
+                            const void *caller)
 {
-    struct vmap_area *area = vmap_take(size, PAGE_SIZE, kind);
+    struct vmap_area *area = vmap_take(size, PAGE_SIZE, kind, caller);
     size_t done = 0;
 
     if (area == NULL) {
@@ -294,7 +306,8 @@ void *map_stack(void)
     void *stack = vmap_take_kept_stack();
 
     if (stack == NULL) {
-        stack = vmap_new_pages(KERNEL_STACK_SIZE, VMAP_STACK, PTE_STACK, PTE_GUARD_STACK);
+        stack = vmap_new_pages(KERNEL_STACK_SIZE, VMAP_STACK, PTE_STACK, PTE_GUARD_STACK,
+                               __builtin_return_address(0));
         if (stack != NULL) {
             memset(stack, 0, KERNEL_STACK_SIZE);
         }
@@ -325,7 +338,8 @@ void *vmalloc(size_t size)
         size > stats.free_bytes) { // don't take all memory to find out that it is not enough
         return NULL;
     }
-    return vmap_new_pages(ALIGN_UP(size, PAGE_SIZE), VMAP_PAGES, 0, PTE_GUARD_AREA);
+    return vmap_new_pages(ALIGN_UP(size, PAGE_SIZE), VMAP_PAGES, 0, PTE_GUARD_AREA,
+                          __builtin_return_address(0));
 }
 
 void vfree(void *pointer)
@@ -343,3 +357,26 @@ void vmap_stats(struct vmap_stats *stats)
     *stats = vmap_sum;
     spin_unlock_irqrestore(&vmap_lock, irq);
 }
+
+// As Linux's: addresses (the guard page included), size, who asked, and what lies behind it.
+static void vmap_show_vmallocinfo(struct text *t, unsigned long index)
+{
+    struct vmap_area *area;
+    unsigned long irq;
+
+    (void)index;
+    spin_lock_irqsave(&vmap_lock, irq);
+    list_for_each_entry (area, &vmap_areas, link) {
+        text_printf(t, "%#018lx-%#018lx %7zu ", (unsigned long)area->start,
+                    (unsigned long)(vmap_address(area) + area->size), area->size + PAGE_SIZE);
+        text_symbol(t, (uintptr_t)area->caller);
+        if (area->kind == VMAP_DEVICE) {
+            text_printf(t, " phys=%#018llx ioremap\n", (unsigned long long)area->phys);
+        } else {
+            text_printf(t, " pages=%zu %s\n", area->size / PAGE_SIZE,
+                        area->kind == VMAP_STACK ? "stack" : "vmalloc");
+        }
+    }
+    spin_unlock_irqrestore(&vmap_lock, irq);
+}
+PROC_FILE("vmallocinfo", vmap_show_vmallocinfo);

@@ -113,6 +113,17 @@ def test_pt_walk_where_nothing_is(machine):
         assert status == 2, nonsense
 
 
+def test_vmallocinfo(machine):
+    last = 0
+    owners = set()
+    for line in machine.ok("cat /proc/vmallocinfo").splitlines():
+        start, end, size, owner = re.match(r"0x(\w+)-0x(\w+) +(\d+) (\S+) ", line).groups()
+        assert last <= int(start, 16) and int(end, 16) - int(start, 16) == int(size)
+        last = int(end, 16)
+        owners.add(owner.split("+")[0])
+    assert "pci_iomap" in owners or any("ioapic" in o or "main" in o for o in owners)
+
+
 def test_dma_map_shows_who_owns_what(machine):
     def look():
         head, _, *lines = machine.ok("cat /proc/dma-map").splitlines()

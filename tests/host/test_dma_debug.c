@@ -101,6 +101,13 @@ void trace(enum trace_event event, uint32_t a, uint64_t b)
     traced[event]++;
 }
 
+bool log_limit_ok(struct log_limit *limit, uint32_t *held)
+{
+    (void)limit;
+    *held = 0;
+    return true;
+}
+
 void text_symbol(struct text *t, uintptr_t address)
 {
     text_printf(t, "%#lx", (unsigned long)address);
@@ -259,7 +266,8 @@ static void refused_memory(void **state)
     reported("no size");
     nic.dma_mask = 0x5fff;
     assert_true(dma_mapping_error(&nic, dma_map_single(&nic, ram + 0x5fff, 2, DMA_TO_DEVICE)));
-    reported("beyond what the device can reach");
+    assert_non_null(strstr(stub_log(), "nic reaches up to 0x5fff, the buffer lies at 0x5fff"));
+    stub_log_clear();
     map(&nic, 0x5ffe, 2, DMA_TO_DEVICE);
     quiet();
     assert_int_equal(dma_outstanding(&nic), 1);
