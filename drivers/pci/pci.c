@@ -29,6 +29,7 @@
 #include <mm/map.h>
 #include <mm/slab.h>
 #include <sched/mutex.h>
+#include <dma/dma.h>
 
 #include "pci_config.h"
 #include "pci_regs.h"
@@ -333,6 +334,18 @@ static const struct pci_device_id *pci_match(const struct pci_driver *driver,
     return NULL;
 }
 
+// A driver that has gone may have left nothing to the device: what it still holds, it may still write to.
+static void pci_check_dma(const struct pci_dev *dev, const char *driver)
+{
+    unsigned held = dma_outstanding(&dev->dev);
+
+    if (held != 0) {
+        pr_err("BUG: %s %s: leaves %u DMA mappings behind (cat /proc/dma-map)", driver,
+               dev->dev.name, held);
+        warn_at(__FILE__, __LINE__, "DMA mappings leak");
+    }
+}
+
 static int pci_bind_locked(struct pci_dev *dev)
 {
     const struct pci_driver *driver;
@@ -350,6 +363,7 @@ static int pci_bind_locked(struct pci_dev *dev)
         if (error == 0) {
             return 0;
         }
+        pci_check_dma(dev, driver->name);
         dev->driver = NULL;
         dev->dev.driver = NULL;
         pci_set_drvdata(dev, NULL);
@@ -375,6 +389,7 @@ int pci_unbind(struct pci_dev *dev)
     mutex_lock(&pci_bind_mutex);
     if (dev->driver != NULL) {
         dev->driver->remove(dev);
+        pci_check_dma(dev, dev->driver->name);
         pci_set_drvdata(dev, NULL);
         dev->driver = NULL;
         dev->dev.driver = NULL;

@@ -163,8 +163,8 @@ void *dma_alloc_coherent(struct device *dev, size_t size, dma_addr_t *handle)
     }
     void *cpu = alloc_pages_within(GFP_KERNEL | GFP_ZERO, order, dev->dma_mask);
     if (cpu == NULL) {
-        pr_warn("dma: %s: no %zu bytes of contiguous memory at or below %#llx", dev->name, size,
-                (unsigned long long)dev->dma_mask);
+        pr_warn("dma: %s: no %zu bytes in one piece that it can reach (up to %#llx)", dev->name,
+                size, (unsigned long long)dev->dma_mask);
         return NULL;
     }
     struct dma_use use = {.dev = dev,
