@@ -47,7 +47,10 @@ exception_call:
     jmp 1f
 // Here with the vector in rax, rsp as noted, interrupts off, the rest as the fault left it.
 exception_resume:
+    .cfi_remember_state
+    .cfi_def_cfa %rsp, 64
     leaq 48(%rsp), %rbp
+    .cfi_restore_state
 1:  popfq // interrupts, single step and direction as they were at the call
     popq %r15
     popq %r14
