@@ -245,8 +245,13 @@ class Machine:
         return self._command(command, **arguments)
 
     def hmp(self, line):
-        """A line for the human monitor; what it printed."""
-        return self._command("human-monitor-command", **{"command-line": line}).replace("\r", "")
+        """A line for the human monitor; what it printed, or nothing when the machine ended by it
+        before the answer came."""
+        try:
+            said = self._command("human-monitor-command", **{"command-line": line})
+        except Ended:
+            return ""
+        return said.replace("\r", "")
 
     # ---- the wire ----------------------------------------------------------------------------
 
