@@ -317,6 +317,11 @@ static struct slab *slab_new(struct kmem_cache *cache)
         free_pages(block, cache->order);
         return NULL;
     }
+    // Written over as a whole, once: nothing of what lay in these pages shows, and QEMU forgets code that it saw run in
+    // them (map_stack tells why that matters). The slab of slabs has its own slab to lose.
+    if (!cache->meta) {
+        memset(block, POISON_FREE, (size_t)PAGE_SIZE << cache->order);
+    }
     *slab = (struct slab){.cache = cache, .base = block + (cache->meta ? cache->size : 0)};
     slab->free = cache->objects;
     for (uint32_t i = 0; i < cache->objects; i++) {
