@@ -516,6 +516,7 @@ static int job_start_background(const struct parse *parse, unsigned first, unsig
         id <= JOB_MAX_BACKGROUND ? kthread_run(job_background_run, b, "job/%d", id) : NULL;
     if (thread) {
         list_add_tail(&b->link, &job_background);
+        thread_put(thread); // nobody joins it: its end is b->done
     }
     mutex_unlock(&job_background_mutex);
     if (!thread) {

@@ -189,7 +189,10 @@ void shell_start(const char *script)
             pr_err("shell: no memory for the boot script, it is not run");
         }
     }
-    if (!kthread_run(shell_thread, copy, "sh")) {
+    struct thread *thread = kthread_run(shell_thread, copy, "sh");
+    if (thread) {
+        thread_put(thread);
+    } else {
         pr_err("shell: no memory for its thread, there is no prompt");
     }
 }
