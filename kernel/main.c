@@ -7,6 +7,7 @@
 //   ap_main       every other CPU, on its idle thread's stack
 //
 // Context: boot/start.S calls kernel_main, boot/trampoline.S ap_main. This file may see all layers.
+#include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/boot_info.h>
 #include <core/clock.h>
@@ -80,8 +81,12 @@ static void main_read_options(const struct boot_info *boot)
     static char cmdline[MAIN_CMDLINE_SIZE];
 
     boot_options_parse(boot->cmdline, boot->protocol);
-    if (fw_cfg_read_file("opt/org.tophalf/cmdline", cmdline, sizeof(cmdline)) > 0) {
+    long length = fw_cfg_read_file("opt/org.tophalf/cmdline", cmdline, sizeof(cmdline));
+    if (length > 0) {
         boot_options_parse(cmdline, "fw_cfg");
+    } else if (length == -EFBIG) {
+        pr_warn("fw_cfg: opt/org.tophalf/cmdline is longer than %d bytes, it is not obeyed",
+                MAIN_CMDLINE_SIZE - 1);
     }
     for (unsigned i = 0; i < boot->note_count; i++) {
         pr_warn("%s: %s", boot->protocol, boot->notes[i]);
@@ -228,9 +233,12 @@ static void main_init(void *arg)
     net_init();
     pci_init();
     pci_probe_all();
-    if (fw_cfg_read_file("opt/org.tophalf/script", main_script, sizeof(main_script)) <= 0) {
-        main_script[0] = '\0';
+    long length = fw_cfg_read_file("opt/org.tophalf/script", main_script, sizeof(main_script));
+    if (length == -EFBIG) {
+        pr_warn("fw_cfg: opt/org.tophalf/script is longer than %d bytes, it is not run",
+                MAIN_SCRIPT_SIZE - 1);
     }
+    main_script[max(length, 0l)] = '\0';
     shell_start(main_script);
 }
 

@@ -360,3 +360,16 @@ def test_control_c_at_any_moment(machine):
         machine.wait_prompt()
     machine.send("\r")
     machine.ok("echo still here")
+
+
+def test_a_script_that_is_too_long_is_not_cut_and_run(boot, tmp_path):
+    script = tmp_path / "script"
+    script.write_text("true\n" * 4000 + "exit 9\n")
+    machine = boot(extra=["-fw_cfg", f"name=opt/org.tophalf/script,file={script}"])
+    assert "script is longer than 16383 bytes, it is not run" in machine.ok("dmesg")
+
+
+def test_boot_option_ktest(boot):
+    machine = boot(append="ktest=shell.statuses", second_serial=True, script="exit 6", wait=False)
+    assert machine.wait_end() == 6
+    assert "1 passed, 0 failed, 0 skipped" in machine.text
