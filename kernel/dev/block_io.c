@@ -109,7 +109,6 @@ static int blk_many(struct gendisk *disk, enum req_op op, uint64_t sector, uint3
 static int blk_transfer(struct gendisk *disk, enum req_op op, uint64_t sector, uint32_t sectors,
                         void *data)
 {
-    might_sleep();
     if (sectors == 0) {
         return 0;
     }

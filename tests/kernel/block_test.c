@@ -13,6 +13,8 @@
 #include <dev/block.h>
 #include <pci/pci.h>
 
+#include "../../kernel/mm/internal.h"
+
 // ---- a disk of memory ---------------------------------------------------------------------------
 
 enum { FAKE_SECTORS = 256, FAKE_HOLD_MAX = 32 };
@@ -660,4 +662,81 @@ KTEST(ahci, unbind_under_load)
     }
     EXPECT_EQ(dma_outstanding(&dev->dev), 0);
     EXPECT_EQ(pci_bind(dev), 0);
+}
+
+// ---- when memory runs out --------------------------------------------------------------------------
+
+// Lets the number-th allocation from here on fail, and says whether it came to that.
+static void fail_start(uint32_t number)
+{
+    __atomic_store_n(&fail_countdown, number, __ATOMIC_RELAXED);
+}
+
+static bool fail_stop(void)
+{
+    return __atomic_exchange_n(&fail_countdown, 0, __ATOMIC_RELAXED) == 0;
+}
+
+KTEST(ahci, each_allocation_of_the_probe_may_fail)
+{
+    enum { MOST = 200 };
+    struct pci_dev *dev = test_ahci();
+    struct gendisk *disk = blk_find("sda");
+    if (dev == NULL || disk == NULL) {
+        SKIP("no AHCI disk");
+    }
+    blk_put(disk);
+    bool hit = true;
+    unsigned number = 0, refused = 0;
+    while (hit && ++number < MOST) {
+        EXPECT_EQ(pci_unbind(dev), 0);
+        EXPECT_EQ(dma_outstanding(&dev->dev), 0);
+        fail_start(number);
+        int error = pci_bind(dev);
+        hit = fail_stop();
+        if (error != 0) { // nothing is left behind, and the next try works
+            refused++;
+            EXPECT(dev->driver == NULL);
+            EXPECT(dev->bars[5].mapped == NULL);
+            EXPECT_EQ(dma_outstanding(&dev->dev), 0);
+            EXPECT_EQ(pci_bind(dev), 0);
+        }
+    }
+    EXPECT(number > 5 && number < MOST);
+    EXPECT(refused > 0);
+    // The last round was not hit, so the disk is there.
+    disk = blk_find("sda");
+    REQUIRE(disk != NULL);
+    uint8_t *data = kmalloc(SECTOR_SIZE, GFP_KERNEL);
+    REQUIRE(data != NULL);
+    EXPECT_EQ(blk_read(disk, 0, 1, data), 0);
+    kfree(data);
+    blk_put(disk);
+}
+
+KTEST(ahci, each_allocation_of_a_read_may_fail)
+{
+    enum { MOST = 50 };
+    struct gendisk *disk = blk_find("sda");
+    if (disk == NULL) {
+        SKIP("no disk");
+    }
+    static uint8_t scrap[1000]; // not memory for a device: a bounce buffer is needed
+    uint8_t *data = vmalloc(1 << 20);
+    REQUIRE(data != NULL);
+    bool hit = true;
+    unsigned number = 0, failures = 0;
+    while (hit && ++number < MOST) {
+        fail_start(number);
+        long got = blk_read_bytes(disk, 100, scrap, sizeof(scrap));
+        hit = fail_stop();
+        EXPECT(got == sizeof(scrap) || got < 0 || hit);
+        failures += got != sizeof(scrap);
+        EXPECT_EQ(blk_read_bytes(disk, 512, data, 1 << 20), 1 << 20);
+    }
+    EXPECT(number > 1 && number < MOST);
+    EXPECT(failures > 0);
+    EXPECT_EQ(disk->stats.in_flight, 0);
+    vfree(data);
+    blk_put(disk);
 }
