@@ -34,13 +34,14 @@
 LINKER_SET(ktest, ktest);
 
 enum {
-    KTEST_TIMEOUT_S = 60, // a hang, not a measurement
-    KTEST_MAX_HANGS = 3,  // then the run is given up: too much may be held
+    KTEST_TIMEOUT_S = 60,       // a hang, not a measurement
+    KTEST_MAX_DIAGNOSTICS = 20, // of one test
+    KTEST_MAX_HANGS = 3,        // then the run is given up: too much may be held
 };
 
 // One run of one test. Freed by whoever is last: the runner, or a test that hung and came back.
 struct ktest_thread {
-    struct ktest_run run; // what the test sees; first, so that ktest_fail finds the rest
+    struct ktest_run run; // what the test sees
     const struct ktest *test;
     struct completion done;
     uint32_t references; // A
@@ -68,17 +69,32 @@ static void ktest_print(const char *format, ...)
     }
 }
 
+// Diagnostics stand before the line of the test that they belong to. Seen on the console as well,
+// where a person looks.
+static void ktest_diagnose(const char *text)
+{
+    ktest_print("# %s\n", text);
+    if (ktest_to_port()) {
+        console_printf("# %s\n", text);
+    }
+}
+
 void ktest_fail(struct ktest_run *ktest, const char *file, int line, const char *format, ...)
 {
-    char text[300];
+    char text[320];
+    unsigned before = __atomic_fetch_add(&ktest->failures, 1, __ATOMIC_RELAXED);
+    if (before >= KTEST_MAX_DIAGNOSTICS) {
+        return;
+    }
+    int length = file ? snprintf(text, sizeof(text), "%s:%d: ", file, line) : 0;
+    length = min(length, (int)sizeof(text) - 1);
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
+    vsnprintf(text + length, sizeof(text) - (size_t)length, format, args);
     va_end(args);
-    __atomic_fetch_add(&ktest->failures, 1, __ATOMIC_RELAXED);
-    ktest_print("# %s:%d: %s\n", file, line, text);
-    if (ktest_to_port()) {
-        console_printf("# %s:%d: %s\n", file, line, text);
+    ktest_diagnose(text);
+    if (before + 1 == KTEST_MAX_DIAGNOSTICS) {
+        ktest_diagnose("... and more");
     }
 }
 
@@ -101,7 +117,7 @@ static void ktest_check_warnings(struct ktest_thread *t, uint32_t before)
 {
     uint32_t warnings = warn_count - before;
     if (warnings != t->run.warnings_expected) {
-        ktest_fail(&t->run, "warnings", 0, "%u of them, expected %u (see dmesg)", warnings,
+        ktest_fail(&t->run, NULL, 0, "%u warnings in the log, expected %u", warnings,
                    t->run.warnings_expected);
     }
 }
@@ -152,9 +168,11 @@ static enum ktest_verdict ktest_run_one(const struct ktest *test, unsigned numbe
         return KTEST_FAILED;
     }
     if (!ktest_wait(t)) {
+        ktest_fail(&t->run, NULL, 0, "not done after %d s, left behind", KTEST_TIMEOUT_S);
         ktest_print("not ok %u %s.%s # timeout\n", number, test->suite, test->name);
-        console_printf("not ok %u %s.%s: hung for %d s, left behind\n", number, test->suite,
-                       test->name, KTEST_TIMEOUT_S);
+        if (ktest_to_port()) {
+            console_printf("not ok %u %s.%s # timeout\n", number, test->suite, test->name);
+        }
         ktest_put(t);
         return KTEST_HUNG;
     }
