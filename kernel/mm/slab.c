@@ -44,11 +44,13 @@
 #include "internal.h"
 
 enum {
-    SLAB_CACHES = 32,          // caches that may exist at once
-    SLAB_OBJECTS = 256,        // objects in a slab at most: bits of its map
-    SLAB_MIN_OBJECTS = 4,      // a slab is made large enough to hold that many
-    SLAB_MAX_ORDER = 3,        // 32 KiB
-    SLAB_EMPTY_KEPT = 1,       // empty slabs that a cache holds on to
+    SLAB_CACHES = 32,     // caches that may exist at once
+    SLAB_OBJECTS = 256,   // objects in a slab at most: bits of its map
+    SLAB_MIN_OBJECTS = 8, // a slab is made large enough to hold that many, if it may be that large
+    SLAB_MAX_ORDER = 3,   // 32 KiB
+    SLAB_EMPTY_BYTES =
+        64
+        << 10, // empty slabs that a cache holds on to, so that a burst does not go down to the pages
     MAGAZINE_SLOTS = 31,       // with its counter 256 bytes
     MAGAZINE_BYTES = 32 << 10, // of objects that a CPU may sit on, per cache
     KMALLOC_MIN_SHIFT = 4,     // 16 bytes
@@ -75,6 +77,7 @@ struct kmem_cache {
     uint32_t poison_words;   // I: 8-byte words at the front that are poisoned while free
     uint16_t index;          // I: in caches[] and of its magazines
     uint16_t magazine_slots; // I: how much a magazine may hold
+    uint16_t empty_kept;     // I: empty slabs that stay
     bool meta;               // I: holds struct slab; its own slabs carry theirs inside
     struct spinlock lock;
     struct list_head partial, full, empty; // L
@@ -411,7 +414,7 @@ static __noinline void magazine_drain(struct kmem_cache *cache, struct magazine 
     }
     magazine->count -= count;
     memmove(magazine->objects, magazine->objects + count, magazine->count * sizeof(void *));
-    while ((spare = slab_spare_locked(cache, SLAB_EMPTY_KEPT)) != NULL) {
+    while ((spare = slab_spare_locked(cache, cache->empty_kept)) != NULL) {
         spin_unlock(&cache->lock);
         slab_delete(spare);
         spin_lock(&cache->lock);
@@ -580,6 +583,7 @@ static void cache_init(struct kmem_cache *cache, const char *name, size_t size, 
         min((uint32_t)(((size_t)PAGE_SIZE << cache->order) / cache->size), (uint32_t)SLAB_OBJECTS);
     cache->magazine_slots =
         (uint16_t)min((uint32_t)MAGAZINE_SLOTS, (uint32_t)MAGAZINE_BYTES / cache->size);
+    cache->empty_kept = (uint16_t)(SLAB_EMPTY_BYTES / (PAGE_SIZE << cache->order));
     // The last word is the mark of who freed it.
     uint32_t words = cache->size / 8 - 1;
     cache->poison_words = slab_debug == SLAB_DEBUG_ON    ? words
