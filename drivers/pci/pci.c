@@ -227,28 +227,82 @@ static void pci_add_bar_resource(struct pci_dev *dev, unsigned number)
     }
 }
 
+// The k-th window of a bridge: ports, memory, prefetchable memory. False: closed (its limit is below
+// its base, or it was never set).
+static bool pci_bridge_window(const struct pci_dev *bridge, unsigned k, uint64_t *start,
+                              uint64_t *end)
+{
+    if (k == 0) {
+        uint16_t word = pci_read16(bridge, PCI_IO_BASE);
+        uint32_t high = pci_read32(bridge, PCI_IO_HIGH);
+        *start = (word & 0xf0u) << 8 | (uint64_t)(high & 0xffff) << 16;
+        *end = (word & 0xf000u) | 0xfff | (uint64_t)(high >> 16) << 16;
+        return *start != 0 && *start < *end && *end <= 0xffff;
+    }
+    uint32_t word = pci_read32(bridge, k == 1 ? PCI_MEMORY_BASE : PCI_PREFETCH_BASE);
+    *start = (uint64_t)(word & 0xfff0) << 16;
+    *end = (word & 0xfff00000) | 0xfffff;
+    if (k == 2 && (word & 0xf) == 1) { // 64 bits
+        *start |= (uint64_t)pci_read32(bridge, PCI_PREFETCH_BASE_HIGH) << 32;
+        *end |= (uint64_t)pci_read32(bridge, PCI_PREFETCH_LIMIT_HIGH) << 32;
+    }
+    return *start != 0 && *start < *end;
+}
+
+static void pci_add_bridge_resources(const struct pci_dev *bridge)
+{
+    char name[48];
+    uint64_t start, end;
+    snprintf(name, sizeof(name), "PCI Bus %04x:%02x", bridge->segment, bridge->bus_secondary);
+    for (unsigned k = 0; k < 3; k++) {
+        if (pci_bridge_window(bridge, k, &start, &end)) {
+            resource_add(k == 0 ? RESOURCE_PORTS : RESOURCE_MEMORY, start, end, name);
+        }
+    }
+}
+
+struct pci_span {
+    uint64_t start, end;
+};
+
+static void span_add(struct pci_span *span, uint64_t start, uint64_t end)
+{
+    if (end < BIT64(32)) {
+        span->start = min(span->start, start);
+        span->end = max(span->end, end);
+    }
+}
+
 // The window of a root bus is written in byte code that is not read here. What is shown instead is
-// what the bus was seen to use: the span of its memory BARs below 4 GiB, rounded to megabytes; and
-// all ports, as on every PC.
+// what the bus was seen to use: the span of its memory BARs and its bridges' windows below 4 GiB,
+// rounded to megabytes; and all ports, as on every PC.
 static void pci_add_root_resources(uint16_t segment, uint8_t bus)
 {
-    uint64_t start = UINT64_MAX, end = 0;
+    struct pci_span span = {.start = UINT64_MAX};
     char name[48];
     struct pci_dev *dev;
 
     snprintf(name, sizeof(name), "PCI Bus %04x:%02x", segment, bus);
     list_for_each_entry (dev, &pci_devices, link) {
-        for (unsigned i = 0; i < PCI_BAR_COUNT && dev->segment == segment; i++) {
+        if (dev->segment != segment) {
+            continue;
+        }
+        for (unsigned i = 0; i < PCI_BAR_COUNT; i++) {
             const struct pci_bar *bar = &dev->bars[i];
-            if (bar->size != 0 && bar->base != 0 && !bar->is_port && bar->base < BIT64(32)) {
-                start = min(start, bar->base);
-                end = max(end, bar->base + bar->size - 1);
+            if (bar->size != 0 && bar->base != 0 && !bar->is_port) {
+                span_add(&span, bar->base, bar->base + bar->size - 1);
+            }
+        }
+        uint64_t start, end;
+        for (unsigned k = 1; k < 3 && dev->bus_secondary != 0; k++) {
+            if (pci_bridge_window(dev, k, &start, &end)) {
+                span_add(&span, start, end);
             }
         }
     }
-    if (start < end) {
-        resource_add(RESOURCE_MEMORY, ALIGN_DOWN(start, 1ull << 20),
-                     ALIGN_UP(end + 1, 1ull << 20) - 1, name);
+    if (span.start < span.end) {
+        resource_add(RESOURCE_MEMORY, ALIGN_DOWN(span.start, 1ull << 20),
+                     ALIGN_UP(span.end + 1, 1ull << 20) - 1, name);
     }
     if (segment == 0 && bus == 0) {
         resource_add(RESOURCE_PORTS, 0, PCI_CF8_ADDRESS - 1, name);
@@ -288,7 +342,10 @@ void pci_init(void)
         pci_add_root_resources(segment, first);
     }
     struct pci_dev *dev;
-    list_for_each_entry (dev, &pci_devices, link) {
+    list_for_each_entry (dev, &pci_devices, link) { // a bridge before what is behind it
+        if (dev->bus_secondary != 0) {
+            pci_add_bridge_resources(dev);
+        }
         for (unsigned i = 0; i < PCI_BAR_COUNT; i++) {
             pci_add_bar_resource(dev, i);
         }

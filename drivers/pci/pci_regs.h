@@ -28,6 +28,12 @@ enum pci_register { // offset: 3.0, figure 6-1
     PCI_PRIMARY_BUS = 0x18, // of a bridge; Bridge 1.2, 3.2.5
     PCI_SECONDARY_BUS = 0x19,
     PCI_SUBORDINATE_BUS = 0x1a,
+    PCI_IO_BASE = 0x1c,       // base and limit in one 16-bit word, 4 KiB steps; 3.2.5.6
+    PCI_MEMORY_BASE = 0x20,   // base and limit in one 32-bit word, 1 MiB steps; 3.2.5.8
+    PCI_PREFETCH_BASE = 0x24, // likewise; 3.2.5.9
+    PCI_PREFETCH_BASE_HIGH = 0x28,
+    PCI_PREFETCH_LIMIT_HIGH = 0x2c,
+    PCI_IO_HIGH = 0x30,
 };
 
 #define PCI_COMMAND_IO           BIT(0)
