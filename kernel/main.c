@@ -34,6 +34,7 @@
 #include <irq/ipi.h>
 #include <irq/route.h>
 #include <sched/thread.h>
+#include <defer/irq_poll.h>
 #include <defer/irq_thread.h>
 #include <defer/softirq.h>
 #include <defer/tasklet.h>
@@ -221,6 +222,7 @@ static void main_init(void *arg)
     main_start_cpus();
     softirq_start_threads();
     workqueue_init();
+    irq_poll_init();
     INIT_DELAYED_WORK(&main_mce_work, main_mce_poll);
     schedule_delayed_work(&main_mce_work, MAIN_MCE_SECONDS * HZ);
     uart_init();

@@ -39,6 +39,9 @@ struct irq_desc {
     bool masked;                        // L: at the controller
     bool pending;                       // L: an edge came while disabled or in progress
     bool killed;                        // L: disabled by the spurious detector
+    uint32_t kills;                     // L: how often, without a good spell in between
+    uint32_t polls;                     // L: times that its handlers were asked while it was shut
+    uint32_t revive_jiffies;            // L: when it may come back (irqstorm=backoff)
     bool oneshot;                       // L: stays masked until its threads are done
     uint32_t in_progress;               // A: CPUs that are in the handlers now
     uint32_t threads_active;            // A: threads that were woken and are not done
@@ -93,6 +96,13 @@ void irq_thread_done(struct irq_desc *desc, irqreturn_t result);
 // Takes note of what the handlers said; a line that nobody cares for is shut after 99,900 of
 // 100,000. Called with desc->lock held.
 void irq_note_result(struct irq_desc *desc, irqreturn_t result);
+// Asks the handlers of every shut line whether their device wants something; with `all`, of every
+// line. Lets a line come back where that is the policy. True while a line is shut.
+// Context: softirq or thread, interrupts on.
+bool irq_poll_lines(bool all);
+// Told when a line was shut: tied by kernel/defer/irq_poll.c, which polls from then on. Hard irq.
+extern void (*irq_killed_hook)(void);
+
 // Walks the action list; feeds the spurious detector. Called and returns with desc->lock held; lets
 // go of it around the handlers, in_progress says so meanwhile. Returns what the handlers said.
 irqreturn_t irq_handle_actions(struct irq_desc *desc);

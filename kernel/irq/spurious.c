@@ -4,20 +4,39 @@
 // normal on a shared or racing line, and those more than a tenth of a second apart are forgiven.
 //
 // The numbers and words are Linux's (kernel/irq/spurious.c there describes the same rule), so what
-// scripts look for is found. The line stays masked until enable_irq or a new handler; polling it
-// meanwhile (irqpoll) is not done, and the log says so.
+// scripts look for is found; /proc/irq/spurious_rule shows and sets them. A shut line is not dead:
+// ten times a second its handlers are asked whether their device wants something, so that a healthy
+// one beside a mad one is served, slowly (kernel/defer/irq_poll.c has the clock).
 //
-// Context: hard irq, the descriptor's lock held.
+//   irqstorm=disable   the line stays shut until enable_irq or a new handler (Linux)
+//   irqstorm=backoff   it comes back after 50 ms, and after twice that each time it is shut again
+//
+// Context: hard irq, the descriptor's lock held; irq_poll_lines: softirq.
+#include <lib/errno.h>
+#include <lib/parse.h>
+#include <lib/string.h>
 #include <contract/boot_option.h>
+#include <contract/proc_file.h>
 #include <core/clock.h>
 #include <core/kallsyms.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <irq/desc.h>
 
-enum { SPURIOUS_WINDOW = 100000, SPURIOUS_LIMIT = 99900, SPURIOUS_FORGIVE = HZ / 10 };
+enum {
+    SPURIOUS_WINDOW = 100000,
+    SPURIOUS_LIMIT = 99900,
+    SPURIOUS_FORGIVE = HZ / 10,
+    SPURIOUS_BACKOFF_MS = 50, // times 2 for each time that the line was shut before
+    SPURIOUS_BACKOFF_DOUBLINGS = 10,
+};
 
-static bool spurious_off; // I: boot option noirqdebug
+static uint32_t spurious_window = SPURIOUS_WINDOW; // A: /proc/irq/spurious_rule
+static uint32_t spurious_limit = SPURIOUS_LIMIT;   // A
+static bool spurious_backoff;                      // A: irqstorm=backoff
+static bool spurious_off;                          // I: boot option noirqdebug
+
+void (*irq_killed_hook)(void);
 
 static void spurious_list_handlers(const struct irq_desc *desc)
 {
@@ -43,9 +62,61 @@ static void spurious_kill(struct irq_desc *desc)
     desc->depth++;
     irq_mask(desc);
     pr_emerg("Disabling IRQ #%u", desc->data.irq);
-    pr_err(
-        "irq %u: masked and not polled: the device behind it is deaf until its driver comes back",
-        desc->data.irq);
+    if (spurious_backoff) {
+        uint32_t wait_ms = SPURIOUS_BACKOFF_MS
+                           << min(desc->kills, (uint32_t)SPURIOUS_BACKOFF_DOUBLINGS);
+        desc->revive_jiffies = jiffies + msecs_to_jiffies(wait_ms);
+        pr_err("irq %u: comes back in %u ms", desc->data.irq, wait_ms);
+    }
+    desc->kills++;
+    if (irq_killed_hook != NULL) {
+        irq_killed_hook();
+    }
+}
+
+static void spurious_revive(struct irq_desc *desc)
+{
+    desc->killed = false;
+    desc->spurious_count = 0;
+    desc->unhandled = 0;
+    if (--desc->depth == 0) {
+        irq_unmask(desc);
+    }
+}
+
+// One line's turn. The handlers run with interrupts off, as they expect; their answers are not
+// counted while the line is shut.
+static bool spurious_poll(struct irq_desc *desc, bool all)
+{
+    unsigned long flags;
+
+    spin_lock_irqsave(&desc->lock, flags);
+    if ((desc->killed || all) && desc->action != NULL && desc->in_progress == 0 &&
+        (desc->killed || desc->depth == 0)) {
+        desc->polls++;
+        irq_handle_actions(desc);
+    }
+    if (desc->killed && spurious_backoff && desc->action != NULL &&
+        time_after(jiffies, desc->revive_jiffies)) {
+        spurious_revive(desc);
+    }
+    bool killed = desc->killed;
+    spin_unlock_irqrestore(&desc->lock, flags);
+    return killed;
+}
+
+bool irq_poll_lines(bool all)
+{
+    bool killed = false;
+
+    for (unsigned irq = 0; irq < irq_count(); irq++) {
+        struct irq_desc *desc = irq_to_desc(irq);
+
+        if (desc != NULL && desc->started && (all || READ_ONCE(desc->killed))) {
+            killed |= spurious_poll(desc, all);
+        }
+    }
+    return killed;
 }
 
 void irq_note_result(struct irq_desc *desc, irqreturn_t result)
@@ -63,12 +134,14 @@ void irq_note_result(struct irq_desc *desc, irqreturn_t result)
         desc->unhandled = long_ago ? 1 : desc->unhandled + 1;
         desc->last_unhandled_jiffies = jiffies;
     }
-    if (++desc->spurious_count < SPURIOUS_WINDOW) {
+    if (++desc->spurious_count < READ_ONCE(spurious_window)) {
         return;
     }
     desc->spurious_count = 0;
-    if (desc->unhandled > SPURIOUS_LIMIT) {
+    if (desc->unhandled > READ_ONCE(spurious_limit)) {
         spurious_kill(desc);
+    } else {
+        desc->kills = 0; // a good spell
     }
     desc->unhandled = 0;
 }
@@ -80,3 +153,51 @@ static int spurious_option_off(const char *value)
     return 0;
 }
 BOOT_OPTION("noirqdebug", spurious_option_off, "never shut an interrupt line that nobody handles");
+
+static int spurious_option_storm(const char *value)
+{
+    bool backoff = strcmp(value, "backoff") == 0;
+
+    if (!backoff && strcmp(value, "disable") != 0) {
+        return -EINVAL;
+    }
+    spurious_backoff = backoff;
+    return 0;
+}
+BOOT_OPTION("irqstorm", spurious_option_storm,
+            "irqstorm=disable|backoff: what becomes of a line that nobody handles");
+
+static void spurious_rule_show(struct text *t, unsigned long index)
+{
+    (void)index;
+    text_printf(t, "%u of %u %s\n", spurious_limit, spurious_window,
+                spurious_off       ? "off"
+                : spurious_backoff ? "backoff"
+                                   : "disable");
+}
+
+// "disable", "backoff", or "LIMIT WINDOW".
+static int spurious_rule_write(const char *line, unsigned long index)
+{
+    char first[16];
+    size_t length = strcspn(line, " ");
+    uint32_t limit, window;
+
+    (void)index;
+    if (spurious_option_storm(line) == 0) {
+        return 0;
+    }
+    if (line[length] == '\0' || length >= sizeof(first)) {
+        return -EINVAL;
+    }
+    memcpy(first, line, length);
+    first[length] = '\0';
+    if (kstrtou32(first, 10, &limit) != 0 || kstrtou32(line + length + 1, 10, &window) != 0 ||
+        window < 10 || window > 100000000 || limit >= window) {
+        return -EINVAL;
+    }
+    WRITE_ONCE(spurious_window, window);
+    WRITE_ONCE(spurious_limit, limit);
+    return 0;
+}
+PROC_FILE_RW("irq/spurious_rule", spurious_rule_show, spurious_rule_write);
