@@ -39,6 +39,7 @@ struct irq_desc {
     bool masked;                        // L: at the controller
     bool pending;                       // L: an edge came while disabled or in progress
     bool killed;                        // L: disabled by the spurious detector
+    uint32_t handled;                   // L: of those that spurious_count counts
     uint32_t kills;                     // L: how often, without a good spell in between
     uint32_t polls;                     // L: times that its handlers were asked while it was shut
     uint32_t revive_jiffies;            // L: when it may come back (irqstorm=backoff)

@@ -133,6 +133,8 @@ void irq_note_result(struct irq_desc *desc, irqreturn_t result)
         bool long_ago = time_after(jiffies, desc->last_unhandled_jiffies + SPURIOUS_FORGIVE);
         desc->unhandled = long_ago ? 1 : desc->unhandled + 1;
         desc->last_unhandled_jiffies = jiffies;
+    } else {
+        desc->handled++;
     }
     if (++desc->spurious_count < READ_ONCE(spurious_window)) {
         return;
@@ -140,9 +142,10 @@ void irq_note_result(struct irq_desc *desc, irqreturn_t result)
     desc->spurious_count = 0;
     if (desc->unhandled > READ_ONCE(spurious_limit)) {
         spurious_kill(desc);
-    } else {
+    } else if (desc->handled > desc->unhandled) {
         desc->kills = 0; // a good spell
     }
+    desc->handled = 0;
     desc->unhandled = 0;
 }
 
