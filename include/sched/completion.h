@@ -15,4 +15,7 @@ void complete_all(struct completion *c); // releases everyone, now and later
 void wait_for_completion(struct completion *c);
 // Jiffies left (at least 1), 0: timed out.
 uint32_t wait_for_completion_timeout(struct completion *c, uint32_t timeout_jiffies);
+// For those to whom the wait is their ordinary life: THREAD_IDLE. 0, or -EINTR if the state is
+// THREAD_SLEEPING.
+int wait_for_completion_state(struct completion *c, enum thread_state state);
 int wait_for_completion_interruptible(struct completion *c); // 0 or -EINTR

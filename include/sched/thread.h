@@ -11,7 +11,8 @@
 enum thread_state {  // letters as ps shows them
     THREAD_RUNNING,  // R: running or on a run queue
     THREAD_SLEEPING, // S: until woken or interrupted (thread_stop, ^C)
-    THREAD_BLOCKED,  // D: until woken
+    THREAD_BLOCKED,  // D: until woken; counts as load
+    THREAD_IDLE,     // I: the same, but it has nothing to do: no load
     THREAD_DEAD,     // Z: waits to be reaped
 };
 
@@ -132,7 +133,7 @@ uint64_t sched_cpu_time_ns(unsigned cpu, enum cpu_time what);
 uint64_t sched_context_switches(void);
 uint64_t sched_threads_created(void);
 unsigned sched_running(void), sched_blocked(void);
-// Threads that ran, could run or were blocked, averaged over 1, 5 and 15 minutes, in hundredths.
+// Threads that ran, could run or were blocked (D), averaged over 1, 5 and 15 minutes, in hundredths.
 void sched_load(unsigned hundredths[3]);
 
 // Calls visit for each thread under the table's lock: it may not sleep. For ps and gdb.

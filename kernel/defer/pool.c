@@ -159,7 +159,7 @@ static bool worker_idle(struct worker *worker)
     list_add(&worker->link, &pool->idle);
     pool->idle_count++;
     current->wait_channel = "worker pool";
-    set_current_state(THREAD_SLEEPING);
+    set_current_state(THREAD_IDLE);
     spin_unlock_irq(&pool->lock);
     left = schedule_timeout(POOL_IDLE_TICKS);
     spin_lock_irq(&pool->lock);

@@ -105,7 +105,12 @@ uint32_t wait_for_completion_timeout(struct completion *c, uint32_t timeout_jiff
     return (uint32_t)completion_wait(c, THREAD_BLOCKED, timeout_jiffies);
 }
 
+int wait_for_completion_state(struct completion *c, enum thread_state state)
+{
+    return completion_wait(c, state, MAX_SCHEDULE_TIMEOUT) < 0 ? -EINTR : 0;
+}
+
 int wait_for_completion_interruptible(struct completion *c)
 {
-    return completion_wait(c, THREAD_SLEEPING, MAX_SCHEDULE_TIMEOUT) < 0 ? -EINTR : 0;
+    return wait_for_completion_state(c, THREAD_SLEEPING);
 }

@@ -228,7 +228,7 @@ static bool sched_wake(struct thread *thread, bool only_interruptible)
     struct run_queue *queue = queue_lock_of(thread, &flags);
 
     if (thread->state == THREAD_RUNNING || thread->state == THREAD_DEAD ||
-        (only_interruptible && thread->state == THREAD_BLOCKED)) {
+        (only_interruptible && thread->state != THREAD_SLEEPING)) {
         spin_unlock_irqrestore(&queue->lock, flags);
         return false;
     }

@@ -32,7 +32,7 @@ struct ps_table {
 
 static char ps_state(const struct thread *thread)
 {
-    static const char letters[] = {'R', 'S', 'D', 'Z'};
+    static const char letters[] = {'R', 'S', 'D', 'I', 'Z'};
 
     if (thread->state != THREAD_DEAD && thread->on_queue) {
         return 'R'; // it may be about to sleep, but is still runnable
@@ -134,13 +134,13 @@ static int cmd_ps(struct shell *sh, int argc, char **argv)
     return 0;
 }
 
-COMMAND(
-    "ps", cmd_ps, "ps",
-    "shows all threads: CPU, scheduling class, state, run time\n"
-    "  CLS    TS ordinary, FF and RR realtime, IDL idle\n"
-    "  S      R runs or could, S sleeps until woken or interrupted, D until woken, Z has ended\n"
-    "  TIME   seconds on a CPU\n"
-    "  WCHAN  what it waits for");
+COMMAND("ps", cmd_ps, "ps",
+        "shows all threads: CPU, scheduling class, state, run time\n"
+        "  CLS    TS ordinary, FF and RR realtime, IDL idle\n"
+        "  S      R runs or could, S sleeps until woken or interrupted, D until woken, I the same\n"
+        "         without being a load, Z has ended\n"
+        "  TIME   seconds on a CPU\n"
+        "  WCHAN  what it waits for");
 
 // ---- uptime ------------------------------------------------------------------------------------
 

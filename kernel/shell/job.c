@@ -277,7 +277,7 @@ static void job_task_start(struct job_task *task)
 static void job_task_wait(struct job_task *task)
 {
     struct job *job = task->job;
-    wait_for_completion(&task->done);
+    wait_for_completion_state(&task->done, THREAD_IDLE);
     unsigned long flags;
     spin_lock_irqsave(&job->lock, flags);
     struct thread *thread = task->thread;

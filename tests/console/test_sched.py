@@ -6,7 +6,7 @@ import linux_formats as linux
 
 MACHINE = dict(cpus=2)
 
-PS_LINE = re.compile(r" *(\d+) +(\d+) (TS|FF|RR|IDL) +(\d+|-) +(-?\d+|-) ([RSDZ]) +(\d+\.\d{3}) "
+PS_LINE = re.compile(r" *(\d+) +(\d+) (TS|FF|RR|IDL) +(\d+|-) +(-?\d+|-) ([RSDIZ]) +(\d+\.\d{3}) "
                      r"+(\d+) (.{16}) (\S.*)")
 
 
@@ -53,6 +53,13 @@ def test_a_sleeping_job_is_seen(machine):
     machine.ok("sleep 30 &")
     job = ps(machine)["sleep"]
     assert job["state"] in "SD" and job["wait"] == "msleep"
+
+
+def test_waiting_for_nothing_is_no_load(machine):
+    threads = ps(machine)
+    assert threads["sh"]["state"] == "I", "it waits for ps"
+    assert all(threads[f"kworker/{cpu}:0"]["state"] in "IR" for cpu in (0, 1))
+    assert not [name for name, thread in threads.items() if thread["state"] == "D"]
 
 
 def test_uptime(machine):
