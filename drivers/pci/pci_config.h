@@ -37,3 +37,8 @@ uint16_t pci_access_size(uint16_t segment, uint8_t bus); // 256 or 4096
 // The irq of a device's wire, -1 when there is none; *source says how it is known. pci_route.c;
 // after the scan.
 int pci_route_intx(const struct pci_dev *dev, const char **source);
+
+// Adds every function on the buses first .. last that can be reached from the first to the list, in
+// the order of the buses, and counts them. pci_scan.c; boot thread.
+void pci_scan(uint16_t segment, uint8_t first, uint8_t last, struct list_head *devices,
+              unsigned *count);
