@@ -599,7 +599,8 @@ static int cmd_stop(struct shell *sh, int argc, char **argv)
     if (jobs_number(sh, argv[1], &id) != 0) {
         return STATUS_USAGE;
     }
-    return job_kill(id) == 0 ? 0 : shell_error(sh, "%s: no such job (jobs lists them)", argv[1]);
+    return job_kill(id) == 0 ? 0
+                             : shell_error(sh, "%s: no such job runs (jobs lists them)", argv[1]);
 }
 
 static void history_print(unsigned number, const char *line, void *arg)

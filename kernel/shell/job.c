@@ -571,6 +571,9 @@ int job_wait(int id)
             }
         }
     }
+    list_for_each_entry (b, &job_background, link) {
+        b->reported = b->reported || (id == 0 && !b->running); // waited for, though it was over
+    }
     mutex_unlock(&job_background_mutex);
     return id == 0 && result >= 0 ? 0 : result;
 }
@@ -579,11 +582,12 @@ int job_kill(int id)
 {
     mutex_lock(&job_background_mutex);
     struct background_job *b = job_find_background(id);
-    if (b && b->running) {
+    bool running = b && b->running;
+    if (running) {
         job_interrupt(&b->job);
     }
     mutex_unlock(&job_background_mutex);
-    return b ? 0 : -ENOENT;
+    return running ? 0 : -ENOENT;
 }
 
 // ---- a line -------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ void job_for_each(bool only_news,
                   void *arg);
 // Sleeps until job `id` (0: all) has ended; its status (0 for all), -ENOENT, -EINTR.
 int job_wait(int id);
-int job_kill(int id); // as ^C; 0 or -ENOENT
+int job_kill(int id); // as ^C; 0 or -ENOENT: none that runs
 
 // Variables, for $NAME. TERM=dumb and COLUMNS= have an effect on the console.
 const char *shell_get_variable(const char *name, char *to, size_t size); // NULL: not set

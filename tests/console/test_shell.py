@@ -175,6 +175,7 @@ def test_jobs(machine):
     machine.ok("stop %1")
     assert machine.run("wait 1")[1] == 130
     assert machine.run("wait 7")[1] == 1
+    assert machine.run("stop 1") == ("stop: 1: no such job runs (jobs lists them)\n", 1)
     machine.ok("echo from behind > /tmp/j & wait; cat /tmp/j; rm /tmp/j")
 
 
