@@ -21,8 +21,8 @@ enum {
     VECTOR_SPURIOUS = 0xff,
 };
 
-// Chooses xAPIC or x2APIC; `mmio` is the mapped page (unused by x2APIC). Context: boot CPU, once.
-// Returns false when the CPU has no APIC.
+// Chooses xAPIC or x2APIC, maps the page where it is needed, and enables the boot CPU's. Context: boot
+// CPU, once. Returns false when the CPU has no APIC, or its page cannot be mapped; said in the log.
 bool lapic_init(phys_t base, void *(*map)(phys_t address, size_t size));
 // Enables this CPU's APIC: SVR, TPR 0, LVTs masked, LINT0 masked, LINT1 NMI, error vector. Context:
 // once per CPU, interrupts off.
@@ -30,11 +30,10 @@ void lapic_init_cpu(void);
 bool lapic_is_x2apic(void);
 
 uint32_t lapic_id(void);
-void lapic_eoi(
-    void); // ends the highest-priority interrupt in service on this CPU. Context: hard irq
+// Ends the interrupt of the highest class that is in service on this CPU. Context: hard irq.
+void lapic_eoi(void);
 
-// The same two as primitives of a chip (contract/irq_chip.h), for controllers whose interrupts end
-// at a local APIC.
+// Primitives of a chip (contract/irq_chip.h), for controllers whose interrupts end at a local APIC.
 struct irq_data;
 void lapic_irq_eoi(struct irq_data *data);
 void lapic_irq_retrigger(struct irq_data *data); // by an IPI to data->apic_id
@@ -51,12 +50,13 @@ void lapic_nmi_all_but_self(void);
 int lapic_send_init(uint32_t apic_id);
 int lapic_send_startup(uint32_t apic_id, uint8_t page);
 
-// Timer. Calibrated once against the clock (clock_ns must be running). Context: boot CPU; rate in
-// Hz of its counter.
+// Timer. clock_calibrate() measures it in its own window; calibrate does so here, against clock_ns(),
+// when that came too early, and says the rate. Context: boot CPU. hz is the rate of its counter.
 void lapic_timer_calibrate(void);
 uint64_t lapic_timer_hz(void);
 void lapic_timer_periodic(uint32_t hz); // this CPU, VECTOR_TIMER
-void lapic_timer_oneshot(uint64_t ns);  // this CPU; 0 fires at once
+void lapic_timer_oneshot(
+    uint64_t ns); // this CPU; 0 fires at once, what 32 bits cannot count: early
 void lapic_timer_stop(void);
 
 // The counter alone, for measuring against the TSC: begins anew, without an interrupt; then how far
@@ -67,8 +67,8 @@ void lapic_timer_set_hz(uint64_t hz); // what such a measurement found; 0 is not
 
 uint32_t lapic_error_read(void); // reads and clears the error status
 void lapic_error_report(void);   // the same into the log, by name; run at VECTOR_LAPIC_ERROR
-uint32_t
-lapic_icr_retries(unsigned cpu); // how often an IPI found the one before it still under way
+// How often an IPI of this CPU found the one before it still under way.
+uint32_t lapic_icr_retries(unsigned cpu);
 bool lapic_tmr_test(uint8_t vector);
 bool lapic_irr_test(uint8_t vector);
 bool lapic_isr_test(uint8_t vector);

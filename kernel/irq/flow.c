@@ -1,11 +1,13 @@
 // Flow handlers: what to do with the controller before, between and after the drivers' handlers.
 // Which one an irq has follows from how its wire speaks:
 //
-//   level   the wire stays active until the device is quieted. The handlers do that, then EOI: an EOI before would let the same
-//           level in again. While the line is disabled it is masked, and the level waits; and where
-//           a thread is to quiet the device (IRQF_ONESHOT), it is masked until the thread has.
-//   edge    the wire only blinks, and a message is the same. EOI first, so that a blink during the handlers is taken and not lost;
-//           should it arrive on another CPU, that one leaves a note (pending) and the first goes round again.
+//   level   the wire stays active until the device is quieted. The handlers do that, then EOI: an
+//           EOI before would let the same level in again. While the line is disabled it is masked,
+//           and the level waits; and where a thread is to quiet the device (IRQF_ONESHOT), it is
+//           masked until the thread has.
+//   edge    the wire only blinks, and a message is the same. EOI first, so that a blink during the
+//           handlers is taken and not lost; should it arrive on another CPU, that one leaves a note
+//           (pending) and the first goes round again.
 //   percpu  each CPU has its own; no lock, no sharing.
 //
 // The names in /proc/interrupts are Linux's: "fasteoi" for level (the chip needs one word at the

@@ -1,9 +1,12 @@
 // Messages between CPUs. A vector carries no data, so each kind has its own place in memory that
 // says what is wanted:
 //
-//   reschedule      nothing more to say: the target's want_resched is set, and the way out of the interrupt does the rest
-//   function call   each CPU has one slot for the call that it is making; the target's `from` mask says whose slots to look into
-//   shoot-down      one at a time for the machine: a range, and a mask of the CPUs that have not dropped it yet
+//   reschedule      nothing more to say: the target's want_resched is set, and the way out of the
+//                   interrupt does the rest
+//   function call   each CPU has one slot for the call that it is making; the target's `from` mask
+//                   says whose slots to look into
+//   shoot-down      one at a time for the machine: a range, and a mask of the CPUs that have not
+//                   dropped it yet
 //   stop            an NMI, because a CPU that hangs with interrupts off must stop too
 //
 //   CPU s                                       CPU t

@@ -1,15 +1,16 @@
 // From a vector to the handlers that asked for it: the interrupt core.
 //
 //   1 kernel/x86/entry.S     stub and save
-//   2 kernel/interrupt.c     the spine                                        <- previous
-//   3 this file              vector to descriptor; flow.c: when to mask and acknowledge, and the action list
-//   4 drivers/net/e1000/     the top half                                     <- next
+//   2 kernel/interrupt.c     the spine                                             <- previous
+//   3 this file              vector to descriptor; then flow.c: when to mask and acknowledge, and
+//                            the list of actions
+//   4 drivers/net/e1000/     the top half                                          <- next
 //
-// Three things that older kernels mixed are kept apart here, as Linux does since 2.6.24:
+// Three things that older kernels mixed are kept apart here, as in Linux's generic layer:
 //
-//   the chip      knows registers: mask, unmask, EOI (kernel/x86/ioapic.c, a device's MSI)     contract/irq_chip.h
-//   the flow      knows when to do which of them: an edge is another story than a level        flow.c
-//   the actions   know what to do about it: the drivers' handlers                              request_irq, below
+//   the chip      knows registers: mask, unmask, EOI. contract/irq_chip.h; kernel/x86/ioapic.c, MSI
+//   the flow      knows when to do which of them: an edge is another story than a level. flow.c
+//   the actions   know what to do about it: the drivers' handlers. request_irq, below
 //
 // and a descriptor per irq ties one of each together. Some vectors have no descriptor: the CPU's
 // own timer and error inputs, and messages between CPUs. They are the kernel's, not a driver's;
