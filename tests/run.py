@@ -35,7 +35,8 @@ WORKERS = 2
 HOST_TIMEOUT = 120  # seconds; these are hang detectors, not measurements
 KERNEL_TIMEOUT = 240
 CONSOLE_TIMEOUT = 600
-FUZZ_RUNS = 20000
+FUZZ_RUNS = 20000  # or as many as fit into
+FUZZ_SECONDS = 15
 FUZZ_SEED = 1
 
 
@@ -138,7 +139,8 @@ def fuzz_test(build, name):
     corpus = sorted(glob.glob(f"{TOP}/tests/host/corpus/{name[len('fuzz_'):]}"))
     with tempfile.TemporaryDirectory() as scratch:
         status, output = call(
-            [f"{build}/host/{name}", f"-runs={FUZZ_RUNS}", f"-seed={FUZZ_SEED}", "-max_len=4096",
+            [f"{build}/host/{name}", f"-runs={FUZZ_RUNS}", f"-max_total_time={FUZZ_SECONDS}",
+             f"-seed={FUZZ_SEED}", "-max_len=4096",
              f"-artifact_prefix={build}/host/{name}-", "-print_final_stats=1", scratch, *corpus],
             HOST_TIMEOUT)
     if status != 0:

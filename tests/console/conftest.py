@@ -74,13 +74,17 @@ class Namespace:
         self.prefix = ["ip", "netns", "exec", name]
         self.nic = "tap,ifname=tap0,script=no,downscript=no"
         self._ip("netns", "add", name)
-        self.run("ip", "tuntap", "add", "dev", "tap0", "mode", "tap")
-        self.run("ip", "addr", "add", address, "dev", "tap0")
-        self.run("ip", "link", "set", "tap0", "up")
+        try:
+            self.run("ip", "tuntap", "add", "dev", "tap0", "mode", "tap")
+            self.run("ip", "addr", "add", address, "dev", "tap0")
+            self.run("ip", "link", "set", "tap0", "up")
+        except subprocess.CalledProcessError:
+            self.close()
+            raise
 
     @staticmethod
     def _ip(*arguments):
-        subprocess.run(["ip", *arguments], check=True, capture_output=True)
+        subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
 
     def run(self, *command, timeout=60, check=True):
         return subprocess.run([*self.prefix, *command], check=check, timeout=timeout,
@@ -100,6 +104,6 @@ def netns(request):
     try:
         namespace = Namespace(f"tophalf-{os.getpid()}", "10.9.0.1/24")
     except subprocess.CalledProcessError as error:
-        pytest.skip(f"cannot make a network namespace: {error.stderr.decode().strip()}")
+        pytest.skip(f"cannot make a network namespace: {error.stderr.strip()}")
     yield namespace
     namespace.close()

@@ -21,7 +21,8 @@ def test_gdb_follows_an_interrupt_through_the_kernel(boot, tmp_path):
     said = gdb.stdout
     assert "ALL DONE" in said, f"{said}\n{gdb.stderr}"
     assert re.search(r"^STUB vector 0x\w\w at \w+", said, re.M)
-    assert re.search(r"^BACKTRACE e1000_interrupt < .*irq_dispatch < interrupt < ", said, re.M), said
+    assert re.search(r"^BACKTRACE e1000_interrupt < .*irq_dispatch < interrupt < ", said,
+                     re.M), said
     interrupted = re.search(r"^INTERRUPTED (\w+)", said, re.M).group(1)
     assert f"RETURNED to {interrupted}" in said
     tables = said.split("--- ")[1:]
