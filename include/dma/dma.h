@@ -1,10 +1,13 @@
-// Part of the driver door: memory that a device may touch, and whose it is at the moment. The second story of this kernel.
+// Part of the driver door: memory that a device may touch, and whose it is at the moment. The
+// second story of this kernel.
 //
-//   coherent (rings):    dma_alloc_coherent ... both may look at any time; order by dma_publish / dma_observe
-//   streaming (buffers): CPU owns ──dma_map_single──> device owns ──dma_unmap_single──> CPU owns
+//   coherent (rings):    dma_alloc_coherent: both may look at any time;
+//                        order by dma_publish and dma_observe
+//   streaming (buffers): CPU owns --dma_map_single--> device owns --dma_unmap_single--> CPU owns
 //
-// Each mapping is recorded while it lives (kernel/dma/debug.c): /proc/dma-map shows who owns what; a wrong or missing unmap is reported with both call sites.
-// Today a bus address is the physical one; with an IOMMU only kernel/dma changes.
+// Each mapping is recorded while it lives (kernel/dma/debug.c): /proc/dma-map shows who owns what;
+// a wrong or missing unmap is reported with both call sites. Today a bus address is the physical
+// one; with an IOMMU only kernel/dma changes.
 #pragma once
 
 #include <contract/device.h>
@@ -13,12 +16,14 @@
 
 enum dma_data_direction { DMA_BIDIRECTIONAL = 0, DMA_TO_DEVICE = 1, DMA_FROM_DEVICE = 2 };
 
-// Zeroed, physically contiguous, page-aligned, within the device's mask. *handle is what to tell the device. NULL: no memory within the mask. Context: thread.
+// Zeroed, physically contiguous, page-aligned, within the device's mask. *handle is what to tell
+// the device. NULL: no memory within the mask. Context: thread.
 void *dma_alloc_coherent(struct device *dev, size_t size, dma_addr_t *handle);
 void dma_free_coherent(struct device *dev, size_t size, void *cpu, dma_addr_t handle);
 
-// Hands [cpu, cpu + size) to the device. The memory must come from kmalloc or the page allocator (not a stack, not vmalloc). Check the result with
-// dma_mapping_error: beyond the mask, or not such memory. Context: any.
+// Hands [cpu, cpu + size) to the device. The memory must come from kmalloc or the page allocator
+// (not a stack, not vmalloc). Check the result with dma_mapping_error: beyond the mask, or not such
+// memory. Context: any.
 dma_addr_t dma_map_single(struct device *dev, void *cpu, size_t size,
                           enum dma_data_direction direction);
 void dma_unmap_single(struct device *dev, dma_addr_t handle, size_t size,
@@ -30,28 +35,33 @@ void dma_sync_single_for_cpu(struct device *dev, dma_addr_t handle, size_t size,
 void dma_sync_single_for_device(struct device *dev, dma_addr_t handle, size_t size,
                                 enum dma_data_direction direction);
 
-// How far the device can reach (BIT64(n) - 1). 0 or -EIO when no RAM lies within. Context: thread, before the first mapping.
+// How far the device can reach (BIT64(n) - 1). 0 or -EIO when no RAM lies within. Context: thread,
+// before the first mapping.
 int dma_set_mask(struct device *dev, uint64_t mask);
 #define DMA_BIT_MASK(n) ((n) == 64 ? ~0ull : BIT64(n) - 1)
 
 // Mappings and coherent buffers that this device still holds; a driver's remove must leave 0.
 unsigned dma_outstanding(const struct device *dev);
 
-// ISA DMA channels 0 to 7, for /proc/dma. Channel 4 is never free: it ties the two controllers together. 0, -EINVAL, -EBUSY. Context: thread.
+// ISA DMA channels 0 to 7, for /proc/dma. Channel 4 is never free: it ties the two controllers
+// together. 0, -EINVAL, -EBUSY. Context: thread.
 int request_dma(unsigned channel, const char *name);
 void free_dma(unsigned channel);
 
-// How many misuses were reported since boot, and how many mappings live unrecorded because the records ran out.
+// How many misuses were reported since boot, and how many mappings live unrecorded because the
+// records ran out.
 uint64_t dma_debug_errors(void);
 uint64_t dma_debug_unrecorded(void);
 
-// Everything written before is visible to the device before what is written after: put it before every doorbell. On x86, stores to memory
-// are not reordered with each other nor with uncached stores, so a compiler barrier is enough (Intel SDM vol. 3, 8.2.2); the name is the lesson.
+// Everything written before is visible to the device before what is written after: put it before
+// every doorbell. On x86, stores to memory are not reordered with each other nor with uncached
+// stores, so a compiler barrier is enough (Intel SDM vol. 3, 8.2.2); the name is the lesson.
 static inline void dma_publish(void)
 {
     barrier();
 }
-// What is read after is not older than what was read before: between a descriptor's status and its data.
+// What is read after is not older than what was read before: between a descriptor's status and its
+// data.
 static inline void dma_observe(void)
 {
     barrier();

@@ -1,7 +1,9 @@
-// Physical pages: a buddy allocator over the boot map's RAM, and the arithmetic between physical and virtual addresses.
+// Physical pages: a buddy allocator over the boot map's RAM, and the arithmetic between physical
+// and virtual addresses.
 //
 //   boot map:  [ RAM ][ reserved ][ RAM ........... ][ ACPI ][ RAM above 4 GiB ... ]
-//   pages:      one struct page each; free ones in lists by order and zone (DMA32 below 4 GiB, NORMAL above)
+//   pages:      one struct page each; free ones in lists by order and zone
+//               (DMA32 below 4 GiB, NORMAL above)
 #pragma once
 
 #include <contract/boot_info.h>
@@ -17,13 +19,15 @@ enum gfp {          // flags of allocations; names as in Linux
     GFP_DMA32 = 4,  // below 4 GiB
 };
 
-// Builds the direct map's allocator from the boot map (sorted and checked here). Regions that the kernel image, boot data and
-// `mem=` exclude are left out. Context: boot, once.
+// Builds the direct map's allocator from the boot map (sorted and checked here). Regions that the
+// kernel image, boot data and `mem=` exclude are left out. Context: boot, once.
 void page_init(const struct boot_info *boot);
 
-// 2^order pages, physically contiguous, aligned to their size; the direct-map address or NULL. Context: GFP_ATOMIC any, else thread.
+// 2^order pages, physically contiguous, aligned to their size; the direct-map address or NULL.
+// Context: GFP_ATOMIC any, else thread.
 void *alloc_pages(enum gfp flags, unsigned order) __must_check;
-// The same with every byte at or below `highest`, for devices that cannot reach farther; takes longer. Context: as alloc_pages.
+// The same with every byte at or below `highest`, for devices that cannot reach farther; takes
+// longer. Context: as alloc_pages.
 void *alloc_pages_within(enum gfp flags, unsigned order, phys_t highest) __must_check;
 void free_pages(void *address, unsigned order);
 static inline void *alloc_page(enum gfp flags)
@@ -37,7 +41,8 @@ static inline void free_page(void *address)
 // Smallest order whose block holds size bytes.
 unsigned page_order(size_t size);
 
-// A free page below 1 MiB for the AP trampoline, taken out of the allocator for good; 0 when there is none. Context: boot.
+// A free page below 1 MiB for the AP trampoline, taken out of the allocator for good; 0 when there
+// is none. Context: boot.
 phys_t page_take_low(void);
 
 static inline void *phys_to_virt(phys_t address)
@@ -53,7 +58,8 @@ struct page_stats {
 };
 void page_stats(struct page_stats *stats);
 bool page_is_ram(phys_t address); // usable RAM of the boot map
-// The pieces of usable RAM in whole pages, ascending, and whether one of them touches [address, address + size).
+// The pieces of usable RAM in whole pages, ascending, and whether one of them touches [address,
+// address + size).
 bool page_ram_piece(unsigned index, phys_t *start, phys_t *end); // false behind the last
 uint64_t page_free_count(void); // pages, without a lock: a snapshot
 bool page_overlaps_ram(phys_t address, uint64_t size);

@@ -1,6 +1,7 @@
-// Small objects: caches of equal objects carved from pages, with a per-CPU stack of free ones in front so that the common
-// kmalloc takes no lock. Freed memory is filled with POISON_FREE and checked when it is handed out again: a write after
-// free is reported with the object's cache and the address of the last free.
+// Small objects: caches of equal objects carved from pages, with a per-CPU stack of free ones in
+// front so that the common kmalloc takes no lock. Freed memory is filled with POISON_FREE and
+// checked when it is handed out again: a write after free is reported with the object's cache and
+// the address of the last free.
 #pragma once
 
 #include <lib/types.h>
@@ -11,14 +12,14 @@
 
 struct kmem_cache;
 
-// size 1 .. 4 MiB (above 8 KiB: whole pages). NULL when there is no memory. Context: GFP_ATOMIC any, else thread.
+// size 1 .. 4 MiB (above 8 KiB: whole pages). NULL when there is no memory. Context: GFP_ATOMIC
+// any, else thread.
 void *kmalloc(size_t size, enum gfp flags) __must_check;
 void *kzalloc(size_t size, enum gfp flags) __must_check;
-void *kcalloc(size_t count, size_t size,
-              enum gfp flags) __must_check; // NULL when count * size overflows
-void kfree(
-    const void *
-        pointer); // NULL is fine; a double or foreign free is a BUG with a backtrace, and leaks instead of corrupting
+// NULL when count * size overflows.
+void *kcalloc(size_t count, size_t size, enum gfp flags) __must_check;
+// NULL is fine; a double or foreign free is a BUG with a backtrace and a leak, no corruption.
+void kfree(const void *pointer);
 size_t ksize(const void *pointer);
 
 // Large buffers that need not be physically contiguous (mapped in the vmap area). Context: thread.
@@ -27,8 +28,8 @@ void vfree(void *pointer);
 
 // align: power of two, 0 for the natural one. Context: thread.
 struct kmem_cache *kmem_cache_create(const char *name, size_t size, size_t align);
-void kmem_cache_destroy(
-    struct kmem_cache *cache); // objects still in use are reported, the cache then stays
+// Objects still in use are reported, the cache then stays.
+void kmem_cache_destroy(struct kmem_cache *cache);
 void *kmem_cache_alloc(struct kmem_cache *cache, enum gfp flags) __must_check;
 void kmem_cache_free(struct kmem_cache *cache, void *object);
 

@@ -166,8 +166,7 @@ void resource_walk(enum resource_kind kind,
     spin_unlock_irqrestore(&resource_lock, flags);
 }
 
-// ---- /proc/iomem and /proc/ioports, in Linux's layout
-// --------------------------------------------
+// ---- /proc/iomem and /proc/ioports, in Linux's layout -------------------------------------------
 
 enum { RESOURCE_SHOWN_DEPTH = 5 };
 

@@ -1,21 +1,23 @@
-// Remembers every mapping while it lives, and objects to what drivers get wrong. Always on: most DMA mistakes corrupt
-// memory long after the mistake, and cannot be found from the corruption.
+// Remembers every mapping while it lives, and objects to what drivers get wrong. Always on: most
+// DMA mistakes corrupt memory long after the mistake, and cannot be found from the corruption.
 //
 //   mapped twice        the device owns part of this memory already, and one of the two may write
 //   not mapped          unmapped twice, or never mapped
 //   other size, direction, kind or device than it was mapped with
 //   sync outside        of the mapping, or against its direction
 //
-// Records hang in buckets by the page that the mapping starts in. Most mappings, packets and sectors, are at most a page long, so what
-// overlaps them starts in their own page; the page before matters only while some mapping crosses into its next page, and the
-// longer ones are few and have a list of their own. So the usual cost is one hash, one lock, a chain of one or two.
+// Records hang in buckets by the page that the mapping starts in. Most mappings, packets and
+// sectors, are at most a page long, so what overlaps them starts in their own page; the page before
+// matters only while some mapping crosses into its next page, and the longer ones are few and have
+// a list of their own. So the usual cost is one hash, one lock, a chain of one or two.
 //
-//   bucket[hash(page)] -> record -> record        records: at most 8192, in pages taken as they are needed
-//   bucket[LONG]       -> record                  each bucket keeps some spare ones, so that the pool's lock is rarely taken
+//   bucket[hash(page)] -> record -> record     records: at most 8192, in pages taken when needed;
+//   bucket[LONG]       -> record               each bucket keeps some spare ones for itself
 //
 // When the records run out, mappings work all the same, are counted (`unrecorded`) and said once.
 //
-// Context: any; a spinlock per bucket with interrupts off. Reports are logged after the lock is released.
+// Context: any; a spinlock per bucket with interrupts off. Reports are logged after the lock is
+// released.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <lib/text.h>
@@ -83,7 +85,7 @@ uint64_t dma_debug_unrecorded(void)
     return __atomic_load_n(&dma_unrecorded, __ATOMIC_RELAXED);
 }
 
-// ---- reports -------------------------------------------------------------------------------------
+// ---- reports ------------------------------------------------------------------------------------
 
 static const char *const dma_direction_names[] = {"bidirectional", "to-device", "from-device"};
 
@@ -128,7 +130,7 @@ void dma_debug_refuse(const struct dma_use *use, const char *what)
     dma_report(use, buffer, NULL);
 }
 
-// ---- records -------------------------------------------------------------------------------------
+// ---- records ------------------------------------------------------------------------------------
 
 // Puts a page full of new records into the pool; false when there may be no more.
 static bool dma_pool_grow_locked(void)
@@ -215,7 +217,7 @@ static void dma_count(const struct dma_use *use, uint32_t change)
     }
 }
 
-// ---- mapping -------------------------------------------------------------------------------------
+// ---- mapping ------------------------------------------------------------------------------------
 
 // Two devices may read the same memory; but what one of them writes is the other's surprise.
 static bool dma_collide(const struct dma_use *a, const struct dma_use *b)
@@ -300,14 +302,15 @@ void dma_debug_map(const struct dma_use *use)
     }
 }
 
-// ---- unmapping -----------------------------------------------------------------------------------
+// ---- unmapping ----------------------------------------------------------------------------------
 
 static bool dma_same(const struct dma_use *a, const struct dma_use *b)
 {
     return a->size == b->size && a->direction == b->direction && a->coherent == b->coherent;
 }
 
-// The link to the record of this device at this address, the one that is the same in all else if there are several.
+// The link to the record of this device at this address, the one that is the same in all else if
+// there are several.
 static struct dma_record **dma_find_locked(struct dma_bucket *bucket, const struct dma_use *use)
 {
     struct dma_record **found = NULL;
@@ -325,7 +328,8 @@ static struct dma_record **dma_find_locked(struct dma_bucket *bucket, const stru
     return found;
 }
 
-// Takes the record out of a bucket. A coherent buffer is not given back by unmapping, nor the other way round: it stays.
+// Takes the record out of a bucket. A coherent buffer is not given back by unmapping, nor the other
+// way round: it stays.
 static bool dma_remove(struct dma_bucket *bucket, const struct dma_use *use, struct dma_use *was)
 {
     unsigned long flags;
@@ -423,7 +427,7 @@ bool dma_debug_unmap(const struct dma_use *use)
     return true;
 }
 
-// ---- syncing -------------------------------------------------------------------------------------
+// ---- syncing ------------------------------------------------------------------------------------
 
 // Why this look at the mapping is wrong; NULL when it is not.
 static const char *dma_sync_fault(const struct dma_use *use, const struct dma_use *have)
@@ -472,7 +476,7 @@ void dma_debug_sync(const struct dma_use *use, bool for_cpu)
     }
 }
 
-// ---- looking at it -------------------------------------------------------------------------------
+// ---- looking at it ------------------------------------------------------------------------------
 
 static void dma_show_record(struct text *t, const struct dma_record *r)
 {

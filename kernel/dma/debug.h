@@ -1,4 +1,5 @@
-// The records of who owns which memory: kernel/dma/dma.c tells, kernel/dma/debug.c remembers and objects.
+// The records of who owns which memory: kernel/dma/dma.c tells, kernel/dma/debug.c remembers and
+// objects.
 #pragma once
 
 #include <lib/types.h>
@@ -16,7 +17,8 @@ struct dma_use { // one call of the API, as its caller made it
 
 // Remembers a mapping; objects when the device owns part of it already. Context: any.
 void dma_debug_map(const struct dma_use *use);
-// Forgets it. False when there was none of this device at this address: then nothing was unmapped. Context: any.
+// Forgets it. False when there was none of this device at this address: then nothing was unmapped.
+// Context: any.
 bool dma_debug_unmap(const struct dma_use *use);
 // The CPU (or the device again) wants to look at part of a mapping. Context: any.
 void dma_debug_sync(const struct dma_use *use, bool for_cpu);

@@ -1,20 +1,24 @@
-// Lends memory to devices: makes bus addresses of it, and knows which memory a device may have at all.
+// Lends memory to devices: makes bus addresses of it, and knows which memory a device may have at
+// all.
 //
 //   driver                      here                                   device
 //   dma_map_single(buffer) -->  direct-map memory? within the mask?
 //                               recorded (debug.c)          bus address -->  descriptor
-//                                                                            ... reads or writes the buffer ...
+//                                                                            ... DMA ...
 //   dma_unmap_single       -->  record taken back; the CPU owns the buffer again
 //
-// A device reaches memory by physical address and past all page tables: what it is told wrongly, it overwrites. So only memory
-// that lies where its address says is lent: pages and kmalloc'd objects. A stack or a vmalloc area is contiguous for the CPU
-// only, and constants of the image are nobody's to write.
+// A device reaches memory by physical address and past all page tables: what it is told wrongly, it
+// overwrites. So only memory that lies where its address says is lent: pages and kmalloc'd objects.
+// A stack or a vmalloc area is contiguous for the CPU only, and constants of the image are nobody's
+// to write.
 //
-// Today the bus address is the physical one. Memory beyond a device's mask is refused: no copy is made through memory that it can
-// reach. Coherent memory is taken from below the mask from the start.
+// Today the bus address is the physical one. Memory beyond a device's mask is refused: no copy is
+// made through memory that it can reach. Coherent memory is taken from below the mask from the
+// start.
 //
-// On x86 the caches follow what devices do (they snoop), so that syncing moves nothing: what is left of it is the order of accesses
-// (dma_observe, dma_publish) and the record of who owns the buffer.
+// On x86 the caches follow what devices do (they snoop), so that syncing moves nothing: what is
+// left of it is the order of accesses (dma_observe, dma_publish) and the record of who owns the
+// buffer.
 //
 // Context: map, unmap, sync: any. Coherent memory: thread. Next: kernel/dma/debug.c.
 #include <lib/errno.h>
@@ -51,7 +55,8 @@ static const char *dma_buffer_fault(const void *cpu, size_t size)
     return NULL;
 }
 
-// Only a device that never said how far it reaches has a mask of 0: it gets what every PCI device must manage.
+// Only a device that never said how far it reaches has a mask of 0: it gets what every PCI device
+// must manage.
 static void dma_default_mask(struct device *dev)
 {
     if (dev->dma_mask == 0) {

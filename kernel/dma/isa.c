@@ -4,8 +4,9 @@
 //                    \______________ request line ________________/
 //                                                     ^ channel 4 carries it: "cascade"
 //
-// The first controller's request to the CPU runs through channel 4 of the second (Intel 8237A data sheet, cascade mode), so that
-// no device can have it: it is taken from the start. No driver here uses ISA DMA; a PCI device brings its own DMA engine.
+// The first controller's request to the CPU runs through channel 4 of the second (Intel 8237A data
+// sheet, cascade mode), so that no device can have it: it is taken from the start. No driver here
+// uses ISA DMA; a PCI device brings its own DMA engine.
 //
 // Context: thread.
 #include <lib/errno.h>

@@ -1,9 +1,11 @@
-// Makes an allocation fail on purpose, so that what happens when memory runs out can be tried at every single place.
+// Makes an allocation fail on purpose, so that what happens when memory runs out can be tried at
+// every single place.
 //
 //   echo 7 > /proc/fail-alloc      the 7th allocation from now fails, once; 0: none
 //
-// kmalloc and kmem_cache_alloc count, and so do pages asked for directly. Whoever allocates is hit, in whatever context:
-// that is the point. A test counts up from 1 until a run is not hit any more; then each allocation in it has failed once.
+// kmalloc and kmem_cache_alloc count, and so do pages asked for directly. Whoever allocates is hit,
+// in whatever context: that is the point. A test counts up from 1 until a run is not hit any more;
+// then each allocation in it has failed once.
 //
 // Context: any; writing: thread.
 #include <lib/errno.h>

@@ -17,8 +17,9 @@ enum {
     REGION_MAX = 2 * BOOT_MAX_REGIONS
 }; // n regions have 2n edges, so at most 2n - 1 pieces between them
 
-// Sorts `count` regions, cuts them at `limit` (RAM at `ram_limit` as well), and resolves overlaps: what is not RAM wins.
-// `out` gets at most REGION_MAX ascending, disjoint regions, neighbours of one type joined. Returns how many. Context: boot.
+// Sorts `count` regions, cuts them at `limit` (RAM at `ram_limit` as well), and resolves overlaps:
+// what is not RAM wins. `out` gets at most REGION_MAX ascending, disjoint regions, neighbours of
+// one type joined. Returns how many. Context: boot.
 unsigned region_resolve(const struct boot_region *in, unsigned count, uint64_t limit,
                         uint64_t ram_limit, struct region *out);
 
@@ -48,7 +49,7 @@ struct page {
 // The struct page of a direct-map address; NULL when there is no RAM of ours. Context: any.
 struct page *page_of(const void *address);
 
-// ---- fail.c: allocations that fail on purpose -------------------------------------------------------
+// ---- fail.c: allocations that fail on purpose ---------------------------------------------------
 
 extern uint32_t fail_countdown;
 bool fail_draw(void);
@@ -57,8 +58,9 @@ static inline bool fail_wanted(void)
     return unlikely(READ_ONCE(fail_countdown) != 0) && fail_draw();
 }
 
-// GFP_KERNEL is for threads that may sleep: a driver that uses it in a handler works, until memory is short. Locks held and
-// interrupt contexts are looked at, disabled interrupts alone are not: boot has them off all along.
+// GFP_KERNEL is for threads that may sleep: a driver that uses it in a handler works, until memory
+// is short. Locks held and interrupt contexts are looked at, disabled interrupts alone are not:
+// boot has them off all along.
 static inline void gfp_check(enum gfp flags, const char *function)
 {
     if ((flags & GFP_ATOMIC) == 0 &&
@@ -67,10 +69,11 @@ static inline void gfp_check(enum gfp flags, const char *function)
     }
 }
 
-// ---- map.c: the page tables ----------------------------------------------------------------------
+// ---- map.c: the page tables ---------------------------------------------------------------------
 
-// Maps [virt, virt + size) to [phys, ...) by the largest pages that fit; all page-aligned. Nothing may be mapped there yet. 0 or -ENOMEM
-// (then part of it may be mapped: map_clear it). Context: any.
+// Maps [virt, virt + size) to [phys, ...) by the largest pages that fit; all page-aligned. Nothing
+// may be mapped there yet. 0 or -ENOMEM (then part of it may be mapped: map_clear it). Context:
+// any.
 int map_range(uintptr_t virt, phys_t phys, size_t size, uint64_t flags);
 // Leaves a not-present entry that tells why (PTE_GUARD_...). 0 or -ENOMEM.
 int map_guard(uintptr_t virt, uint64_t mark);
@@ -83,7 +86,7 @@ struct map_stats {
 };
 void map_stats(struct map_stats *stats);
 
-// ---- vmap.c: areas of VMAP_BASE ------------------------------------------------------------------
+// ---- vmap.c: areas of VMAP_BASE -----------------------------------------------------------------
 
 struct vmap_stats {
     uint64_t used_bytes;  // areas, guard pages included

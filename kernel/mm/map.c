@@ -1,21 +1,27 @@
 // The kernel's page tables: built once at boot, extended at run time by vmap.c, shared by all CPUs.
 //
-//   PHYS_BASE    direct map   RAM only, write, no-execute, by 1 GiB, 2 MiB or 4 KiB pages; the aliases of text and constants read-only
+//   PHYS_BASE    direct map   RAM only, write, no-execute, by 1 GiB, 2 MiB or 4 KiB pages;
+//                             the aliases of text and constants read-only
 //   VMAP_BASE    areas        kernel/mm/vmap.c
-//   KERNEL_BASE  image        text: read, execute / rodata: read / data, bss: write / the boot stack's guard: nothing
+//   KERNEL_BASE  image        text: read, execute; rodata: read; data, bss: write;
+//                             the boot stack's guard page: nothing
 //
-// No page is both writable and executable (map_audit walks all tables to prove it), and nothing lies in the lower half, so that a
-// NULL pointer faults. Other CPUs start on the tables of boot/start.S, which map the low memory that the trampoline runs in, and
-// load these when they are in the upper half.
+// No page is both writable and executable (map_audit walks all tables to prove it), and nothing
+// lies in the lower half, so that a NULL pointer faults. Other CPUs start on the tables of
+// boot/start.S, which map the low memory that the trampoline runs in, and load these when they are
+// in the upper half.
 //
-// Tables are never freed while the kernel runs: readers (map_lookup, from a panic or an NMI) walk them without a lock. Software
-// marks in entries tell what they are for: PTE_STACK on a stack's pages, PTE_GUARD_... in the empty entry of a guard page.
+// Tables are never freed while the kernel runs: readers (map_lookup, from a panic or an NMI) walk
+// them without a lock. Software marks in entries tell what they are for: PTE_STACK on a stack's
+// pages, PTE_GUARD_... in the empty entry of a guard page.
 //
-// A CPU may keep what it once read from a table in its TLB. So taking a mapping away is three steps: clear the entry, flush here,
-// have the others flush (map_shootdown), and only then may the memory behind it be reused. Adding one needs none of that: a CPU
-// does not keep entries that are not present (Intel SDM vol. 3, 4.10.2.3).
+// A CPU may keep what it once read from a table in its TLB. So taking a mapping away is three
+// steps: clear the entry, flush here, have the others flush (map_shootdown), and only then may the
+// memory behind it be reused. Adding one needs none of that: a CPU does not keep entries that are
+// not present (Intel SDM vol. 3, 4.10.2.3).
 //
-// Context: map_lock, interrupts off, so map_range may be called from anywhere; map_clear waits for other CPUs: thread or boot.
+// Context: map_lock, interrupts off, so map_range may be called from anywhere; map_clear waits for
+// other CPUs: thread or boot.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <lib/types.h>
@@ -64,7 +70,8 @@ static bool map_is_leaf(uint64_t entry, unsigned level)
     return level == 1 || (entry & PTE_PS) != 0;
 }
 
-// The table's entry for an address at `level`, or at the level where the way ends (a large page, or nothing). *level tells.
+// The table's entry for an address at `level`, or at the level where the way ends (a large page, or
+// nothing). *level tells.
 static uint64_t *map_walk(uintptr_t virt, unsigned *level)
 {
     uint64_t *table = phys_to_virt(map_root_phys);
@@ -81,7 +88,8 @@ static uint64_t *map_walk(uintptr_t virt, unsigned *level)
     }
 }
 
-// As map_walk, but makes the tables that lack. NULL when there is no memory, or a large page is in the way.
+// As map_walk, but makes the tables that lack. NULL when there is no memory, or a large page is in
+// the way.
 static uint64_t *map_make_entry_locked(uintptr_t virt, unsigned level)
 {
     for (;;) {
@@ -120,7 +128,8 @@ static unsigned map_best_level(uintptr_t virt, phys_t phys, size_t size)
     return 1;
 }
 
-// Maps one page, as large as can be. Returns its level, 0 when there is no memory or something is mapped there.
+// Maps one page, as large as can be. Returns its level, 0 when there is no memory or something is
+// mapped there.
 static unsigned map_one_locked(uintptr_t virt, phys_t phys, size_t size, uint64_t flags)
 {
     for (unsigned level = map_best_level(virt, phys, size); level > 0; level--) {
@@ -177,7 +186,7 @@ int map_guard(uintptr_t virt, uint64_t mark)
     return entry != NULL ? 0 : -ENOMEM;
 }
 
-// ---- flushing ------------------------------------------------------------------------------------
+// ---- flushing -----------------------------------------------------------------------------------
 
 static void map_flush_all(void)
 {
@@ -205,7 +214,8 @@ void map_flush_local(uintptr_t start, uintptr_t end)
     local_irq_restore(irq);
 }
 
-// Here and on all other CPUs; this thread stays where it is meanwhile, or "here" would change its meaning between the two.
+// Here and on all other CPUs; this thread stays where it is meanwhile, or "here" would change its
+// meaning between the two.
 static void map_flush(uintptr_t start, uintptr_t end)
 {
     preempt_disable();
@@ -236,7 +246,7 @@ void map_clear(uintptr_t virt, size_t size)
     map_flush(virt, end);
 }
 
-// ---- boot ----------------------------------------------------------------------------------------
+// ---- boot ---------------------------------------------------------------------------------------
 
 // Boot has no answer to a lack of page tables.
 static void map_must(uintptr_t virt, phys_t phys, size_t size, uint64_t flags)
@@ -261,7 +271,8 @@ static void map_direct(phys_t start, phys_t end, uint64_t flags)
     }
 }
 
-// RAM, with the image's text and constants read-only here too: the way round W^X through the second address is closed.
+// RAM, with the image's text and constants read-only here too: the way round W^X through the second
+// address is closed.
 static void map_all_direct(void)
 {
     phys_t fixed_start = (uintptr_t)text_start - KERNEL_BASE;
@@ -313,7 +324,8 @@ void map_init(const struct boot_info *boot)
     map_table_flags = GFP_ATOMIC | GFP_ZERO;
 }
 
-// Each bit that the tables use must be legal before they are loaded: NX, and the PAT's write-combining entry.
+// Each bit that the tables use must be legal before they are loaded: NX, and the PAT's
+// write-combining entry.
 void map_load(void)
 {
     if (map_nx != 0) {
@@ -331,7 +343,7 @@ phys_t map_root(void)
     return map_root_phys;
 }
 
-// ---- looking at it -------------------------------------------------------------------------------
+// ---- looking at it ------------------------------------------------------------------------------
 
 uint64_t map_lookup(uintptr_t address, unsigned *level)
 {

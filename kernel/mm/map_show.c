@@ -1,6 +1,8 @@
-// Shows the page tables: /proc/pagetables prints what is mapped, map_audit proves that nothing is writable and executable.
+// Shows the page tables: /proc/pagetables prints what is mapped, map_audit proves that nothing is
+// writable and executable.
 //
-// Both walk all tables, which never go away, without a lock: an area that comes or goes meanwhile may be seen in part.
+// Both walk all tables, which never go away, without a lock: an area that comes or goes meanwhile
+// may be seen in part.
 //
 // Context: thread; map_audit any.
 #include <lib/text.h>
@@ -63,7 +65,7 @@ static void table_visit(struct visitor *v, phys_t table_phys, unsigned level, ui
     }
 }
 
-// ---- the audit -----------------------------------------------------------------------------------
+// ---- the audit ----------------------------------------------------------------------------------
 
 static void audit_leaf(struct visitor *v, const struct leaf *leaf)
 {
@@ -82,7 +84,7 @@ unsigned map_audit(void)
     return v.violations;
 }
 
-// ---- /proc/pagetables ----------------------------------------------------------------------------
+// ---- /proc/pagetables ---------------------------------------------------------------------------
 
 static const char *region_name(uintptr_t virt)
 {

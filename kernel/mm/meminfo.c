@@ -1,8 +1,10 @@
-// /proc/meminfo: where the memory is, in Linux's lines. Those that we have no such thing for are 0, which is true, when programs
-// ask for them by name (Buffers, Cached, Swap...), and left out otherwise.
+// /proc/meminfo: where the memory is, in Linux's lines. Those that we have no such thing for are 0,
+// which is true, when programs ask for them by name (Buffers, Cached, Swap...), and left out
+// otherwise.
 //
-// MemTotal counts all RAM that the boot map calls usable, the kernel image and the struct pages included: what the kernel takes
-// is to be seen as used, not hidden. Nothing can be reclaimed yet, so what is available is what is free.
+// MemTotal counts all RAM that the boot map calls usable, the kernel image and the struct pages
+// included: what the kernel takes is to be seen as used, not hidden. Nothing can be reclaimed yet,
+// so what is available is what is free.
 //
 // Context: thread.
 #include <lib/string.h>

@@ -1,27 +1,31 @@
 // Hands out physical pages: a buddy allocator over the boot map's RAM.
 //
-// Free memory lies in blocks of 4 KiB << order, aligned to their size. A request splits the smallest block that is large enough,
-// again and again, and leaves the second halves on the free lists; a free joins a block with its buddy (the block whose
-// address differs in the one bit of the size) as long as that one is free too.
+// Free memory lies in blocks of 4 KiB << order, aligned to their size. A request splits the
+// smallest block that is large enough, again and again, and leaves the second halves on the free
+// lists; a free joins a block with its buddy (the block whose address differs in the one bit of the
+// size) as long as that one is free too.
 //
 //   order 2 |               |    alloc_page:  split to order 1, then to order 0
 //   order 1 |       | free  |
 //   order 0 |USED|free|          free_page:   join, join
 //
-// Each page has a struct page of 16 bytes. RAM comes in pieces with holes between them, some tiny, some of many GiB, so the
-// struct pages cover `spans`: pieces whose holes are too small to matter are one span. All struct pages are one array, laid at
-// boot into the first free RAM that is large enough and below 4 GiB (the boot page tables reach no farther).
+// Each page has a struct page of 16 bytes. RAM comes in pieces with holes between them, some tiny,
+// some of many GiB, so the struct pages cover `spans`: pieces whose holes are too small to matter
+// are one span. All struct pages are one array, laid at boot into the first free RAM that is large
+// enough and below 4 GiB (the boot page tables reach no farther).
 //
 //   RAM:    [0..640K] hole [1M...........2G] big hole [4G.......6G]
 //   spans:  [------------ span 0 -----------]         [--- span 1 ---]
 //   pages:  [ struct page 0 ...................... | ............. ]
 //
-// Nothing here is sized by the highest address that the map mentions: that may be a reserved hole at 0xfd00000000.
+// Nothing here is sized by the highest address that the map mentions: that may be a reserved hole
+// at 0xfd00000000.
 //
-// What nobody may hand out is kept out by never being freed here: page 0 (the BIOS's data lives there, and a
-// physical address 0 means "none"), the kernel image, boot modules, the struct pages.
+// What nobody may hand out is kept out by never being freed here: page 0 (the BIOS's data lives
+// there, and a physical address 0 means "none"), the kernel image, boot modules, the struct pages.
 //
-// Context: a spinlock per zone, interrupts off while it is held; so alloc_pages and free_pages may be called from anywhere.
+// Context: a spinlock per zone, interrupts off while it is held; so alloc_pages and free_pages may
+// be called from anywhere.
 #include <lib/errno.h>
 #include <lib/parse.h>
 #include <lib/string.h>
@@ -84,7 +88,7 @@ static unsigned page_keep_count;                          // I
 
 extern char kernel_start[], kernel_end[]; // linker.ld
 
-// ---- arithmetic ----------------------------------------------------------------------------------
+// ---- arithmetic ---------------------------------------------------------------------------------
 
 static struct page *page_at(uint64_t pfn)
 {
@@ -185,7 +189,7 @@ bool page_overlaps_ram(phys_t address, uint64_t size)
     return false;
 }
 
-// ---- free lists; the zone's lock is held ---------------------------------------------------------
+// ---- free lists; the zone's lock is held --------------------------------------------------------
 
 static void zone_link_locked(struct zone *zone, struct page *page, unsigned order)
 {
@@ -216,7 +220,8 @@ static void zone_unlink_locked(struct zone *zone, struct page *page)
     page->kind = PAGE_INSIDE;
 }
 
-// The first free block of `order` that begins below page frame `limit` with enough room for `want`; PAGE_NONE for none.
+// The first free block of `order` that begins below page frame `limit` with enough room for `want`;
+// PAGE_NONE for none.
 static uint32_t zone_find_locked(const struct zone *zone, unsigned order, unsigned want,
                                  uint64_t limit)
 {
@@ -228,7 +233,8 @@ static uint32_t zone_find_locked(const struct zone *zone, unsigned order, unsign
     return i;
 }
 
-// Takes a block of which no page is at or above `limit`; UINT64_MAX, the usual case, looks at list heads only.
+// Takes a block of which no page is at or above `limit`; UINT64_MAX, the usual case, looks at list
+// heads only.
 static struct page *zone_take_locked(struct zone *zone, unsigned order, uint64_t limit)
 {
     uint32_t found = PAGE_NONE;
@@ -255,8 +261,8 @@ static struct page *zone_take_locked(struct zone *zone, unsigned order, uint64_t
     return page;
 }
 
-// The buddies of a block lie in one span or one of them does not exist; and never in two zones, as 4 GiB is a
-// multiple of the largest block.
+// The buddies of a block lie in one span or one of them does not exist; and never in two zones, as
+// 4 GiB is a multiple of the largest block.
 static void zone_give_locked(struct zone *zone, struct page *page, uint64_t pfn, unsigned order)
 {
     page->kind = PAGE_INSIDE;
@@ -276,7 +282,7 @@ static void zone_give_locked(struct zone *zone, struct page *page, uint64_t pfn,
     zone_link_locked(zone, page, order);
 }
 
-// ---- allocation ----------------------------------------------------------------------------------
+// ---- allocation ---------------------------------------------------------------------------------
 
 static void *page_alloc(enum gfp flags, unsigned order, uint64_t limit)
 {
@@ -365,7 +371,7 @@ phys_t page_take_low(void)
     return low;
 }
 
-// ---- boot ----------------------------------------------------------------------------------------
+// ---- boot ---------------------------------------------------------------------------------------
 
 static void page_keep(uint64_t start, uint64_t end)
 {
@@ -390,7 +396,8 @@ static const struct page_keep *page_keep_in(uint64_t first, uint64_t end)
     return lowest;
 }
 
-// Adds a piece of RAM to the last span, or makes a new one. Where there are too many, the smallest gives way.
+// Adds a piece of RAM to the last span, or makes a new one. Where there are too many, the smallest
+// gives way.
 static void page_span_add(uint64_t first, uint64_t end)
 {
     struct page_span *last = page_span_count > 0 ? &page_spans[page_span_count - 1] : NULL;
@@ -420,7 +427,8 @@ static void page_span_add(uint64_t first, uint64_t end)
     page_spans[page_span_count++] = (struct page_span){.first = first, .count = end - first};
 }
 
-// Finds room for `size` bytes of struct pages in free RAM between 1 MiB and 4 GiB. 0 when there is none.
+// Finds room for `size` bytes of struct pages in free RAM between 1 MiB and 4 GiB. 0 when there is
+// none.
 static phys_t page_find_room(uint64_t size)
 {
     uint64_t count = DIV_ROUND_UP(size, PAGE_SIZE);
@@ -546,7 +554,8 @@ static void page_release_all(void)
     }
 }
 
-// Sets the highest free page below 640 KiB aside for the trampoline: the lowest ones are where firmware is most careless.
+// Sets the highest free page below 640 KiB aside for the trampoline: the lowest ones are where
+// firmware is most careless.
 static void page_find_low(void)
 {
     for (uint64_t pfn = 0x9f; pfn > 0 && page_low == 0; pfn--) {
@@ -633,7 +642,7 @@ void page_init(const struct boot_info *boot)
             (unsigned long long)page_free_count() << (PAGE_SHIFT - 10));
 }
 
-// ---- looking at it -------------------------------------------------------------------------------
+// ---- looking at it ------------------------------------------------------------------------------
 
 uint64_t page_free_count(void)
 {
@@ -750,7 +759,8 @@ static void page_show_buddyinfo(struct text *t, unsigned long index)
 }
 PROC_FILE("buddyinfo", page_show_buddyinfo);
 
-// mem=SIZE: RAM above this address is left alone. Less than 16 MiB holds the kernel but no work: refused as a slip of the pen.
+// mem=SIZE: RAM above this address is left alone. Less than 16 MiB holds the kernel but no work:
+// refused as a slip of the pen.
 static int page_set_limit(const char *value)
 {
     uint64_t limit;

@@ -1,13 +1,14 @@
-// Puts the boot map in order: firmware gives regions unsorted, overlapping, empty or beyond the end of the world, and this
-// file makes of them an ascending list in which each byte has one type.
+// Puts the boot map in order: firmware gives regions unsorted, overlapping, empty or beyond the end
+// of the world, and this file makes of them an ascending list in which each byte has one type.
 //
 //   given:    RAM      |-----------------------------|
 //             reserved            |-----|     |------------|
 //             RAM           |--------|
 //   made:     |---RAM-------------|res--|-RAM-|----res-----|
 //
-// A sweep over the edges, from low to high, counts for each type how many regions are open; between two edges the type is the
-// highest that is open. The types' numbers rise from RAM over reserved to bad memory, so whoever objects to RAM wins.
+// A sweep over the edges, from low to high, counts for each type how many regions are open; between
+// two edges the type is the highest that is open. The types' numbers rise from RAM over reserved to
+// bad memory, so whoever objects to RAM wins.
 //
 // Context: boot, once; pure, so tests/host/test_page.c runs it too.
 #include <lib/types.h>

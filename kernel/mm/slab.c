@@ -1,30 +1,37 @@
 // Small objects: caches of equal objects, carved from pages.
 //
-//   kmalloc(100) --> cache kmalloc-128 --> this CPU's magazine: a stack of free objects, no lock     (almost always)
-//                                             | empty: take half a magazine    ^ full: give half back
-//                                             v                                |
-//                                          slabs: blocks of pages, a bitmap of free objects each, under the cache's lock
-//                                             |                                ^
-//                                             v                                |
-//                                          alloc_pages                     free_pages
+//   kmalloc(100) --> cache kmalloc-128
+//                        |
+//                        v
+//                    this CPU's magazine: a stack of free objects, no lock        (almost always)
+//                        | empty: take half a magazine      ^ full: give half back
+//                        v                                  |
+//                    slabs: blocks of pages, each with a map of its free objects (cache lock)
+//                        |                                  ^
+//                        v                                  |
+//                    alloc_pages                        free_pages
 //
-// A magazine belongs to one CPU and is touched with interrupts off: that is the whole of its locking. The bookkeeping of a slab is
-// not in the slab, so that a write after free or over the end cannot break the allocator, only the data.
+// A magazine belongs to one CPU and is touched with interrupts off: that is the whole of its
+// locking. The bookkeeping of a slab is not in the slab, so that a write after free or over the end
+// cannot break the allocator, only the data.
 //
 // What is free carries marks, by which misuse is noticed:
 //
 //   +--------------------------+------------+-------------+
-//   | POISON_FREE ...          | (anything) | who freed it|     free object: poison at the front, the caller of kfree last
+//   | POISON_FREE ...          | (anything) | who freed it|    a free object
 //   +--------------------------+------------+-------------+
 //
-// When the object is handed out again, the poison must be intact: if not, somebody wrote after free. When an object comes back that
-// still carries a mark, it may be free already: then, and only then, the slow search through magazines and bitmap decides.
-// By default the poison covers the first 64 bytes: that is where structs have their links and counters, and it keeps the cost
-// of a 2 KiB packet buffer that of a small object. `slab_debug=on` poisons all of it, `slab_debug=off` nothing.
+// When the object is handed out again, the poison must be intact: if not, somebody wrote after
+// free. When an object comes back that still carries a mark, it may be free already: then, and only
+// then, the slow search through magazines and bitmap decides. By default the poison covers the
+// first 64 bytes: that is where structs have their links and counters, and it keeps the cost of a 2
+// KiB packet buffer that of a small object. `slab_debug=on` poisons all of it, `slab_debug=off`
+// nothing.
 //
 // Sizes above 8 KiB are whole pages. Out of memory is NULL, never a panic.
 //
-// Context: any with GFP_ATOMIC. Interrupts are off for about thirty instructions on the fast way, for half a magazine on the slow one.
+// Context: any with GFP_ATOMIC. Interrupts are off for about thirty instructions on the fast way,
+// for half a magazine on the slow one.
 #include <lib/errno.h>
 #include <lib/format.h>
 #include <lib/list.h>
@@ -48,13 +55,11 @@ enum {
     SLAB_OBJECTS = 256,   // objects in a slab at most: bits of its map
     SLAB_MIN_OBJECTS = 8, // a slab is made large enough to hold that many, if it may be that large
     SLAB_MAX_ORDER = 3,   // 32 KiB
-    SLAB_EMPTY_BYTES =
-        64
-        << 10, // empty slabs that a cache holds on to, so that a burst does not go down to the pages
-    MAGAZINE_SLOTS = 31,       // with its counter 256 bytes
-    MAGAZINE_BYTES = 32 << 10, // of objects that a CPU may sit on, per cache
-    KMALLOC_MIN_SHIFT = 4,     // 16 bytes
-    KMALLOC_MAX_SHIFT = 13,    // 8 KiB
+    SLAB_EMPTY_BYTES = 64 << 10, // empty slabs that a cache holds on to, for the next burst
+    MAGAZINE_SLOTS = 31,         // with its counter 256 bytes
+    MAGAZINE_BYTES = 32 << 10,   // of objects that a CPU may sit on, per cache
+    KMALLOC_MIN_SHIFT = 4,       // 16 bytes
+    KMALLOC_MAX_SHIFT = 13,      // 8 KiB
     KMALLOC_CACHES = KMALLOC_MAX_SHIFT - KMALLOC_MIN_SHIFT + 1,
     POISON_WORDS = 8, // checked by default
 };
@@ -91,7 +96,8 @@ struct magazine {
     void *objects[MAGAZINE_SLOTS]; // C: the top is objects[count - 1]
 };
 
-// One CPU's magazines, one for each cache: two pages, taken when the CPU allocates for the first time.
+// One CPU's magazines, one for each cache: two pages, taken when the CPU allocates for the first
+// time.
 struct slab_cpu {
     struct magazine magazine[SLAB_CACHES];
 };
@@ -111,7 +117,7 @@ static enum { SLAB_DEBUG_OFF, SLAB_DEBUG_QUICK, SLAB_DEBUG_ON } slab_debug = SLA
 
 extern char text_start[], text_end[];
 
-// ---- marks ---------------------------------------------------------------------------------------
+// ---- marks --------------------------------------------------------------------------------------
 
 static uint64_t *slab_last_word(const struct kmem_cache *cache, void *object)
 {
@@ -216,7 +222,7 @@ static __noinline void slab_report_free(const char *cache, const void *object, c
     warn_at(__FILE__, __LINE__, "an object is freed wrongly");
 }
 
-// ---- slabs; the cache's lock is held -------------------------------------------------------------
+// ---- slabs; the cache's lock is held ------------------------------------------------------------
 
 static void slab_move_locked(struct slab *slab)
 {
@@ -294,7 +300,7 @@ static struct slab *slab_spare_locked(struct kmem_cache *cache, uint32_t keep)
     return slab;
 }
 
-// ---- slabs and pages -----------------------------------------------------------------------------
+// ---- slabs and pages ----------------------------------------------------------------------------
 
 static void slab_mark_pages(struct slab *slab, void *block, enum page_kind kind)
 {
@@ -320,8 +326,9 @@ static struct slab *slab_new(struct kmem_cache *cache)
         free_pages(block, cache->order);
         return NULL;
     }
-    // Written over as a whole, once: nothing of what lay in these pages shows, and QEMU forgets code that it saw run in
-    // them (map_stack tells why that matters). The slab of slabs has its own slab to lose.
+    // Written over as a whole, once: nothing of what lay in these pages shows, and QEMU forgets
+    // code that it saw run in them (map_stack tells why that matters). The slab of slabs has its
+    // own slab to lose.
     if (!cache->meta) {
         memset(block, POISON_FREE, (size_t)PAGE_SIZE << cache->order);
     }
@@ -349,7 +356,7 @@ static void slab_delete(struct slab *slab)
     free_pages(block, cache->order);
 }
 
-// ---- magazines; interrupts are off ---------------------------------------------------------------
+// ---- magazines; interrupts are off --------------------------------------------------------------
 
 // This CPU's magazine of a cache; NULL when the CPU has none yet.
 static inline struct magazine *magazine_of(const struct kmem_cache *cache)
@@ -368,7 +375,8 @@ static struct magazine *magazine_get(const struct kmem_cache *cache)
     return magazine_of(cache);
 }
 
-// Fills the magazine half from slabs, making a new slab when there is none. False when there is no memory.
+// Fills the magazine half from slabs, making a new slab when there is none. False when there is no
+// memory.
 static __noinline bool magazine_fill(struct kmem_cache *cache, struct magazine *magazine)
 {
     struct slab *slab = NULL;
@@ -397,7 +405,8 @@ static __noinline bool magazine_fill(struct kmem_cache *cache, struct magazine *
     }
 }
 
-// Gives the oldest `count` objects of a magazine back to their slabs; slabs that become empty go back to the pages.
+// Gives the oldest `count` objects of a magazine back to their slabs; slabs that become empty go
+// back to the pages.
 static __noinline void magazine_drain(struct kmem_cache *cache, struct magazine *magazine,
                                       uint64_t count)
 {
@@ -425,7 +434,7 @@ static __noinline void magazine_drain(struct kmem_cache *cache, struct magazine 
     }
 }
 
-// ---- the two ways in -----------------------------------------------------------------------------
+// ---- the two ways in ----------------------------------------------------------------------------
 
 // An object leaves: its poison must be whole, its marks go.
 static inline void *slab_hand_out(struct kmem_cache *cache, void *object, size_t size,
@@ -472,8 +481,9 @@ static inline void *slab_alloc(struct kmem_cache *cache, size_t size, enum gfp f
     return slab_hand_out(cache, object, size, flags);
 }
 
-// Is the object free already? Looks into all magazines and the bitmap. A magazine of another CPU may move meanwhile: then a
-// double free is missed here and noticed when the object reaches its slab twice.
+// Is the object free already? Looks into all magazines and the bitmap. A magazine of another CPU
+// may move meanwhile: then a double free is missed here and noticed when the object reaches its
+// slab twice.
 static __noinline bool slab_is_free(struct slab *slab, const void *object)
 {
     struct kmem_cache *cache = slab->cache;
@@ -538,7 +548,7 @@ static inline void slab_free(struct slab *slab, void *object, const void *caller
     local_irq_restore(irq);
 }
 
-// ---- caches --------------------------------------------------------------------------------------
+// ---- caches -------------------------------------------------------------------------------------
 
 void *kmem_cache_alloc(struct kmem_cache *cache, enum gfp flags)
 {
@@ -691,7 +701,7 @@ void slab_init(void)
     cache_register(slab_meta_cache);
 }
 
-// ---- kmalloc -------------------------------------------------------------------------------------
+// ---- kmalloc ------------------------------------------------------------------------------------
 
 void *kmalloc(size_t size, enum gfp flags)
 {
@@ -758,7 +768,7 @@ size_t ksize(const void *pointer)
     return ((const struct slab *)page->owner)->cache->size;
 }
 
-// ---- looking at it -------------------------------------------------------------------------------
+// ---- looking at it ------------------------------------------------------------------------------
 
 uint64_t slab_bytes(void)
 {
@@ -854,7 +864,8 @@ static void cache_show(struct text *t, const struct kmem_cache *cache)
                 cache->slabs, 0u);
 }
 
-// As Linux's: an object in a magazine counts as free. Tunables are the magazine's slots and what moves at a time.
+// As Linux's: an object in a magazine counts as free. Tunables are the magazine's slots and what
+// moves at a time.
 static void slab_show_slabinfo(struct text *t, unsigned long index)
 {
     unsigned long irq;

@@ -1,13 +1,14 @@
-// Areas of virtual memory made at run time: device registers, firmware tables, kernel stacks, large buffers.
+// Areas of virtual memory made at run time: device registers, firmware tables, kernel stacks, large
+// buffers.
 //
 //   VMAP_BASE  |guard|registers|guard|stack.....|      free      |guard|vmalloc...| ... VMAP_SIZE
 //              ^ area 1        ^ area 2         ^ first fit       ^ area 3
 //
-// Each area begins with a page that is never mapped. For a stack, which grows downwards, it is the guard page; for the
-// others it stops what runs over the end of the area before.
+// Each area begins with a page that is never mapped. For a stack, which grows downwards, it is the
+// guard page; for the others it stops what runs over the end of the area before.
 //
-// Areas are a list sorted by address, searched first-fit: there are a few dozen, and a few hundred on a machine with hundreds of
-// CPUs, each of which has stacks.
+// Areas are a list sorted by address, searched first-fit: there are a few dozen, and a few hundred
+// on a machine with hundreds of CPUs, each of which has stacks.
 //
 // Context: thread or boot, after slab_init. Unmapping waits for the other CPUs to flush.
 #include <lib/errno.h>
@@ -48,7 +49,8 @@ static uintptr_t vmap_address(const struct vmap_area *area)
     return area->start + PAGE_SIZE;
 }
 
-// Takes room for `size` bytes behind a guard page, at a multiple of align. NULL: no memory, or the area is full.
+// Takes room for `size` bytes behind a guard page, at a multiple of align. NULL: no memory, or the
+// area is full.
 static struct vmap_area *vmap_take(size_t size, size_t align, enum vmap_kind kind,
                                    const void *caller)
 {
@@ -98,7 +100,8 @@ static void vmap_give(struct vmap_area *area)
     kfree(area);
 }
 
-// The area whose first mapped page holds `address`; NULL, and a report, when there is none of this kind.
+// The area whose first mapped page holds `address`; NULL, and a report, when there is none of this
+// kind.
 static struct vmap_area *vmap_find(uintptr_t address, enum vmap_kind kind, const char *caller)
 {
     struct vmap_area *area, *found = NULL;
@@ -119,7 +122,7 @@ static struct vmap_area *vmap_find(uintptr_t address, enum vmap_kind kind, const
     return found;
 }
 
-// ---- device registers and firmware tables --------------------------------------------------------
+// ---- device registers and firmware tables -------------------------------------------------------
 
 static void *vmap_physical(phys_t address, size_t size, uint64_t flags, const void *caller)
 {
@@ -130,7 +133,8 @@ static void *vmap_physical(phys_t address, size_t size, uint64_t flags, const vo
         return NULL;
     }
     size = ALIGN_UP(address - first + size, PAGE_SIZE);
-    // Large windows by large pages: PCIe configuration space alone would take 512 KiB of page tables.
+    // Large windows by large pages: PCIe configuration space alone would take 512 KiB of page
+    // tables.
     size_t align = size >= (2u << 20) && IS_ALIGNED(first, 2u << 20) ? 2u << 20 : PAGE_SIZE;
     struct vmap_area *area = vmap_take(size, align, VMAP_DEVICE, caller);
     if (area == NULL) {
@@ -145,7 +149,8 @@ static void *vmap_physical(phys_t address, size_t size, uint64_t flags, const vo
     return (void *)(vmap_address(area) + (address - first));
 }
 
-// Cached and uncached views of one page at once are undefined (Intel SDM vol. 3, 12.12.4), and RAM has a cached one.
+// Cached and uncached views of one page at once are undefined (Intel SDM vol. 3, 12.12.4), and RAM
+// has a cached one.
 static void *vmap_device(phys_t address, size_t size, uint64_t flags, const char *function,
                          const void *caller)
 {
@@ -186,9 +191,10 @@ void iounmap(volatile void *address)
     }
 }
 
-// ---- pages of our own: stacks and vmalloc --------------------------------------------------------
+// ---- pages of our own: stacks and vmalloc -------------------------------------------------------
 
-// Unmaps and frees the first `size` bytes of an area. The pages are strung together before their mapping goes, as only it knows them.
+// Unmaps and frees the first `size` bytes of an area. The pages are strung together before their
+// mapping goes, as only it knows them.
 static void vmap_free_pages(const struct vmap_area *area, size_t size)
 {
     void **chain = NULL;
@@ -264,8 +270,8 @@ static void vmap_free(void *address, enum vmap_kind kind, const char *caller)
     }
 }
 
-// Threads come and go all the time, and each unmapping interrupts every CPU. So some stacks that are given back stay as they are
-// for the next thread.
+// Threads come and go all the time, and each unmapping interrupts every CPU. So some stacks that
+// are given back stay as they are for the next thread.
 enum { VMAP_KEPT_STACKS = 16 };
 static void *vmap_kept_stacks[VMAP_KEPT_STACKS]; // L of vmap_lock
 static unsigned vmap_kept_count;                 // L

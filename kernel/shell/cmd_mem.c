@@ -13,7 +13,7 @@
 #include <mm/map.h>
 #include <mm/page.h>
 
-// ---- free ----------------------------------------------------------------------------------------
+// ---- free ---------------------------------------------------------------------------------------
 
 enum free_unit { FREE_BYTES = 0, FREE_KIB = 10, FREE_MIB = 20, FREE_GIB = 30, FREE_HUMAN = 64 };
 
@@ -98,7 +98,7 @@ COMMAND("free", cmd_free, "free [-b|-k|-m|-g|-h]",
         "memory: in all, used (kernel image included), free\n"
         "-b bytes, -k KiB (the default), -m MiB, -g GiB, -h with units");
 
-// ---- pt ------------------------------------------------------------------------------------------
+// ---- pt -----------------------------------------------------------------------------------------
 
 static const struct bit_name pt_flags[] = {
     {PTE_P, "P"}, {PTE_W, "W"}, {PTE_U, "U"}, {PTE_PWT, "PWT"},     {PTE_PCD, "PCD"},

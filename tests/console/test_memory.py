@@ -147,8 +147,9 @@ def test_dma_map_shows_who_owns_what(machine):
 
 def test_commands_leave_no_memory_behind(machine):
     def round():
-        for line in ("ls /proc | wc", "cat /proc/interrupts > /tmp/x", "rm /tmp/x", "ps", "nonsense",
-                     "echo a | cat | cat", "dd if=/dev/sda of=/dev/null bs=64k count=16"):
+        for line in ("ls /proc | wc", "cat /proc/interrupts > /tmp/x", "rm /tmp/x", "ps",
+                     "nonsense", "echo a | cat | cat",
+                     "dd if=/dev/sda of=/dev/null bs=64k count=16"):
             machine.run(line)
 
     round()
@@ -159,7 +160,7 @@ def test_commands_leave_no_memory_behind(machine):
 
 
 def test_each_allocation_may_fail(machine):
-    """One failed allocation at each place of a command's way: it says so, and the next one works."""
+    """One failed allocation at each place of a command's way is told; the next one works."""
     for line in ("cat /proc/meminfo", "ls / | wc", "echo a > /tmp/x"):
         complaints = 0
         for number in range(1, 25):

@@ -1,7 +1,9 @@
-// Boot maps from a fuzzer: whatever firmware claims, the page allocator either has no RAM and says so, or hands out only RAM, each
-// page once, and takes it back.
+// Boot maps from a fuzzer: whatever firmware claims, the page allocator either has no RAM and says
+// so, or hands out only RAM, each page once, and takes it back.
 //
-// links: kernel/mm/region.c kernel/mm/fail.c kernel/lib/parse.c kernel/lib/text.c kernel/lib/format.c kernel/lib/string.c tests/host/stubs/spinlock.c
+// links: kernel/mm/region.c kernel/mm/fail.c kernel/lib/parse.c kernel/lib/text.c
+// links: kernel/lib/format.c kernel/lib/string.c
+// links: tests/host/stubs/spinlock.c
 #define _GNU_SOURCE
 #include <asm/prctl.h>
 #include <setjmp.h>
@@ -120,7 +122,8 @@ static void fuzz_start(void)
     memset(&boot, 0, sizeof(boot));
 }
 
-// A region is 10 bytes: where and how long, each shifted down, and the type. So small and huge, touching and far are all near.
+// A region is 10 bytes: where and how long, each shifted down, and the type. So small and huge,
+// touching and far are all near.
 static void fuzz_read_map(const uint8_t *data, size_t size)
 {
     while (size >= 10 && boot.region_count < BOOT_MAX_REGIONS) {

@@ -1,6 +1,8 @@
-// The DMA interface and its memory of who owns what: each misuse gives one report that names it, and harms no other mapping.
+// The DMA interface and its memory of who owns what: each misuse gives one report that names it,
+// and harms no other mapping.
 //
-// links: kernel/lib/text.c kernel/lib/format.c tests/host/stubs/log.c tests/host/stubs/panic.c tests/host/stubs/spinlock.c
+// links: kernel/lib/text.c kernel/lib/format.c
+// links: tests/host/stubs/log.c tests/host/stubs/panic.c tests/host/stubs/spinlock.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,7 +20,7 @@
 
 #define RAM_SIZE (64ull << 20)
 
-// ---- what kernel/dma asks of the kernel ------------------------------------------------------------
+// ---- what kernel/dma asks of the kernel ---------------------------------------------------------
 
 static uint64_t next_page;    // where alloc_pages_within takes from
 static bool no_memory;        // alloc_pages fails
@@ -113,7 +115,7 @@ void text_symbol(struct text *t, uintptr_t address)
     text_printf(t, "%#lx", (unsigned long)address);
 }
 
-// ---- scaffolding -----------------------------------------------------------------------------------
+// ---- scaffolding --------------------------------------------------------------------------------
 
 static struct device nic, disk;
 static char *ram;
@@ -173,7 +175,7 @@ static dma_addr_t map(struct device *dev, uint64_t at, size_t size,
     return handle;
 }
 
-// ---- what is right ---------------------------------------------------------------------------------
+// ---- what is right ------------------------------------------------------------------------------
 
 static void a_mapping_lives_and_ends(void **state)
 {
@@ -247,7 +249,7 @@ static void masks(void **state)
     assert_int_equal(DMA_BIT_MASK(64), UINT64_MAX);
 }
 
-// ---- what is wrong ---------------------------------------------------------------------------------
+// ---- what is wrong ------------------------------------------------------------------------------
 
 static void refused_memory(void **state)
 {
@@ -418,7 +420,7 @@ static void wrong_syncs(void **state)
     quiet();
 }
 
-// ---- when records run out --------------------------------------------------------------------------
+// ---- when records run out -----------------------------------------------------------------------
 
 static void records_run_out(void **state)
 {
@@ -478,7 +480,7 @@ static void reports_are_bounded(void **state)
     assert_int_equal(warn_count, DEBUG_REPORTS);
 }
 
-// ---- what people see -------------------------------------------------------------------------------
+// ---- what people see ----------------------------------------------------------------------------
 
 static void the_proc_file(void **state)
 {

@@ -1,9 +1,13 @@
-// The boot map put in order, and the buddy allocator over it: hostile maps, every page accounted for, misuse reported.
+// The boot map put in order, and the buddy allocator over it: hostile maps, every page accounted
+// for, misuse reported.
 //
-// The allocator is included, not linked, so that each test starts it afresh. Its RAM is address space of this process, from
-// PHYS_BASE on: pages that nobody writes to cost nothing, so 8 GiB of it is no matter.
+// The allocator is included, not linked, so that each test starts it afresh. Its RAM is address
+// space of this process, from PHYS_BASE on: pages that nobody writes to cost nothing, so 8 GiB of
+// it is no matter.
 //
-// links: kernel/mm/region.c kernel/mm/fail.c kernel/lib/parse.c kernel/lib/text.c kernel/lib/format.c tests/host/stubs/log.c tests/host/stubs/panic.c tests/host/stubs/spinlock.c
+// links: kernel/mm/region.c kernel/mm/fail.c kernel/lib/parse.c kernel/lib/text.c
+// links: kernel/lib/format.c
+// links: tests/host/stubs/log.c tests/host/stubs/panic.c tests/host/stubs/spinlock.c
 #define _GNU_SOURCE
 #include <asm/prctl.h>
 #include <setjmp.h>
@@ -28,7 +32,7 @@
 #define RAM      BOOT_REGION_RAM
 #define RESERVED BOOT_REGION_RESERVED
 
-// ---- what the allocator asks of the kernel ---------------------------------------------------------
+// ---- what the allocator asks of the kernel ------------------------------------------------------
 
 // The image lies at 1 MiB, 2 MiB long.
 __asm__(".data\n"
@@ -68,7 +72,7 @@ int resource_add(enum resource_kind kind, uint64_t start, uint64_t end, const ch
     return 0;
 }
 
-// ---- scaffolding -----------------------------------------------------------------------------------
+// ---- scaffolding --------------------------------------------------------------------------------
 
 #define HOST_RAM (12 * GIB)
 
@@ -145,7 +149,8 @@ static bool given_as_ram(uint64_t at)
     return ram;
 }
 
-// Takes every page there is; each must be RAM, none the image's, the first page or a struct page, and none twice. Gives all back.
+// Takes every page there is; each must be RAM, none the image's, the first page or a struct page,
+// and none twice. Gives all back.
 static uint64_t take_all(void)
 {
     uint64_t count = 0;
@@ -185,7 +190,7 @@ static uint64_t take_all(void)
 
 static struct region out[REGION_MAX];
 
-// ---- the boot map ----------------------------------------------------------------------------------
+// ---- the boot map -------------------------------------------------------------------------------
 
 static void regions_reserved_wins(void **state)
 {
@@ -277,7 +282,7 @@ static void regions_at_the_most(void **state)
     assert_in_range(count, 1, REGION_MAX);
 }
 
-// ---- pages out of maps -----------------------------------------------------------------------------
+// ---- pages out of maps --------------------------------------------------------------------------
 
 static void a_bios_map(void **state)
 {
@@ -287,7 +292,8 @@ static void a_bios_map(void **state)
     assert_int_equal(page_total, (0x9f000 + 0xfee0000) / PAGE_SIZE);
     assert_int_equal(page_span_count, 1);
     uint64_t count = take_all();
-    // All but page 0, the trampoline's, the image and the struct pages: 16 bytes for each page up to the last.
+    // All but page 0, the trampoline's, the image and the struct pages: 16 bytes for each page up
+    // to the last.
     uint64_t array = DIV_ROUND_UP(page_spans[0].count * sizeof(struct page), PAGE_SIZE);
     assert_int_equal(count, page_total - 2 - (IMAGE_END - IMAGE_START) / PAGE_SIZE - array);
     assert_true(resources >= 8 + 4);
@@ -479,7 +485,7 @@ static void random_maps(void **state)
     }
 }
 
-// ---- the buddies -----------------------------------------------------------------------------------
+// ---- the buddies --------------------------------------------------------------------------------
 
 static void orders(void **state)
 {

@@ -1,9 +1,13 @@
-// The slab caches on pretended CPUs: no object twice, none lost, misuse reported, nothing held back when all is freed.
+// The slab caches on pretended CPUs: no object twice, none lost, misuse reported, nothing held back
+// when all is freed.
 //
-// The caches and the page allocator are included, not linked, so that each test starts them afresh. A CPU is who %gs says it is:
-// the tests move from one to another by arch_prctl. Interrupts cannot be switched off in a process; they are counted instead.
+// The caches and the page allocator are included, not linked, so that each test starts them afresh.
+// A CPU is who %gs says it is: the tests move from one to another by arch_prctl. Interrupts cannot
+// be switched off in a process; they are counted instead.
 //
-// links: kernel/mm/region.c kernel/mm/fail.c kernel/lib/parse.c kernel/lib/text.c kernel/lib/format.c kernel/lib/cpumask.c kernel/lib/string.c tests/host/stubs/log.c tests/host/stubs/panic.c tests/host/stubs/spinlock.c
+// links: kernel/mm/region.c kernel/mm/fail.c kernel/lib/parse.c kernel/lib/text.c
+// links: kernel/lib/format.c kernel/lib/cpumask.c kernel/lib/string.c
+// links: tests/host/stubs/log.c tests/host/stubs/panic.c tests/host/stubs/spinlock.c
 #define _GNU_SOURCE
 #include <asm/prctl.h>
 #include <setjmp.h>
@@ -42,7 +46,7 @@ static void host_irq_restore(unsigned long flags)
 
 #define MIB (1024ull * 1024)
 
-// ---- what the allocators ask of the kernel ---------------------------------------------------------
+// ---- what the allocators ask of the kernel ------------------------------------------------------
 
 __asm__(".data\n"
         ".globl kernel_start, kernel_end, text_start, text_end, rodata_start, rodata_end\n"
@@ -89,7 +93,7 @@ static void on_cpu(unsigned cpu)
     assert_int_equal(syscall(SYS_arch_prctl, ARCH_SET_GS, &cpus[cpu]), 0);
 }
 
-// ---- scaffolding -----------------------------------------------------------------------------------
+// ---- scaffolding --------------------------------------------------------------------------------
 
 static struct boot_info boot;
 
@@ -165,7 +169,7 @@ static void drain_all(void)
     cache_drain(slab_meta_cache); // last: deleting slabs filled its magazine again
 }
 
-// ---- sizes -----------------------------------------------------------------------------------------
+// ---- sizes --------------------------------------------------------------------------------------
 
 static void every_size_gets_room(void **state)
 {
@@ -234,9 +238,10 @@ static void low_memory_for_dma(void **state)
     kfree(object);
 }
 
-// ---- traffic ---------------------------------------------------------------------------------------
+// ---- traffic ------------------------------------------------------------------------------------
 
-// Four CPUs allocate and free at random, each also what others allocated. Every object carries its slot's number at both ends.
+// Four CPUs allocate and free at random, each also what others allocated. Every object carries its
+// slot's number at both ends.
 static void random_traffic(void **state)
 {
     (void)state;
@@ -336,7 +341,7 @@ static void no_memory_for_magazines(void **state)
     assert_ptr_equal(kmalloc(64, GFP_ATOMIC) != NULL, true);
 }
 
-// ---- misuse ----------------------------------------------------------------------------------------
+// ---- misuse -------------------------------------------------------------------------------------
 
 static void written_after_free(void **state)
 {
@@ -404,7 +409,8 @@ static void freed_twice(void **state)
     }
 }
 
-// A stale owner wrote over the marks and frees again: found at the latest when the object reaches its slab twice.
+// A stale owner wrote over the marks and frees again: found at the latest when the object reaches
+// its slab twice.
 static void freed_twice_without_marks(void **state)
 {
     (void)state;
@@ -482,7 +488,7 @@ static void selfcheck_finds_damage(void **state)
     assert_int_equal(slab_selfcheck(), 0);
 }
 
-// ---- caches ----------------------------------------------------------------------------------------
+// ---- caches -------------------------------------------------------------------------------------
 
 static void a_cache_of_ones_own(void **state)
 {

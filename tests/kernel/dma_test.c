@@ -1,5 +1,5 @@
-// Lending memory to a device that does not exist: addresses, masks, refusals, reports, and all CPUs at once. The
-// records in detail: tests/host/test_dma_debug.c.
+// Lending memory to a device that does not exist: addresses, masks, refusals, reports, and all CPUs
+// at once. The records in detail: tests/host/test_dma_debug.c.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/device.h>

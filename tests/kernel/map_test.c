@@ -1,4 +1,5 @@
-// The page tables as the CPU enforces them: each forbidden access must fault, at the address where it was made, on every CPU.
+// The page tables as the CPU enforces them: each forbidden access must fault, at the address where
+// it was made, on every CPU.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/ktest.h>
@@ -221,7 +222,8 @@ static void map_expect_gone(struct every_cpu *self)
     EXPECT(map_faults(map_read_byte, self->arg));
 }
 
-// Each CPU has the translation in its TLB; after vfree none may still use it, or it would read memory that has a new owner.
+// Each CPU has the translation in its TLB; after vfree none may still use it, or it would read
+// memory that has a new owner.
 KTEST(map, unmapping_reaches_every_cpu)
 {
     for (unsigned round = 0; round < 3; round++) {

@@ -1,4 +1,5 @@
-// The page allocator under all CPUs at once, and its objections to misuse. What maps it can be given: tests/host/test_page.c.
+// The page allocator under all CPUs at once, and its objections to misuse. What maps it can be
+// given: tests/host/test_page.c.
 #include <lib/string.h>
 #include <contract/ktest.h>
 #include <core/panic.h>
@@ -13,7 +14,8 @@ struct page_slot {
     unsigned order;
 };
 
-// First and last word of a block carry its owner's mark: whoever else had the block would overwrite them.
+// First and last word of a block carry its owner's mark: whoever else had the block would overwrite
+// them.
 static uint64_t *page_last(const struct page_slot *slot)
 {
     return (uint64_t *)((char *)slot->at + ((size_t)PAGE_SIZE << slot->order)) - 1;
@@ -109,8 +111,9 @@ KTEST(page, wrong_order_is_reported_and_leaks)
     EXPECT_EQ(page_selfcheck(), 0);
 }
 
-// Takes all there is, in large blocks and then in single pages; gives all back, and everything joins up again. The blocks are not written
-// to: on an emulator, memory that nobody touched costs the host nothing.
+// Takes all there is, in large blocks and then in single pages; gives all back, and everything
+// joins up again. The blocks are not written to: on an emulator, memory that nobody touched costs
+// the host nothing.
 KTEST(page, exhaustion_is_null_and_comes_back)
 {
     struct page_stats before, after;

@@ -1,5 +1,6 @@
-// Probe with too little memory: each allocation on a driver's way up fails once. The driver must give back all that it has by then,
-// leave the device quiet, and come up when there is memory again.
+// Probe with too little memory: each allocation on a driver's way up fails once. The driver must
+// give back all that it has by then, leave the device quiet, and come up when there is memory
+// again.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/ktest.h>
@@ -13,8 +14,8 @@
 
 enum { PROBE_STEPS_MAX = 2000 };
 
-// One round up and down during which the n-th allocation fails: true when there were so many. The driver may give up or come up with
-// less, a port or an open interface.
+// One round up and down during which the n-th allocation fails: true when there were so many. The
+// driver may give up or come up with less, a port or an open interface.
 static bool probe_is_hit(struct ktest_run *ktest, struct pci_dev *dev, uint32_t n)
 {
     EXPECT_EQ(pci_unbind(dev), 0);
@@ -55,7 +56,8 @@ static void probe_sweep(struct ktest_run *ktest, const char *driver)
     EXPECT(hits > 5);
     EXPECT_EQ(slab_selfcheck(), 0);
     EXPECT_EQ(page_selfcheck(), 0);
-    // A leak for each of the hundred rounds would be more than the pool of packets that each CPU may fill meanwhile.
+    // A leak for each of the hundred rounds would be more than the pool of packets that each CPU
+    // may fill meanwhile.
     EXPECT(page_free_count() + 128 * (cpu_count + 1) >= pages);
 }
 

@@ -1,5 +1,5 @@
-// Small objects under all CPUs at once, passed from one to another; misuse is reported and the kernel goes on. The rest:
-// tests/host/test_slab.c.
+// Small objects under all CPUs at once, passed from one to another; misuse is reported and the
+// kernel goes on. The rest: tests/host/test_slab.c.
 #include <lib/string.h>
 #include <contract/ktest.h>
 #include <core/panic.h>
@@ -68,7 +68,7 @@ KTEST(slab, every_cpu_at_once)
     EXPECT_EQ(page_selfcheck(), 0);
 }
 
-// ---- interrupts: handlers allocate in the midst of threads that do -------------------------------------
+// ---- interrupts: handlers allocate in the midst of threads that do ------------------------------
 
 static unsigned slab_irq_broken; // A
 

@@ -1,4 +1,5 @@
-// Spinlocks for host tests, which have one thread: taking a lock twice, or giving back one that is free, is the mistake to catch.
+// Spinlocks for host tests, which have one thread: taking a lock twice, or giving back one that is
+// free, is the mistake to catch.
 #include <core/panic.h>
 #include <core/spinlock.h>
 
