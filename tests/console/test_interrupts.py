@@ -182,6 +182,23 @@ def test_storm_of_edges(machine):
     lives(machine)
 
 
+def test_nmis_in_a_storm_that_moves(machine):
+    """NMIs nest in anything; the line changes its CPU under fire: no edge makes two calls."""
+    nmi, calls = row(machine, "NMI"), sum(counts_of(machine, KEYBOARD_PIN))
+    for burst in range(12):
+        machine.send(f"echo {burst % CPUS} > /proc/irq/{KEYBOARD_PIN}/smp_affinity_list\r")
+        for _ in range(100):
+            drive(machine, KEYBOARD_PIN, 1)
+            drive(machine, KEYBOARD_PIN, 0)
+        for _ in range(10):
+            machine.qmp("inject-nmi")
+        machine.wait_prompt()
+    assert 0 < sum(counts_of(machine, KEYBOARD_PIN)) - calls <= 1200
+    assert all(0 < b - a <= 120 for a, b in zip(nmi, row(machine, "NMI")))
+    lives(machine)
+    machine.ok(f"echo 0-{CPUS - 1} > /proc/irq/{KEYBOARD_PIN}/smp_affinity_list")
+
+
 def test_line_that_never_falls_is_shut(boot, disk):
     m = boot(cpus=2, disks=[disk()], hostile=True, append="pci=nomsi")
     drive(m, AHCI_PIN, 1)
