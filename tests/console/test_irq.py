@@ -111,3 +111,32 @@ def test_errors_say_what_to_do(machine):
         output, got = machine.run(command)
         assert got == status, f"{command}: {got}\n{output}"
         assert re.match(rf"{command.split()[0]}: ", output)
+
+
+def test_handlers_are_timed(machine):
+    irq, _ = irq_of(machine, "ahci")
+    machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=4")
+    row = machine.ok(f"cat /proc/irq/{irq}/handlers").splitlines()[1].split()
+    name, handled, total, longest, handler = row
+    assert name.startswith("ahci[") and handler.startswith("ahci_interrupt")
+    assert int(handled) >= 4 and int(total) >= int(longest) > 0
+
+
+def test_threadirqs_moves_handlers_into_threads(boot, disk):
+    m = boot(cpus=2, nics=["user"], disks=[disk()], append="threadirqs")
+    irq, _ = irq_of(m, "ahci")
+    threads = [line.split() for line in m.ok("ps").splitlines() if " irq/" in line]
+    assert {t[-1] for t in threads} >= {f"irq/{irq}-ahci[000", "irq/4-ttyS0"}
+    assert all(t[2:4] == ["FF", "50"] for t in threads)
+    before = int(irq_of(m, "ahci")[1].split()[1]) + int(irq_of(m, "ahci")[1].split()[2])
+    m.ok("dd if=/dev/sda of=/dev/null bs=4096 count=32")
+    after = int(irq_of(m, "ahci")[1].split()[1]) + int(irq_of(m, "ahci")[1].split()[2])
+    assert after >= before + 32
+    m.ok("irq why ahci")
+
+
+def test_nomsi_leaves_the_wire(boot, disk):
+    m = boot(disks=[disk()], append="pci=nomsi")
+    assert irq_of(m, "ahci")[0] == 16
+    m.ok("dd if=/dev/sda of=/dev/null bs=4096 count=4")
+    assert m.run("irq mode ahci msi")[1] == 1
