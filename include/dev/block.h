@@ -1,4 +1,5 @@
-// Block devices: requests go down to a driver, completions come back in BLOCK softirq context and wake the waiter.
+// Block devices: requests go down to a driver, completions come back in BLOCK softirq context and
+// wake the waiter.
 //
 //   blk_read ── blk_submit ──> disk->submit(request) ──> hardware ──irq──> driver ── blk_complete_request ──> BLOCK_SOFTIRQ ── request->done
 #pragma once
@@ -19,7 +20,8 @@ struct blk_segment {
     dma_addr_t bus;  // of the driver, while it has the request
 };
 
-// Whose a request is. Each step is made once, so a driver that completes twice is caught, not obeyed.
+// Whose a request is. Each step is made once, so a driver that completes twice is caught, not
+// obeyed.
 enum request_state { REQUEST_IDLE, REQUEST_WAITING, REQUEST_STARTED, REQUEST_DONE };
 
 struct gendisk;
@@ -57,8 +59,9 @@ struct gendisk {
     bool read_only;
     char model[41], serial[21], firmware[9];
     const char *transport; // "sata", "nvme"
-    // Starts the request or returns -EBUSY (called again after the next completion, or blk_run_queue) or another error. Called
-    // with interrupts on or off, in thread or softirq context, under no lock of the block layer; may run on several CPUs at once.
+    // Starts the request or returns -EBUSY (called again after the next completion, or
+    // blk_run_queue) or another error. Called with interrupts on or off, in thread or softirq
+    // context, under no lock of the block layer; may run on several CPUs at once.
     int (*submit)(struct gendisk *disk, struct request *request);
     void *private_data; // of the driver
     struct spinlock lock;
@@ -75,31 +78,39 @@ struct gendisk {
 };
 
 void blk_init(void);
-// A disk with one reference, the driver's, for it to fill and add. NULL: no memory. Freed with the last blk_put: del_gendisk
-// drops the driver's reference; a disk that was never added is dropped by blk_put. Context: thread.
+// A disk with one reference, the driver's, for it to fill and add. NULL: no memory. Freed with the
+// last blk_put: del_gendisk drops the driver's reference; a disk that was never added is dropped by
+// blk_put. Context: thread.
 struct gendisk *alloc_disk(void);
-// Names ("sda", "sdb" by `prefix` "sd"; "sr0" by "sr") and publishes it. 0, -EINVAL, -ENOSPC. Context: thread.
+// Names ("sda", "sdb" by `prefix` "sd"; "sr0" by "sr") and publishes it. 0, -EINVAL, -ENOSPC.
+// Context: thread.
 int add_disk(struct gendisk *disk, const char *prefix);
-// No new requests; those held back end with -ENXIO; waits (bounded) until those under way are done and no CPU is in submit().
-// Drops the driver's reference: the disk itself lives on until the last user puts it, but never calls the driver again.
-// 0; -ETIMEDOUT when the driver did not give everything back (said in the log; the disk's memory is then never freed). Context: thread.
+// No new requests; those held back end with -ENXIO; waits (bounded) until those under way are done
+// and no CPU is in submit(). Drops the driver's reference: the disk itself lives on until the last
+// user puts it, but never calls the driver again. 0; -ETIMEDOUT when the driver did not give
+// everything back (said in the log; the disk's memory is then never freed). Context: thread.
 int del_gendisk(struct gendisk *disk);
 
-// Checks range, size and direction, then starts or queues it: done is called exactly once in any case. Context: any but hard irq.
+// Checks range, size and direction, then starts or queues it: done is called exactly once in any
+// case. Context: any but hard irq.
 void blk_submit(struct request *request);
-// By the driver when the hardware is done with a request. Context: any; `done` runs later in softirq on this CPU.
+// By the driver when the hardware is done with a request. Context: any; `done` runs later in
+// softirq on this CPU.
 void blk_complete_request(struct request *request, int status);
-// By a driver that returned -EBUSY while it had nothing of ours to complete: it may be asked again. Context: any but hard irq.
+// By a driver that returned -EBUSY while it had nothing of ours to complete: it may be asked again.
+// Context: any but hard irq.
 void blk_run_queue(struct gendisk *disk);
 
-// Whole transfers of any size that sleep until done; data from kmalloc or alloc_pages. 0 or -errno. Context: thread.
+// Whole transfers of any size that sleep until done; data from kmalloc or alloc_pages. 0 or -errno.
+// Context: thread.
 int blk_read(struct gendisk *disk, uint64_t sector, uint32_t sectors, void *data);
 int blk_write(struct gendisk *disk, uint64_t sector, uint32_t sectors, const void *data);
 int blk_flush(struct gendisk *disk);
 
-// The disk as a row of bytes, for /dev: any offset, any size, any kernel memory. Bytes done, cut at the disk's end (0: at or past
-// it; a write there is -ENOSPC); -errno when not even the first could be done. Partial sectors are read, changed and written
-// back, one writer at a time. Context: thread.
+// The disk as a row of bytes, for /dev: any offset, any size, any kernel memory. Bytes done, cut at
+// the disk's end (0: at or past it; a write there is -ENOSPC); -errno when not even the first could
+// be done. Partial sectors are read, changed and written back, one writer at a time. Context:
+// thread.
 long blk_read_bytes(struct gendisk *disk, uint64_t offset, void *data, size_t size);
 long blk_write_bytes(struct gendisk *disk, uint64_t offset, const void *data, size_t size);
 

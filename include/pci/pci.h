@@ -69,11 +69,13 @@ struct pci_driver {
 #define PCI_DRIVER(name) LINKER_RECORD(pci_driver, pci_driver, name)
 // Use: PCI_DRIVER(e1000_driver) = {.name = "e1000", ...};
 
-// Scans everything below every host bridge (MCFG, else CF8/CFC bus 0 and its bridges), reads BARs and capabilities, routes INTx. Context: boot thread.
+// Scans everything below every host bridge (MCFG, else CF8/CFC bus 0 and its bridges), reads BARs
+// and capabilities, routes INTx. Context: boot thread.
 void pci_init(void);
 // Gives every device to the first driver whose ids match. Context: thread.
 void pci_probe_all(void);
-// Bind and unbind by hand. 0, -ENODEV, -EBUSY.
+// Bind and unbind by hand. 0; -EBUSY: has a driver; -ENODEV: nobody wants it, or has none; or what
+// the probe said. Context: thread.
 int pci_bind(struct pci_dev *dev);
 int pci_unbind(struct pci_dev *dev);
 
@@ -94,7 +96,8 @@ void pci_set_master(struct pci_dev *dev);   // may do DMA: last line of a probe
 void pci_clear_master(struct pci_dev *dev); // first line of a remove
 void pci_intx(struct pci_dev *dev, bool enable);
 
-// Maps a memory BAR and names it in /proc/iomem; NULL: not there, a port BAR, smaller than min_size, no memory. Context: thread.
+// Maps a memory BAR and names it in /proc/iomem; NULL: not there, a port BAR, smaller than
+// min_size, no memory. Context: thread.
 volatile void __iomem *pci_map_bar(struct pci_dev *dev, unsigned bar, size_t min_size,
                                    const char *name);
 void pci_unmap_bar(struct pci_dev *dev, unsigned bar);
@@ -114,10 +117,10 @@ static inline void *pci_get_drvdata(const struct pci_dev *dev)
 #define PCI_IRQ_INTX      BIT(0)
 #define PCI_IRQ_ALL_TYPES (PCI_IRQ_INTX | PCI_IRQ_MSI | PCI_IRQ_MSIX)
 
-// Gives the device between min and max interrupts of one of the allowed types: MSI-X, else MSI (one),
-// else its wire. The device's other types are off then. Returns how many; -ENOSPC: it can have none
-// of them (said in the log), -EINVAL, -ENOMEM. Boot option pci=nomsi leaves the wire only.
-// Context: thread, in probe, before the device may interrupt (NVMe: before it is enabled).
+// Gives the device between min and max interrupts of one of the allowed types: MSI-X, else MSI
+// (one), else its wire. The device's other types are off then. Returns how many; -ENOSPC: it can
+// have none of them (said in the log), -EINVAL, -ENOMEM. Boot option pci=nomsi leaves the wire
+// only. Context: thread, in probe, before the device may interrupt (NVMe: before it is enabled).
 int pci_alloc_irq_vectors(struct pci_dev *dev, unsigned min, unsigned max, unsigned types);
 // The irq of the index-th of them, for request_irq; -EINVAL.
 int pci_irq_vector(const struct pci_dev *dev, unsigned index);
