@@ -15,8 +15,12 @@
 // has to read them.
 //
 // Context: tasklet_action softirq; the rest as <defer/tasklet.h> says.
+#include <lib/string.h>
+#include <contract/proc_file.h>
 #include <core/cpu.h>
+#include <core/kallsyms.h>
 #include <core/panic.h>
+#include <core/spinlock.h>
 #include <core/trace.h>
 #include <sched/wait.h>
 #include <defer/softirq.h>
@@ -29,12 +33,47 @@ struct tasklet_cpu {
     struct list_head normal; // C
 };
 
+// Tasklets with the same function, for /proc/tasklets. Tasklets come and go; this stays.
+struct tasklet_kind {
+    char name[16];                              // I: a copy, as the owner may go away
+    void (*callback)(struct tasklet_struct *t); // I
+    uint64_t runs;                              // A
+};
+
+enum { TASKLET_KINDS = 32 };
+
 static struct tasklet_cpu tasklet_cpus[MAX_CPUS];
+
+static DEFINE_SPINLOCK(tasklet_kinds_lock);
+static struct tasklet_kind tasklet_kinds[TASKLET_KINDS]; // L
+static unsigned tasklet_kind_count;                      // L
+
+static struct tasklet_kind *tasklet_kind_of(void (*callback)(struct tasklet_struct *t),
+                                            const char *name)
+{
+    struct tasklet_kind *kind = NULL;
+    unsigned long flags;
+
+    spin_lock_irqsave(&tasklet_kinds_lock, flags);
+    for (unsigned i = 0; i < tasklet_kind_count && kind == NULL; i++) {
+        if (tasklet_kinds[i].callback == callback) {
+            kind = &tasklet_kinds[i];
+        }
+    }
+    if (kind == NULL && tasklet_kind_count < TASKLET_KINDS) {
+        kind = &tasklet_kinds[tasklet_kind_count++];
+        kind->callback = callback;
+        strscpy(kind->name, name, sizeof(kind->name));
+    }
+    spin_unlock_irqrestore(&tasklet_kinds_lock, flags);
+    return kind;
+}
 
 void tasklet_setup(struct tasklet_struct *t, void (*callback)(struct tasklet_struct *t),
                    const char *name)
 {
-    *t = (struct tasklet_struct){.callback = callback, .name = name};
+    *t = (struct tasklet_struct){
+        .callback = callback, .name = name, .kind = tasklet_kind_of(callback, name)};
 }
 
 // Sets the bit; true when it was clear.
@@ -108,6 +147,9 @@ static void tasklet_run_one(struct tasklet_struct *t)
     }
     WARN_ON(!tasklet_clear(t, TASKLET_SCHEDULED));
     t->runs++;
+    if (t->kind != NULL) {
+        __atomic_fetch_add(&t->kind->runs, 1, __ATOMIC_RELAXED);
+    }
     trace(TRACE_TASKLET_ENTRY, 0, (uintptr_t)t->callback);
     t->callback(t);
     tasklet_clear(t, TASKLET_RUNNING);
@@ -182,3 +224,18 @@ void tasklet_init_subsystem(void)
     open_softirq(HI_SOFTIRQ, tasklet_hi_softirq);
     open_softirq(TASKLET_SOFTIRQ, tasklet_normal_softirq);
 }
+
+static void tasklet_show(struct text *t, unsigned long index)
+{
+    (void)index;
+    text_puts(t, "      RUNS NAME             FUNCTION\n");
+    for (unsigned i = 0; i < READ_ONCE(tasklet_kind_count); i++) {
+        const struct tasklet_kind *kind = &tasklet_kinds[i];
+
+        text_printf(t, "%10llu %-16s ", (unsigned long long)READ_ONCE(kind->runs), kind->name);
+        text_symbol(t, (uintptr_t)kind->callback);
+        text_putc(t, '\n');
+    }
+}
+
+PROC_FILE("tasklets", tasklet_show);

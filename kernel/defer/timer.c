@@ -18,8 +18,10 @@
 // with interrupts off swallowed ticks, it catches up.
 //
 // Context: timer_tick hard irq; timer_softirq softirq; the rest as <defer/timer.h> says.
+#include <contract/proc_file.h>
 #include <core/clock.h>
 #include <core/cpu.h>
+#include <core/kallsyms.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <core/spinlock.h>
@@ -250,3 +252,33 @@ void timer_init_subsystem(void)
     }
     open_softirq(TIMER_SOFTIRQ, timer_softirq);
 }
+
+// ---- /proc/timers ------------------------------------------------------------------------------
+
+static void timer_show_one(struct timer_list *timer, void *text)
+{
+    struct text *t = text;
+
+    text_printf(t, "%4d %10d ", timer->cpu, (int32_t)(timer->expires - jiffies));
+    text_symbol(t, (uintptr_t)timer->function);
+    text_putc(t, '\n');
+}
+
+// The sink is bounded, and only the wheel that is being shown stands still.
+static void timer_show(struct text *t, unsigned long index)
+{
+    (void)index;
+    text_printf(t, "jiffies %u, %d a second\n", jiffies, HZ);
+    text_puts(t, " CPU   TICKS TO FUNCTION\n");
+    for (unsigned cpu = 0; cpu < cpu_count; cpu++) {
+        struct timer_wheel *wheel = timer_wheels[cpu];
+
+        if (wheel->cpu == cpu) {
+            spin_lock_irq(&wheel->lock);
+            wheel_for_each(&wheel->wheel, timer_show_one, t);
+            spin_unlock_irq(&wheel->lock);
+        }
+    }
+}
+
+PROC_FILE("timers", timer_show);

@@ -133,3 +133,17 @@ void wheel_advance(struct wheel *wheel, uint32_t until, struct list_head *due)
     }
     wheel_skip(wheel, until + 1);
 }
+
+void wheel_for_each(struct wheel *wheel, void (*visit)(struct timer_list *timer, void *arg),
+                    void *arg)
+{
+    struct timer_list *timer;
+
+    for (unsigned level = 0; level < WHEEL_LEVELS; level++) {
+        for (uint64_t bits = wheel->occupied[level]; bits != 0; bits &= bits - 1) {
+            list_for_each_entry (timer, &wheel->slots[level][__builtin_ctzll(bits)], link) {
+                visit(timer, arg);
+            }
+        }
+    }
+}

@@ -39,3 +39,6 @@ void wheel_skip(struct wheel *wheel, uint32_t now);
 void wheel_advance(struct wheel *wheel, uint32_t until, struct list_head *due);
 // Is there anything for wheel_advance(until) to do?
 bool wheel_has_work(const struct wheel *wheel, uint32_t until);
+// Visits every timer on the wheel, level by level; not those moved to a list of due ones.
+void wheel_for_each(struct wheel *wheel, void (*visit)(struct timer_list *timer, void *arg),
+                    void *arg);

@@ -88,3 +88,33 @@ def test_stat_counts_go_up(machine):
     assert after["cpu"][idle] > before["cpu"][idle]
     for cpu in ("cpu", "cpu0", "cpu1"):
         assert all(b <= a for b, a in zip(before[cpu], after[cpu])), cpu
+
+
+def test_timers_are_listed(machine):
+    lines = machine.ok("cat /proc/timers").splitlines()
+    assert re.fullmatch(r"jiffies \d+, 250 a second", lines[0])
+    assert lines[1].split() == ["CPU", "TICKS", "TO", "FUNCTION"]
+    for line in lines[2:]:
+        assert re.fullmatch(r" *[01] +-?\d+ [a-z_0-9]+\+0x0", line), line
+
+
+def test_tasklets_are_counted(machine):
+    def runs():
+        found = {}
+        for line in machine.ok("cat /proc/tasklets").splitlines()[1:]:
+            match = re.fullmatch(r" *(\d+) (\S+) +([a-z_0-9]+)\+0x0", line)
+            assert match, line
+            found[match.group(2)] = int(match.group(1))
+        return found
+    before = runs()["ttyS0"]
+    assert runs()["ttyS0"] > before, "what was typed came through a tasklet"
+
+
+def test_workqueues(machine):
+    lines = machine.ok("cat /proc/workqueues").splitlines()
+    assert lines[0].split() == ["CPU", "NICE", "WORKERS", "IDLE", "RUNNING", "WAITING", "EXECUTED"]
+    pools = [line.split() for line in lines[1:lines.index("")]]
+    assert {"0", "1", "any"} <= {pool[0] for pool in pools}
+    for _, _, workers, idle, *_ in pools:
+        assert 1 <= int(idle) <= int(workers)
+    assert any(line.startswith("events ") for line in lines)

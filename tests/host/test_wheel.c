@@ -119,6 +119,30 @@ static void test_empty_wheel_skips(void **state)
     assert_int_equal(advance(&wheel, 5001), 1);
 }
 
+static void count_visit(struct timer_list *timer, void *arg)
+{
+    (void)timer;
+    ++*(unsigned *)arg;
+}
+
+static void test_for_each_sees_each_once(void **state)
+{
+    struct wheel wheel;
+    struct timer_list timers[6];
+    static const uint32_t distances[] = {0, 70, 5000, 300000, 20000000, 0x7fffffff};
+    unsigned count = 0;
+
+    (void)state;
+    wheel_init(&wheel, 77);
+    for (unsigned i = 0; i < 6; i++) {
+        timers[i] = make(77 + distances[i]);
+        wheel_add(&wheel, &timers[i]);
+    }
+    wheel_remove(&wheel, &timers[3]); // its slot may still be marked
+    wheel_for_each(&wheel, count_visit, &count);
+    assert_int_equal(count, 5);
+}
+
 // Random adding, removing and turning, by steps of any size, against an array that is searched.
 enum { MODEL_TIMERS = 300, MODEL_STEPS = 60000 };
 
@@ -189,8 +213,11 @@ static void test_against_model(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_exact),          cmocka_unit_test(test_past_is_due_at_once),
-        cmocka_unit_test(test_order_of_ticks), cmocka_unit_test(test_empty_wheel_skips),
+        cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_past_is_due_at_once),
+        cmocka_unit_test(test_order_of_ticks),
+        cmocka_unit_test(test_empty_wheel_skips),
+        cmocka_unit_test(test_for_each_sees_each_once),
         cmocka_unit_test(test_against_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
