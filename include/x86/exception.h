@@ -28,6 +28,7 @@ enum {
     EXC_VE,
     EXC_CP,
     EXC_COUNT = 32,
+    EXC_TRACE = 12,
 };
 
 // The spine hands every vector below 32 here. Context: the exception's own, interrupts off.
@@ -42,6 +43,9 @@ struct exception_record {
     struct frame frame;
     uint64_t cr2; // #PF: the address
     uint64_t dr6; // #DB: the causes
+    // By exception_catch: the way to where it struck, innermost first; the stack is gone afterwards.
+    uintptr_t trace[EXC_TRACE];
+    unsigned trace_count;
 };
 
 // The whole story: name, error code in words, address, registers; the first line alone says most of

@@ -11,6 +11,7 @@
 // Intel SDM vol. 3, 6.15, says what raises what. Context: thread.
 #include <contract/command.h>
 #include <core/cpu.h>
+#include <core/kallsyms.h>
 #include <core/panic.h>
 #include <core/spinlock.h>
 #include <lib/string.h>
@@ -273,6 +274,18 @@ static void fault_list(struct shell *sh)
     }
 }
 
+static void fault_show_trace(struct shell *sh, const struct exception_record *record)
+{
+    shell_printf(sh, "backtrace:\n");
+    for (unsigned i = 0; i < record->trace_count; i++) {
+        char symbol[96];
+        struct text t = TEXT_INIT(symbol);
+
+        text_symbol(&t, record->trace[i]);
+        shell_printf(sh, "    0x%016lx  %s\n", record->trace[i], symbol);
+    }
+}
+
 static int cmd_fault(struct shell *sh, int argc, char **argv)
 {
     struct exception_record record;
@@ -302,6 +315,7 @@ static int cmd_fault(struct shell *sh, int argc, char **argv)
     }
     exception_show(&t, &record);
     shell_printf(sh, "%s", report);
+    fault_show_trace(sh, &record);
     return 128 + vector;
 }
 

@@ -330,6 +330,8 @@ static bool exception_deliver(const struct exception_record *record, struct fram
     }
     if (context->record) {
         *context->record = *record;
+        context->record->trace_count =
+            backtrace_collect(context->record->trace, EXC_TRACE, frame->rbp, frame->rip);
     }
     cpu->preempt_off = context->preempt_off;
     cpu->bh_disabled = context->bh_disabled;

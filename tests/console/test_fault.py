@@ -224,3 +224,11 @@ def test_machine_check_that_cannot(boot):
     report = told(machine)
     assert "panic: #MC machine check" in report
     assert "CPU 1 bank 2: uncorrected error, internal timer" in machine.text
+
+
+def test_a_caught_fault_tells_its_way(machine):
+    output, status = machine.run("fault pf")
+    assert status == 128 + 14
+    names = [line.split()[1].split("+")[0]
+             for line in output.split("backtrace:")[1].splitlines() if line.strip()]
+    assert names[0].startswith("fault_page") and names[1:3] == ["exception_catch", "cmd_fault"]
