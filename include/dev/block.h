@@ -1,7 +1,9 @@
 // Block devices: requests go down to a driver, completions come back in BLOCK softirq context and
 // wake the waiter.
 //
-//   blk_read ── blk_submit ──> disk->submit(request) ──> hardware ──irq──> driver ── blk_complete_request ──> BLOCK_SOFTIRQ ── request->done
+//   blk_read ──> blk_submit ──> disk->submit ──> hardware
+//                                                   └──irq──> driver ──> blk_complete_request
+//   waiter wakes <── request->done <── BLOCK_SOFTIRQ <────────────────────────────┘
 #pragma once
 
 #include <core/spinlock.h>

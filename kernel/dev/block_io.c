@@ -77,6 +77,21 @@ static int blk_one(struct gendisk *disk, enum req_op op, uint64_t sector, uint32
     return blk_chunk_wait(&chunk);
 }
 
+// Without memory for several chunks at once: one after the other.
+static int blk_in_turn(struct gendisk *disk, enum req_op op, uint64_t sector, uint32_t sectors,
+                       uint8_t *data)
+{
+    int error = 0;
+    while (sectors != 0 && error == 0) {
+        uint32_t length = min(sectors, disk->max_sectors);
+        error = blk_one(disk, op, sector, length, data);
+        sector += length;
+        sectors -= length;
+        data += (size_t)length * SECTOR_SIZE;
+    }
+    return error;
+}
+
 static int blk_many(struct gendisk *disk, enum req_op op, uint64_t sector, uint32_t sectors,
                     uint8_t *data)
 {
@@ -85,7 +100,7 @@ static int blk_many(struct gendisk *disk, enum req_op op, uint64_t sector, uint3
     int error = 0;
 
     if (chunks == NULL) {
-        return -ENOMEM;
+        return blk_in_turn(disk, op, sector, sectors, data);
     }
     while (waited < submitted || (sectors != 0 && error == 0)) {
         if (sectors != 0 && error == 0 && submitted - waited < BLK_CHUNKS_IN_FLIGHT) {

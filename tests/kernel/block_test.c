@@ -677,6 +677,27 @@ static bool fail_stop(void)
     return __atomic_exchange_n(&fail_countdown, 0, __ATOMIC_RELAXED) == 0;
 }
 
+KTEST(block, long_transfer_without_memory_for_chunks)
+{
+    struct fake_disk fake;
+    uint8_t *data = kzalloc(100 * SECTOR_SIZE, GFP_KERNEL);
+    REQUIRE(fake_make(&fake, 8, 4) && data != NULL);
+    fake_fill(fake.memory, 100 * SECTOR_SIZE, 3);
+    fail_start(1);
+    EXPECT_EQ(blk_read(fake.disk, 0, 100, data), 0);
+    EXPECT(fail_stop());
+    EXPECT_EQ(memcmp(data, fake.memory, 100 * SECTOR_SIZE), 0);
+    EXPECT_EQ(fake.submits, 13);
+    fake.bad_sector = 50;
+    fail_start(1);
+    EXPECT_EQ(blk_read(fake.disk, 0, 100, data), -EIO);
+    EXPECT(fail_stop());
+    EXPECT_EQ(fake.submits, 13 + 7); // nothing after the bad one
+    EXPECT_EQ(del_gendisk(fake.disk), 0);
+    kfree(fake.memory);
+    kfree(data);
+}
+
 KTEST(ahci, each_allocation_of_the_probe_may_fail)
 {
     enum { MOST = 200 };
