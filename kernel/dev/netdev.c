@@ -420,6 +420,11 @@ int register_netdev(struct net_device *dev, const char *prefix)
         list_add_tail(&dev->link, &netdev_list);
     }
     rtnl_unlock();
+    if (error == 0 && dev->parent != NULL) {
+        const uint8_t *a = dev->dev_addr;
+        dev_info(dev->parent, "%s is %02x:%02x:%02x:%02x:%02x:%02x", dev->name, a[0], a[1], a[2],
+                 a[3], a[4], a[5]);
+    }
     if (error == 0) {
         netdev_tell(dev,
                     NETDEV_REGISTER); // not under the lock: who hears of it may open the device
