@@ -214,5 +214,9 @@ void console_printf(const char *format, ...)
     va_start(args, format);
     int length = vsnprintf(text, sizeof(text), format, args);
     va_end(args);
-    console_write(text, min((size_t)length, sizeof(text) - 1));
+    if (length >= (int)sizeof(text)) {
+        length = sizeof(text) - 1;
+        text[length - 1] = '\n'; // cut, but a line all the same
+    }
+    console_write(text, (size_t)length);
 }

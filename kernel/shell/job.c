@@ -193,7 +193,7 @@ static int job_open(struct shell_stream *stream, const char *path, unsigned flag
     struct file *file;
     int error = vfs_open(path, flags, &file);
     if (error != 0) {
-        console_printf("sh: %s: %s\n", path, strerror(error));
+        console_printf("sh: %.200s: %s\n", path, strerror(error));
         return error;
     }
     *stream = (struct shell_stream){.kind = STREAM_FILE, .file = file};
@@ -251,7 +251,7 @@ static void job_task_start(struct job_task *task)
     struct job *job = task->job;
     const char *name = task->sh.argc != 0 ? task->argv[0] : "";
     if (task->sh.argc != 0 && !task->command) {
-        console_printf("%s: not found (try help)\n", name);
+        console_printf("%.200s: not found (try help)\n", name);
         task->status = STATUS_NOT_FOUND;
     } else if (task->command && !READ_ONCE(job->interrupted)) {
         struct thread *thread = kthread_run(job_task_run, task, "%s", name);
@@ -265,7 +265,7 @@ static void job_task_start(struct job_task *task)
             spin_unlock_irqrestore(&job->lock, flags);
             return;
         }
-        console_printf("sh: %s: no memory for a thread, try again when something has ended\n",
+        console_printf("sh: %.100s: no memory for a thread, try again when something has ended\n",
                        name);
         task->status = STATUS_FAILED;
     }
@@ -328,7 +328,7 @@ static int job_assign(struct job_task *task)
     for (int i = 0; i < task->sh.argc; i++) {
         char *word = task->argv[i];
         if (!job_is_assignment(word)) {
-            console_printf("sh: %s: set variables on a line of their own, before the command\n",
+            console_printf("sh: %.100s: set variables on a line of their own, before the command\n",
                            task->argv[0]);
             return STATUS_USAGE;
         }
@@ -336,7 +336,7 @@ static int job_assign(struct job_task *task)
         *equals = '\0';
         int error = shell_set_variable(word, equals + 1);
         if (error != 0) {
-            console_printf("sh: %s=%s: %s\n", word, equals + 1, strerror(error));
+            console_printf("sh: %.32s=%.100s: %s\n", word, equals + 1, strerror(error));
             return STATUS_FAILED;
         }
     }

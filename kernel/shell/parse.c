@@ -111,34 +111,29 @@ static int parse_redirection(struct parse *p, struct parse_command *c, size_t *a
     return error;
 }
 
-// Words come first in the array, names of files after them, so that a command's words lie together:
-// sort them so at the end.
+// A command's words shall lie together, and names of files behind them.
 static void parse_gather(struct parse *p, struct parse_command *c)
 {
+    struct parse_word in = {0}, out = {0};
     unsigned kept = c->first_word;
-    struct parse_word files[2];
-    unsigned file_count = 0;
-    int in = c->in, out = c->out;
     for (unsigned i = c->first_word; i < p->word_count; i++) {
-        if ((int)i == in || (int)i == out) {
-            files[file_count] = p->words[i];
-            // Where it will lie is known when all words are counted; remember which it is.
-            if ((int)i == in) {
-                c->in = (int16_t)file_count;
-            } else {
-                c->out = (int16_t)file_count;
-            }
-            file_count++;
+        if ((int)i == c->in) {
+            in = p->words[i];
+        } else if ((int)i == c->out) {
+            out = p->words[i];
         } else {
             p->words[kept++] = p->words[i];
         }
     }
     c->word_count = (uint16_t)(kept - c->first_word);
-    for (unsigned i = 0; i < file_count; i++) {
-        p->words[kept + i] = files[i];
+    if (c->in >= 0) {
+        c->in = (int16_t)kept;
+        p->words[kept++] = in;
     }
-    c->in = in < 0 ? -1 : (int16_t)(c->in + (int)kept);
-    c->out = out < 0 ? -1 : (int16_t)(c->out + (int)kept);
+    if (c->out >= 0) {
+        c->out = (int16_t)kept;
+        p->words[kept] = out;
+    }
 }
 
 static int parse_command(struct parse *p, size_t *at)

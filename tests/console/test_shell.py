@@ -77,6 +77,13 @@ def test_errors_are_one_line(machine, line, status, message):
     assert machine.run(line) == (message + "\n", status)
 
 
+def test_a_long_name_does_not_hide_the_error(machine):
+    for line in ("y" * 1000, "cat < /" + "z" * 240, "cat /" + "z" * 240):
+        output, status = machine.run(line)
+        assert status != 0 and output.count("\n") == 1
+        assert "not found" in output or "No such file" in output
+
+
 @pytest.mark.parametrize("line, valid", [
     ("sleep 1000001", "seconds are 0 to 1000000"),
     ("sleep -1", "seconds are 0 to 1000000"),
