@@ -106,10 +106,25 @@ def follow():
     print(f"RETURNED to {function_at(rip)}")
 
 
+def stops():
+    """`tophalf stops` takes one the same way, and on to a frame that comes up from the card."""
+    gdb.execute("tophalf stops eth0", to_string=True)
+    found = []
+    for _ in range(100):
+        gdb.execute("continue", to_string=True)
+        stop = function_at(register("rip"))
+        found = [stop] if stop == "isr_stubs" else found + [stop]
+        if found[0] == "isr_stubs" and stop == "netif_receive_skb":
+            break
+    gdb.execute("delete")
+    print("STOPS " + " ".join(found))
+
+
 gdb.execute("set pagination off")
 gdb.execute(f"tophalf attach {os.environ['GDB_SOCKET']}", to_string=True)
 try:
     follow()
+    stops()
     for name in ("irqs", "idt", "cpus", "threads"):
         print(f"--- {name}")
         gdb.execute(f"tophalf {name}")

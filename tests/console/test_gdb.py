@@ -25,6 +25,8 @@ def test_gdb_follows_an_interrupt_through_the_kernel(boot, tmp_path):
                      re.M), said
     interrupted = re.search(r"^INTERRUPTED (\w+)", said, re.M).group(1)
     assert f"RETURNED to {interrupted}" in said
+    assert ("STOPS isr_stubs interrupt irq_dispatch e1000_interrupt softirq_run "
+            "netif_receive_skb") in said, said
     tables = said.split("--- ")[1:]
     assert [table.split("\n")[0] for table in tables] == ["irqs", "idt", "cpus", "threads"]
     assert re.search(r"eth0 e1000_interrupt", tables[0]) and re.search(r"ttyS0", tables[0])

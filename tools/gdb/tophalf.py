@@ -156,7 +156,7 @@ class Stops(gdb.Command):
     """tophalf stops NAME: break at each stop of an interrupt's way.
 
 NAME is an action's name as /proc/interrupts shows it, say eth0. The stops: the entry stub, the
-spine, the dispatcher, the driver's top half, and the bottom halves."""
+spine, the dispatcher, the driver's top half, softirqs, and a frame that comes up from a card."""
 
     def __init__(self):
         super().__init__("tophalf stops", gdb.COMMAND_USER)
@@ -165,12 +165,13 @@ spine, the dispatcher, the driver's top half, and the bottom halves."""
         for _, descriptor, actions in irqs():
             for action in actions:
                 if text(action["name"]) == argument:
-                    stub = dict(idt())[int(descriptor["data"]["vector"])]
-                    gdb.execute(f"break *{stub:#x}")
-                    for stop in ("interrupt", "irq_dispatch"):
-                        gdb.execute(f"break {stop}")
+                    vector = int(descriptor["data"]["vector"])
+                    gdb.execute(f"break *{dict(idt())[vector]:#x}")
+                    gdb.execute(f"break interrupt if frame->vector == {vector}")
+                    gdb.execute(f"break irq_dispatch if vector == {vector}")
                     gdb.execute(f"break *{int(action['handler']):#x}")
                     gdb.execute("break softirq_run")
+                    gdb.execute("break netif_receive_skb")
                     return
         raise gdb.GdbError(f"no irq has a handler named {argument!r}: see tophalf irqs")
 
