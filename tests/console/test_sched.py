@@ -57,7 +57,7 @@ def test_a_sleeping_job_is_seen(machine):
 
 def test_waiting_for_nothing_is_no_load(machine):
     threads = ps(machine)
-    assert threads["sh"]["state"] == "I", "it waits for ps"
+    assert threads["sh"]["state"] in "IR", "it waits for ps, or is just about to"
     assert all(threads[f"kworker/{cpu}:0"]["state"] in "IR" for cpu in (0, 1))
     assert not [name for name, thread in threads.items() if thread["state"] == "D"]
 
