@@ -289,6 +289,9 @@ def test_dhcp_and_ping_with_slirp(boot):
     output = m.ok("ping -c 5 -i 0.1 10.0.2.2")
     assert "5 packets transmitted, 5 received, 0% packet loss" in output
     assert re.search(r"valid_lft \d+sec", m.ok("ip addr"))
+    log = m.ok("dmesg")
+    assert log.index("eth0 is 52:54:00:12:34:56") < log.index("eth0: link is up, 1000 Mb/s")
+    assert "eth0: DHCP: 10.0.2.15/24, gateway 10.0.2.2, from 10.0.2.2" in log
 
 
 def test_two_cards(boot):
