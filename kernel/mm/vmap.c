@@ -1,8 +1,8 @@
 // Areas of virtual memory made at run time: device registers, firmware tables, kernel stacks, large
 // buffers.
 //
-//   VMAP_BASE  |guard|registers|guard|stack.....|      free      |guard|vmalloc...| ... VMAP_SIZE
-//              ^ area 1        ^ area 2         ^ first fit       ^ area 3
+//   VMAP_BASE  |guard|registers|guard|stack.....|    free    |guard|vmalloc...| ... | large pages
+//              ^ area 1        ^ area 2         ^ first fit  ^ area 3             ^ the middle
 //
 // Each area begins with a page that is never mapped. For a stack, which grows downwards, it is the
 // guard page; for the others it stops what runs over the end of the area before.
@@ -49,39 +49,53 @@ static uintptr_t vmap_address(const struct vmap_area *area)
     return area->start + PAGE_SIZE;
 }
 
-// Takes room for `size` bytes behind a guard page, at a multiple of align. NULL: no memory, or the
-// area is full.
+// Finds `size` bytes behind a guard page at a multiple of align in [from, to). Returns the first, 0
+// when there is no such room, and in *next the list entry that the new area goes before.
+static uintptr_t vmap_fit_locked(uintptr_t from, uintptr_t to, size_t size, size_t align,
+                                 struct list_head **next)
+{
+    struct vmap_area *area;
+
+    *next = &vmap_areas;
+    list_for_each_entry (area, &vmap_areas, link) {
+        uintptr_t virt = ALIGN_UP(from + PAGE_SIZE, align);
+
+        if (virt <= area->start && area->start - virt >= size) {
+            *next = &area->link;
+            break;
+        }
+        from = max(from, vmap_address(area) + area->size);
+    }
+    uintptr_t virt = ALIGN_UP(from + PAGE_SIZE, align);
+    return virt <= to && to - virt >= size ? virt : 0;
+}
+
+// Takes room for `size` bytes. Areas of large pages have the upper half for themselves: where small
+// pages once were, a table for them stays, and no large page fits any more. NULL: no memory, or no
+// room.
 static struct vmap_area *vmap_take(size_t size, size_t align, enum vmap_kind kind,
                                    const void *caller)
 {
-    struct vmap_area *area = kmalloc(sizeof(*area), GFP_ATOMIC), *next;
-    uintptr_t at = VMAP_BASE, virt;
+    const uintptr_t middle = VMAP_BASE + VMAP_SIZE / 2;
+    struct vmap_area *area = kmalloc(sizeof(*area), GFP_ATOMIC);
+    struct list_head *next;
     unsigned long irq;
 
     if (area == NULL) {
         return NULL;
     }
     spin_lock_irqsave(&vmap_lock, irq);
-    list_for_each_entry (next, &vmap_areas, link) {
-        virt = ALIGN_UP(at + PAGE_SIZE, align);
-        if (virt <= next->start && next->start - virt >= size) {
-            break;
-        }
-        at = vmap_address(next) + next->size;
-    }
-    virt = ALIGN_UP(at + PAGE_SIZE, align);
-    bool fits = virt <= VMAP_BASE + VMAP_SIZE && VMAP_BASE + VMAP_SIZE - virt >= size;
-    if (fits) {
-        area->start = virt - PAGE_SIZE;
-        area->size = size;
-        area->kind = kind;
-        area->phys = 0;
-        area->caller = caller;
-        list_add_tail(&area->link, &next->link); // before the one that it fits below, or at the end
+    uintptr_t virt = align > PAGE_SIZE
+                         ? vmap_fit_locked(middle, VMAP_BASE + VMAP_SIZE, size, align, &next)
+                         : vmap_fit_locked(VMAP_BASE, middle, size, align, &next);
+    if (virt != 0) {
+        *area = (struct vmap_area){
+            .start = virt - PAGE_SIZE, .size = size, .kind = kind, .caller = caller};
+        list_add_tail(&area->link, next);
         vmap_sum.used_bytes += size + PAGE_SIZE;
     }
     spin_unlock_irqrestore(&vmap_lock, irq);
-    if (!fits) {
+    if (virt == 0) {
         kfree(area);
         return NULL;
     }
@@ -129,7 +143,7 @@ static void *vmap_physical(phys_t address, size_t size, uint64_t flags, const vo
     phys_t first = ALIGN_DOWN(address, PAGE_SIZE);
     uint64_t limit = BIT64(cpu_phys_bits());
 
-    if (size == 0 || address >= limit || size > limit - address || size > VMAP_SIZE / 2) {
+    if (size == 0 || address >= limit || size > limit - address || size > VMAP_SIZE / 4) {
         return NULL;
     }
     size = ALIGN_UP(address - first + size, PAGE_SIZE);
