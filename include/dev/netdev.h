@@ -99,10 +99,10 @@ void netif_stop_queue(struct net_device *dev);
 void netif_wake_queue(struct net_device *dev); // sends what waited; any context but hard irq
 
 void netif_receive_skb(struct sk_buff *skb); // softirq; takes the packet over
-void netif_rx(
-    struct sk_buff *skb); // from elsewhere (loopback): queued to this CPU's backlog, any context
-int dev_queue_xmit(
-    struct sk_buff *skb); // takes the packet over; 0, -ENETDOWN, -ENOBUFS. Not hard irq
+// From elsewhere (loopback): queued to this CPU's backlog. Context: any.
+void netif_rx(struct sk_buff *skb);
+// Takes the packet over. 0, -ENETDOWN, -ENOBUFS. Context: any but hard irq.
+int dev_queue_xmit(struct sk_buff *skb);
 
 // Tied in kernel_main: where received packets go, and who hears of carrier and register events.
 extern void (*netdev_input)(struct sk_buff *skb);

@@ -502,10 +502,9 @@ void unregister_netdev(struct net_device *dev)
     dev->link.next->prev = dev->link.prev;
     WRITE_ONCE(dev->link.prev->next, dev->link.next);
     rtnl_unlock();
+    // Nobody comes upon it after this: what is forgotten then stays forgotten.
     synchronize_net();
-    netdev_tell(
-        dev,
-        NETDEV_UNREGISTER); // nobody comes upon it any more: what is forgotten now stays forgotten
+    netdev_tell(dev, NETDEV_UNREGISTER);
 }
 
 void netdev_init(void)

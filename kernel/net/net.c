@@ -46,8 +46,7 @@ void net_notify(struct net_device *dev, enum netdev_event event)
     case NETDEV_CARRIER:
         dhcp_wake(dev);
         if (dev->carrier && dev->ip_address != 0) {
-            arp_announce(
-                dev); // whoever cached our address on another port of the switch learns the new one
+            arp_announce(dev); // switches learn our port, neighbours our address
         }
         break;
     case NETDEV_DOWN:
