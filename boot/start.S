@@ -16,7 +16,7 @@
 //
 // Everything in these tables may be written and executed; kernel/mm/map.c replaces them. They stay
 // where they are, for the CPUs that boot/trampoline.S brings up.
-// Intel SDM vol. 3, 9.8.5 (the steps into IA-32e mode), 4.5 (the tables).
+// Intel SDM vol. 3, 10.8.5 (the steps into IA-32e mode), 4.5 (the tables).
 // Context: boot CPU, once. Next: boot/boot.c.
 
 #include <x86/pte.h>

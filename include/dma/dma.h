@@ -55,7 +55,7 @@ uint64_t dma_debug_unrecorded(void);
 
 // Everything written before is visible to the device before what is written after: put it before
 // every doorbell. On x86, stores to memory are not reordered with each other nor with uncached
-// stores, so a compiler barrier is enough (Intel SDM vol. 3, 8.2.2); the name is the lesson.
+// stores, so a compiler barrier is enough (Intel SDM vol. 3, 9.2.2); the name is the lesson.
 static inline void dma_publish(void)
 {
     barrier();

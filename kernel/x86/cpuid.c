@@ -4,7 +4,7 @@
 // a feature is a bit in one of them, and Linux's name of each bit stands in a string, in bit order,
 // so that /proc/cpuinfo can print all of them.
 //
-// Intel SDM vol. 2, CPUID; vol. 3, 2.5 (control registers), 11.12 (PAT); AMD APM vol. 3, appendix
+// Intel SDM vol. 2, CPUID; vol. 3, 2.5 (control registers), 12.12 (PAT); AMD APM vol. 3, appendix
 // E.
 #include <contract/proc_file.h>
 #include <core/clock.h>

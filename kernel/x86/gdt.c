@@ -35,9 +35,9 @@ struct tss {
     uint16_t reserved3;
     uint16_t io_map; // offset of the I/O permission map: past the end, there is none
 } __packed;
-_Static_assert(sizeof(struct tss) == 104, "Intel SDM vol. 3, figure 7-11");
+_Static_assert(sizeof(struct tss) == 104, "Intel SDM vol. 3, figure 8-11");
 
-// The TSSs are aligned so that none crosses a page (SDM vol. 3, 7.2.1).
+// The TSSs are aligned so that none crosses a page (SDM vol. 3, 8.2.1).
 static struct {
     struct tss tss; // C: but the busy CPU itself reads it
 } __aligned(128) gdt_tss[MAX_CPUS];

@@ -5,7 +5,7 @@
 //
 // An uncorrected error raises #MC; a corrected one waits until somebody looks (machine_check_poll).
 // PCC, "processor context corrupt", or RIPV clear in MCG_STATUS means that the interrupted code
-// cannot be returned to: panic. Intel SDM vol. 3, 15.3 (registers), 15.9 (codes).
+// cannot be returned to: panic. Intel SDM vol. 3, 16.3 (registers), 16.9 (codes).
 #include <core/cpu.h>
 #include <core/log.h>
 #include <core/panic.h>
@@ -38,7 +38,7 @@ static unsigned machine_check_banks(void)
     return min((unsigned)(rdmsr(MSR_MCG_CAP) & MCG_CAP_BANKS), (unsigned)MAX_BANKS);
 }
 
-// The compound codes of SDM vol. 3, table 15-10; F (bit 12, filtered) does not change the meaning.
+// The compound codes of SDM vol. 3, table 16-10; F (bit 12, filtered) does not change the meaning.
 static const char *machine_check_meaning(uint16_t code)
 {
     code &= ~BIT(12);
