@@ -30,6 +30,13 @@ static bool vruntime_before(uint64_t a, uint64_t b)
     return (int64_t)(a - b) < 0;
 }
 
+static void run_queue_advance(struct run_queue *queue, uint64_t vruntime)
+{
+    if (vruntime_before(queue->min_vruntime, vruntime)) {
+        queue->min_vruntime = vruntime;
+    }
+}
+
 void run_queue_init(struct run_queue *queue, unsigned cpu)
 {
     spin_lock_init(&queue->lock, "run queue");
@@ -109,6 +116,7 @@ struct thread *run_queue_take(struct run_queue *queue)
     thread = list_first_entry(&queue->fair, struct thread, queue_link);
     queue->waiting--;
     list_del_init(&thread->queue_link);
+    run_queue_advance(queue, thread->vruntime);
     return thread;
 }
 
@@ -144,21 +152,15 @@ struct thread *run_queue_take_for(struct run_queue *queue, unsigned cpu)
 
 void run_queue_charge(struct run_queue *queue, struct thread *thread, uint64_t delta_ns)
 {
-    uint64_t least;
-
     thread->runtime_ns += delta_ns;
-    if (thread == queue->idle || thread_is_rt(thread)) {
+    if (thread_is_rt(thread) || thread == queue->idle) {
         return;
     }
     uint32_t weight = thread_weight(thread);
     thread->vruntime += weight == WEIGHT_NICE_0 ? delta_ns : delta_ns * WEIGHT_NICE_0 / weight;
-    least = thread->vruntime;
-    if (!list_empty(&queue->fair)) {
-        uint64_t first = list_first_entry(&queue->fair, struct thread, queue_link)->vruntime;
-        least = vruntime_before(first, least) ? first : least;
-    }
-    if (vruntime_before(queue->min_vruntime, least)) {
-        queue->min_vruntime = least;
+    // While somebody waits, time moves on with whom run_queue_take() chooses.
+    if (list_empty(&queue->fair)) {
+        run_queue_advance(queue, thread->vruntime);
     }
 }
 

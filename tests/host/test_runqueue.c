@@ -169,6 +169,26 @@ static void test_sleepers_credit_is_bounded(void **state)
     assert_int_equal(recent.vruntime, queue.min_vruntime + 77);
 }
 
+// A thread that runs alone takes the queue's time along: who wakes then does not catch up on it.
+static void test_time_goes_on_for_one_alone(void **state)
+{
+    struct thread alone = make(SCHED_OTHER, 0, 0), sleeper = make(SCHED_OTHER, 0, 0);
+
+    (void)state;
+    for (unsigned tick = 0; tick < 1000; tick++) {
+        run_queue_charge(&queue, &alone, 4000000);
+    }
+    run_queue_place_woken(&queue, &sleeper);
+    assert_int_equal(alone.vruntime - sleeper.vruntime, FAIR_SLEEPER_NS);
+    // And so does one that runs while others wait, as soon as somebody is chosen.
+    run_queue_add(&queue, &sleeper, false);
+    run_queue_charge(&queue, &alone, 4000000);
+    run_queue_add(&queue, &alone, false);
+    assert_ptr_equal(run_queue_take(&queue), &sleeper);
+    assert_ptr_equal(run_queue_take(&queue), &alone);
+    assert_int_equal(queue.min_vruntime, alone.vruntime);
+}
+
 static void test_moving_keeps_the_distance(void **state)
 {
     struct thread thread = make(SCHED_OTHER, 0, 0);
@@ -222,6 +242,7 @@ int main(void)
         cmocka_unit_test_setup(test_shares_by_weight, set_up),
         cmocka_unit_test_setup(test_weights, set_up),
         cmocka_unit_test_setup(test_sleepers_credit_is_bounded, set_up),
+        cmocka_unit_test_setup(test_time_goes_on_for_one_alone, set_up),
         cmocka_unit_test_setup(test_moving_keeps_the_distance, set_up),
         cmocka_unit_test_setup(test_yield_lets_the_first_pass, set_up),
         cmocka_unit_test_setup(test_taken_for_another_cpu, set_up),

@@ -1,4 +1,6 @@
 // Work: every item queued is executed or cancelled, once; items that sleep hold nobody up.
+#include <lib/format.h>
+#include <lib/string.h>
 #include <contract/ktest.h>
 #include <core/clock.h>
 #include <core/cpu.h>
@@ -37,13 +39,16 @@ KTEST(work, runs_in_a_worker_of_its_cpu)
     INIT_WORK(&work, counting_function);
     EXPECT(!flush_work(&work)); // never queued
     for_each_online_cpu (cpu) {
+        char expected[16];
+
         executed = 0;
         EXPECT(schedule_work_on(cpu, &work));
         flush_work(&work);
         EXPECT_EQ(get(&executed), 1);
         EXPECT_EQ(run_cpu, cpu);
         EXPECT(run_in_thread);
-        EXPECT(run_name[0] == 'k' && run_name[1] == 'w' && run_name[8] == '0' + (char)(cpu % 10));
+        snprintf(expected, sizeof(expected), "kworker/%u:", cpu);
+        EXPECT(str_starts(run_name, expected));
     }
 }
 
