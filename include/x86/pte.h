@@ -13,6 +13,7 @@
 #define PAGE_SIZE  4096
 
 #define PHYS_BASE   0xffff800000000000
+#define PHYS_SIZE   0x400000000000 // up to VMAP_BASE: 64 TiB
 #define VMAP_BASE   0xffffc00000000000
 #define VMAP_SIZE   0x8000000000
 #define KERNEL_BASE 0xffffffff80000000

@@ -40,6 +40,7 @@
 
 enum {
     MAP_LEVELS = 4,
+    MAP_BATCH = 512,          // entries written at a time: interrupts are off meanwhile
     MAP_FLUSH_MAX_PAGES = 32, // beyond that, flushing everything is cheaper than page by page
 };
 
@@ -152,25 +153,25 @@ static unsigned map_one_locked(uintptr_t virt, phys_t phys, size_t size, uint64_
 
 int map_range(uintptr_t virt, phys_t phys, size_t size, uint64_t flags)
 {
-    unsigned long irq;
-    int err = 0;
-
     flags &= map_nx | ~PTE_NX;
-    spin_lock_irqsave(&map_lock, irq);
     while (size > 0) {
-        unsigned level = map_one_locked(virt, phys, size, flags);
+        unsigned long irq;
+        unsigned level = 1;
 
-        if (level == 0) {
-            err = -ENOMEM;
-            break;
+        spin_lock_irqsave(&map_lock, irq);
+        for (unsigned n = 0; n < MAP_BATCH && size > 0 && level > 0; n++) {
+            level = map_one_locked(virt, phys, size, flags);
+            size_t page = level > 0 ? 1ull << map_shift(level) : 0;
+            virt += page;
+            phys += page;
+            size -= page;
         }
-        size_t page = 1ull << map_shift(level);
-        virt += page;
-        phys += page;
-        size -= page;
+        spin_unlock_irqrestore(&map_lock, irq);
+        if (level == 0) {
+            return -ENOMEM;
+        }
     }
-    spin_unlock_irqrestore(&map_lock, irq);
-    return err;
+    return 0;
 }
 
 int map_guard(uintptr_t virt, uint64_t mark)

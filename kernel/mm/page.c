@@ -138,7 +138,7 @@ phys_t virt_to_phys(const void *address)
     if (virt >= (uintptr_t)kernel_start && virt < (uintptr_t)kernel_end) {
         return virt - KERNEL_BASE;
     }
-    assert(virt >= PHYS_BASE && virt - PHYS_BASE < BIT64(46));
+    assert(virt >= PHYS_BASE && virt - PHYS_BASE < PHYS_SIZE);
     return virt - PHYS_BASE;
 }
 
@@ -613,8 +613,9 @@ void page_init(const struct boot_info *boot)
 {
     phys_t start, end;
 
+    // RAM that the direct map has no room for is left alone.
     page_region_count = region_resolve(boot->regions, boot->region_count, BIT64(cpu_phys_bits()),
-                                       page_ram_limit, page_regions);
+                                       min(page_ram_limit, (uint64_t)PHYS_SIZE), page_regions);
     for (unsigned z = 0; z < ARRAY_SIZE(zones); z++) {
         for (unsigned order = 0; order <= PAGE_MAX_ORDER; order++) {
             zones[z].free_head[order] = PAGE_NONE;

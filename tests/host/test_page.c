@@ -457,6 +457,24 @@ static void more_ram_than_room(void **state)
     take_all();
 }
 
+// The direct map has room for 64 TiB; a CPU may reach farther.
+static void ram_beyond_the_direct_map(void **state)
+{
+    (void)state;
+    phys_bits = 52;
+    add(0x100000, 32 * MIB, RAM);
+    add(BIT64(46) - MIB, 2 * MIB, RAM);
+    add(BIT64(47), GIB, RAM);
+    page_init(&boot);
+    phys_t start, end = 0;
+    for (unsigned i = 0; page_ram_piece(i, &start, &end); i++) {
+        assert_true(end <= BIT64(46));
+    }
+    assert_true(page_is_ram(BIT64(46) - 1));
+    assert_false(page_is_ram(BIT64(46)));
+    assert_false(page_is_ram(BIT64(47)));
+}
+
 static void no_ram_at_all(void **state)
 {
     (void)state;
@@ -655,6 +673,7 @@ int main(void)
         cmocka_unit_test_setup(modules_are_kept, reset),
         cmocka_unit_test_setup(pieces_far_apart, reset),
         cmocka_unit_test_setup(more_ram_than_room, reset),
+        cmocka_unit_test_setup(ram_beyond_the_direct_map, reset),
         cmocka_unit_test_setup(no_ram_at_all, reset),
         cmocka_unit_test_setup(random_maps, reset),
         cmocka_unit_test_setup(orders, reset),

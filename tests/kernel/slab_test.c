@@ -150,11 +150,11 @@ KTEST(slab, double_free_is_reported)
     void *object = kmalloc(100, GFP_KERNEL);
 
     REQUIRE(object != NULL);
-    preempt_disable(); // both frees on one CPU: nobody is handed the object in between
+    unsigned long flags = local_irq_save(); // nobody is handed the object in between
     kfree(object);
     ktest->warnings_expected = 1;
     kfree(object);
-    preempt_enable();
+    local_irq_restore(flags);
     EXPECT_EQ(slab_selfcheck(), 0);
 }
 
