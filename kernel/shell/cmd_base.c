@@ -19,6 +19,7 @@
 #include <fs/vfs.h>
 #include "console.h"
 #include "job.h"
+#include "stream.h"
 
 LINKER_SET(command, command);
 LINKER_SET(boot_option, boot_option);
@@ -174,7 +175,7 @@ static void ls_show_long(struct shell *sh, const char *name, const struct file_i
     }
 }
 
-static void ls_show(struct shell *sh, const char *folder, const struct ls *ls)
+static void ls_show_list(struct shell *sh, const char *folder, const struct ls *ls)
 {
     for (unsigned i = 0; i < ls->count && !shell_interrupted(sh); i++) {
         char path[PATH_MAX_LENGTH + NAME_MAX_LENGTH];
@@ -185,6 +186,32 @@ static void ls_show(struct shell *sh, const char *folder, const struct ls *ls)
         } else if (vfs_stat(path, &info) == 0) { // it may be gone by now
             ls_show_long(sh, ls->names[i], &info);
         }
+    }
+}
+
+// For a person's eyes: as many columns as there is room for, sorted downwards.
+static void ls_show_columns(struct shell *sh, const struct ls *ls)
+{
+    size_t width = 1;
+    for (unsigned i = 0; i < ls->count; i++) {
+        width = max(width, strlen(ls->names[i]) + 2);
+    }
+    unsigned columns = max(console_columns / (unsigned)width, 1u);
+    unsigned rows = DIV_ROUND_UP(ls->count, columns);
+    for (unsigned row = 0; row < rows && !shell_interrupted(sh); row++) {
+        for (unsigned i = row; i < ls->count; i += rows) {
+            bool last = i + rows >= ls->count;
+            shell_printf(sh, "%-*s%s", last ? 0 : (int)width, ls->names[i], last ? "\n" : "");
+        }
+    }
+}
+
+static void ls_show(struct shell *sh, const char *folder, const struct ls *ls)
+{
+    if (ls->is_long || tty_plain || sh->out->kind != STREAM_CONSOLE) {
+        ls_show_list(sh, folder, ls);
+    } else {
+        ls_show_columns(sh, ls);
     }
 }
 

@@ -162,3 +162,13 @@ def test_no_serial_port_at_all(boot):
     machine = boot(vga=True, cpus=1, wait=False, extra=["-global", "isa-serial.iobase=0x3e8"],
                    script="sleep 0.5\nexit 4")
     assert machine.wait_end() == 4
+
+
+def test_a_break_is_counted_and_types_nothing(machine):
+    machine.send("echo be")
+    machine.expect("echo be")
+    machine.hmp("chardev-send-break com1")
+    machine.send("fore\r")
+    machine.expect(r"[\r\n]before\r\n")
+    machine.wait_prompt()
+    assert re.search(r"\bbrk:1\b", machine.ok("cat /proc/tty/driver/serial"))

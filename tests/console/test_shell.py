@@ -298,6 +298,13 @@ def test_completion_lists_what_it_could_be(terminal):
     terminal.wait_prompt()
 
 
+def test_ls_uses_columns_for_eyes_and_lines_for_pipes(terminal):
+    across = terminal.ok("ls /dev").splitlines()
+    down = terminal.ok("ls /dev | cat").splitlines()
+    assert len(down) > 5 > len(across) and sorted(" ".join(across).split()) == down
+    assert max(map(len, across)) <= 80
+
+
 def test_clear_writes_a_sequence_only_on_a_terminal(terminal):
     terminal.send("clear\r")
     terminal.expect(ESC + r"\[2J")
