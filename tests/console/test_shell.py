@@ -388,3 +388,23 @@ def test_boot_option_ktest(boot):
     machine = boot(append="ktest=shell.statuses", second_serial=True, script="exit 6", wait=False)
     assert machine.wait_end() == 6
     assert "1 passed, 0 failed, 0 skipped" in machine.text
+
+
+def test_every_allocation_may_fail(boot):
+    """Each one that some lines make fails once: an error is said, nothing leaks, the shell lives."""
+    machine = boot()
+
+    def used():
+        return int(re.search(r"^Mem: +\d+ +(\d+)", machine.ok("free"), re.M).group(1))
+
+    lines = ["seq 30 | sort -r | head -n 3 > /tmp/a; cat /tmp/a", "ls -l /proc",
+             "cat /proc/interrupts | grep CPU", "true & wait", "ktest -l | wc -l"]
+    before = used()
+    for countdown in range(1, 40):
+        for line in lines:
+            machine.output_of(f"echo {countdown} > /proc/fail-alloc; {line}")
+    machine.output_of("echo 0 > /proc/fail-alloc")
+    assert int(re.search(r"^failed (\d+)", machine.ok("cat /proc/fail-alloc"), re.M).group(1)) > 50
+    assert machine.ok("seq 3 | sort -r") == "3\n2\n1\n"
+    assert used() - before < 1024
+    assert not re.search("BUG|WARN|panic", machine.ok("dmesg"))
