@@ -35,6 +35,8 @@ struct cpu {
 extern struct cpu cpus[MAX_CPUS];
 extern unsigned cpu_count;             // I: CPUs that the machine has (possible), 1 .. MAX_CPUS
 extern struct cpumask cpu_online_mask; // A
+// I: CPUs kept free of interrupts and of threads that were not put there: boot option isolcpus=.
+extern struct cpumask cpu_isolated_mask;
 
 #define for_each_online_cpu(cpu) for_each_cpu (cpu, &cpu_online_mask)
 

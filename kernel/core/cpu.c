@@ -1,6 +1,8 @@
 // The CPUs' own structs, and the questions about context that every API asks.
 //
 // Context: any.
+#include <lib/errno.h>
+#include <contract/boot_option.h>
 #include <core/cpu.h>
 #include <core/log.h>
 #include <core/panic.h>
@@ -8,6 +10,7 @@
 struct cpu cpus[MAX_CPUS];
 unsigned cpu_count = 1;
 struct cpumask cpu_online_mask;
+struct cpumask cpu_isolated_mask;
 void (*cpu_preempt_hook)(void);
 
 // What kernel/x86/entry.S and its like were written against.
@@ -64,3 +67,18 @@ void assert_context_failed(unsigned allowed, const char *function)
     }
     warn_at(function, 0, "wrong context");
 }
+
+// The boot CPU cannot be isolated: somebody has to do the work.
+static int cpu_option_isolate(const char *value)
+{
+    struct cpumask mask;
+    int err = cpumask_parse_list(value, MAX_CPUS, &mask);
+
+    if (err != 0 || cpumask_test(&mask, 0)) {
+        return -EINVAL;
+    }
+    cpu_isolated_mask = mask;
+    return 0;
+}
+BOOT_OPTION("isolcpus", cpu_option_isolate,
+            "isolcpus=2-3: CPUs for nobody but who is put there by hand; not CPU 0");

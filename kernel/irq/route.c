@@ -189,6 +189,9 @@ void route_init(const struct acpi_info *tables)
     }
     if (cpumask_empty(&irq_default_affinity)) {
         memset(&irq_default_affinity, 0xff, sizeof(irq_default_affinity));
+        for_each_cpu (cpu, &cpu_isolated_mask) {
+            cpumask_clear(&irq_default_affinity, cpu);
+        }
     }
 }
 

@@ -178,7 +178,7 @@ struct thread *kthread_run(void (*fn)(void *arg), void *arg, const char *name_fo
     va_end(args);
     if (thread != NULL) {
         for (unsigned word = 0; word < ARRAY_SIZE(thread->allowed.bits); word++) {
-            thread->allowed.bits[word] = UINT64_MAX;
+            thread->allowed.bits[word] = ~cpu_isolated_mask.bits[word];
         }
         sched_start(thread);
     }
