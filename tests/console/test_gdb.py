@@ -12,21 +12,22 @@ def test_gdb_follows_an_interrupt_through_the_kernel(boot, tmp_path):
     machine = boot(cpus=1, nics=["user"], append="ip=10.0.2.15/24,10.0.2.2", gdb=path,
                    halted=False)
     machine.ok("ping -c 1 10.0.2.2")
-    machine.send("ping 10.0.2.2\r")
+    machine.send("ping -i 0.1 10.0.2.2\r")
     machine.expect("bytes from 10.0.2.2")
     gdb = subprocess.run(
         ["gdb", "-nx", "-q", "-batch", "-x", f"{TOP}/tests/console/gdb_interrupt.py", ELF],
         capture_output=True, text=True, timeout=TIMEOUT, stdin=subprocess.DEVNULL,
         env=dict(os.environ, GDB_SOCKET=path, PYTHONDONTWRITEBYTECODE="1"))
     said = gdb.stdout
-    assert "ALL DONE" in said, f"{said}\n{gdb.stderr}"
+    shown = re.sub(r"^0x\w\w isr_stubs.*\n", "", said, flags=re.M)  # 256 lines of no news
+    assert "ALL DONE" in said, f"{shown}\n{gdb.stderr}"
     assert re.search(r"^STUB vector 0x\w\w at \w+", said, re.M)
     assert re.search(r"^BACKTRACE e1000_interrupt < .*irq_dispatch < interrupt < ", said,
-                     re.M), said
+                     re.M), shown
     interrupted = re.search(r"^INTERRUPTED (\w+)", said, re.M).group(1)
     assert f"RETURNED to {interrupted}" in said
     assert ("STOPS isr_stubs interrupt irq_dispatch e1000_interrupt softirq_run "
-            "netif_receive_skb") in said, said
+            "netif_receive_skb") in said, shown
     tables = said.split("--- ")[1:]
     assert [table.split("\n")[0] for table in tables] == ["irqs", "idt", "cpus", "threads"]
     assert re.search(r"eth0 e1000_interrupt", tables[0]) and re.search(r"ttyS0", tables[0])
