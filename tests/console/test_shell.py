@@ -391,7 +391,7 @@ def test_boot_option_ktest(boot):
 
 
 def test_every_allocation_may_fail(boot):
-    """Each one that some lines make fails once: an error is said, nothing leaks, the shell lives."""
+    """Each that some lines make fails once: it is said, nothing leaks, the shell goes on."""
     machine = boot()
 
     def used():
