@@ -25,6 +25,7 @@
 #include <contract/boot_option.h>
 #include <contract/device.h>
 #include <contract/proc_file.h>
+#include <core/clock.h>
 #include <core/kallsyms.h>
 #include <core/log.h>
 #include <core/panic.h>
@@ -41,7 +42,7 @@ enum {
     DEBUG_LONG = DEBUG_BUCKETS, // the bucket of mappings longer than a page
     DEBUG_RECORDS = 8192,
     DEBUG_SPARE = 8,    // records that a bucket keeps for itself
-    DEBUG_REPORTS = 64, // reports that are printed; all are counted
+    DEBUG_REPORTS = 64, // reports that are printed in a second; all are counted
 };
 
 struct dma_record {
@@ -101,6 +102,19 @@ static void dma_describe(struct text *t, const struct dma_use *use)
     text_symbol(t, (uintptr_t)use->caller);
 }
 
+// A driver that is wrong with every packet must not drown the log.
+static bool dma_may_report(void)
+{
+    static uint64_t second;  // A
+    static uint32_t printed; // A: in that second
+    uint64_t now = clock_ns() / 1000000000;
+
+    if (__atomic_exchange_n(&second, now, __ATOMIC_RELAXED) != now) {
+        __atomic_store_n(&printed, 0, __ATOMIC_RELAXED);
+    }
+    return __atomic_fetch_add(&printed, 1, __ATOMIC_RELAXED) < DEBUG_REPORTS;
+}
+
 // `other` is the mapping that is in the way, or NULL.
 static __noinline void dma_report(const struct dma_use *use, const char *what,
                                   const struct dma_use *other)
@@ -108,7 +122,8 @@ static __noinline void dma_report(const struct dma_use *use, const char *what,
     char buffer[400];
     struct text t = TEXT_INIT(buffer);
 
-    if (__atomic_fetch_add(&dma_errors, 1, __ATOMIC_RELAXED) >= DEBUG_REPORTS) {
+    __atomic_fetch_add(&dma_errors, 1, __ATOMIC_RELAXED);
+    if (!dma_may_report()) {
         return;
     }
     dma_describe(&t, use);
