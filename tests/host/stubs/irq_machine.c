@@ -37,6 +37,7 @@
 struct cpu cpus[MAX_CPUS];
 unsigned cpu_count;
 struct cpumask cpu_online_mask;
+struct cpumask cpu_isolated_mask;
 
 void fake_cpu(unsigned cpu)
 {
