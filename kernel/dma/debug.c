@@ -41,8 +41,8 @@ enum {
     DEBUG_BUCKETS = 1 << DEBUG_BUCKET_BITS,
     DEBUG_LONG = DEBUG_BUCKETS, // the bucket of mappings longer than a page
     DEBUG_RECORDS = 8192,
-    DEBUG_SPARE = 8,    // records that a bucket keeps for itself
-    DEBUG_REPORTS = 64, // reports that are printed in a second; all are counted
+    DEBUG_SPARE = 8,     // records that a bucket keeps for itself
+    DEBUG_REPORTS = 128, // reports that are printed in a second; all are counted
 };
 
 struct dma_record {
