@@ -314,8 +314,8 @@ static bool uart_interrupt_lost_locked(struct uart *u)
     return lost;
 }
 
-// While something waits to be sent it watches that the interrupt comes. A single one that is lost is
-// made good by a run of the tasklet; when none comes at all, the timer takes its place.
+// While something waits to be sent it watches that the interrupt comes. A single one that is lost
+// is made good by a run of the tasklet; when none comes at all, the timer takes its place.
 static void uart_timer(struct timer_list *timer)
 {
     struct uart *u = container_of(timer, struct uart, timer);

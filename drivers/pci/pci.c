@@ -1,5 +1,5 @@
-// The PCI bus: the list of its functions, what they take of the address spaces, and which driver has
-// which.
+// The PCI bus: the list of its functions, what they take of the address spaces, and which driver
+// has which.
 //
 //   pci_init        pci_access.c  how configuration space is reached
 //                   pci_scan.c    which functions there are, and what they say of themselves
@@ -50,8 +50,8 @@ static void pci_add_bar_resource(struct pci_dev *dev, unsigned number)
     }
 }
 
-// The k-th window of a bridge: ports, memory, prefetchable memory. False: closed (its limit is below
-// its base, or it was never set).
+// The k-th window of a bridge: ports, memory, prefetchable memory. False: closed (its limit is
+// below its base, or it was never set).
 static bool pci_bridge_window(const struct pci_dev *bridge, unsigned k, uint64_t *start,
                               uint64_t *end)
 {
@@ -212,7 +212,8 @@ static const struct pci_device_id *pci_match(const struct pci_driver *driver,
     return NULL;
 }
 
-// A driver that has gone may have left nothing to the device: what it still holds, it may still write to.
+// A driver that has gone may have left nothing to the device: what it still holds, it may still
+// write to.
 static void pci_check_dma(const struct pci_dev *dev, const char *driver)
 {
     unsigned held = dma_outstanding(&dev->dev);

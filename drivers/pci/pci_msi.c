@@ -6,15 +6,16 @@
 //
 //   device ── write of `vector` to 0xfee00000 | CPU << 12 ──> local APIC of that CPU ──> vector
 //
-// A message cannot be shared, needs no pin, no IO-APIC and no look at the device to find out whose it
-// is; and it comes after the data that the device wrote before it, because both are writes. It is an
-// edge: the flow is flow_edge, the EOI the local APIC's.
+// A message cannot be shared, needs no pin, no IO-APIC and no look at the device to find out whose
+// it is; and it comes after the data that the device wrote before it, because both are writes. It
+// is an edge: the flow is flow_edge, the EOI the local APIC's.
 //
 // This file is two chips (contract/irq_chip.h) and the three functions by which a driver asks. The
 // table's place is the device's word: it is checked against the BAR before anything is mapped.
 //
-// PCI 3.0, 6.8; Intel SDM vol. 3, 11.11. Context: thread; the chips' functions under the descriptor's
-// lock, interrupts off. Moving an irq changes the address alone: a vector is good on every CPU.
+// PCI 3.0, 6.8; Intel SDM vol. 3, 11.11. Context: thread; the chips' functions under the
+// descriptor's lock, interrupts off. Moving an irq changes the address alone: a vector is good on
+// every CPU.
 #include <lib/errno.h>
 #include <lib/format.h>
 #include <lib/string.h>

@@ -1,7 +1,7 @@
 // Finds every PCI function and reads what it says of itself.
 //
-// The scan starts at a host bridge's first bus and follows PCI-to-PCI bridges as the firmware numbered
-// them:
+// The scan starts at a host bridge's first bus and follows PCI-to-PCI bridges as the firmware
+// numbered them:
 //
 //   bus 0 ── 00.0 host bridge
 //         ── 02.0 e1000
@@ -11,8 +11,8 @@
 // function. A function that claims a header type which nobody knows is left out; so is whatever a
 // bridge with nonsense in its bus numbers hides.
 //
-// It knows configuration space only through pci_read and pci_write, so the host test puts it on a bus
-// full of lies. PCI Local Bus 3.0, chapter 6; PCI-to-PCI Bridge Architecture 1.2, 3.2.5.
+// It knows configuration space only through pci_read and pci_write, so the host test puts it on a
+// bus full of lies. PCI Local Bus 3.0, chapter 6; PCI-to-PCI Bridge Architecture 1.2, 3.2.5.
 // Context: boot thread. Previous: pci_access.c. Next: pci.c.
 #include <pci/pci.h>
 
@@ -55,8 +55,8 @@ static void pci_read_header(struct pci_dev *dev)
     }
 }
 
-// A firmware's driver may have left message interrupts on, to a vector of its own; and while they are
-// on, the function is silent on its wire.
+// A firmware's driver may have left message interrupts on, to a vector of its own; and while they
+// are on, the function is silent on its wire.
 static void pci_messages_off(const struct pci_dev *dev)
 {
     uint16_t msi = pci_find_capability(dev, PCI_CAP_MSI);

@@ -1,5 +1,5 @@
-// A service that spreads interrupts over the CPUs by how often they come: what the irqbalance daemon
-// is on Linux. Off until somebody starts it.
+// A service that spreads interrupts over the CPUs by how often they come: what the irqbalance
+// daemon is on Linux. Off until somebody starts it.
 #pragma once
 
 #include <lib/cpumask.h>

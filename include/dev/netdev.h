@@ -1,7 +1,9 @@
 // Network devices, between drivers (below) and protocols (above), which do not know each other.
 //
-//   wire ─DMA─> ring ─irq─> napi_schedule ─NET_RX softirq─> napi->poll(budget) ─netif_receive_skb─> netdev_input (kernel/net)
-//   protocol ─dev_queue_xmit─> ndo_start_xmit ─ring─DMA─> wire
+//   wire ─DMA─> ring ─irq─> napi_schedule ─NET_RX softirq─> napi->poll(budget)
+//                                                              │ netif_receive_skb
+//                                          kernel/net <── netdev_input
+//   kernel/net ─dev_queue_xmit─> ndo_start_xmit ─> ring ─DMA─> wire
 #pragma once
 
 #include <core/spinlock.h>
@@ -15,9 +17,10 @@ enum { ETH_ALEN = 6, ETH_HLEN = 14, NET_MAX_MTU = 9000, NAPI_WEIGHT = 64, NAPI_B
 struct net_device;
 struct device;
 
-// Interrupt first, then polling while there is work: scheduled by the top half (device's interrupts masked), polled in
-// NET_RX softirq, completed (interrupts unmasked) when a poll did less than its weight. Being scheduled while it is already
-// scheduled is remembered: the completion then asks for one more poll, so what came in between is not forgotten.
+// Interrupt first, then polling while there is work: scheduled by the top half (device's interrupts
+// masked), polled in NET_RX softirq, completed (interrupts unmasked) when a poll did less than its
+// weight. Being scheduled while it is already scheduled is remembered: the completion then asks for
+// one more poll, so what came in between is not forgotten.
 enum { NAPI_SCHEDULED = 1, NAPI_MISSED = 2, NAPI_DISABLED = 4 };
 struct napi_struct {
     struct list_head link; // C: poll list of the CPU it was scheduled on
@@ -32,8 +35,8 @@ void netif_napi_add(struct net_device *dev, struct napi_struct *napi,
 void napi_enable(struct napi_struct *napi);   // it starts disabled
 void napi_disable(struct napi_struct *napi);  // waits until it is not scheduled; context: thread
 bool napi_schedule(struct napi_struct *napi); // any context; false when it already was
-// In poll, when it did less than its budget. True: unmask the device's interrupts now. False: leave them masked, another poll
-// follows or the napi is being disabled.
+// In poll, when it did less than its budget. True: unmask the device's interrupts now. False: leave
+// them masked, another poll follows or the napi is being disabled.
 bool napi_complete_done(struct napi_struct *napi, int work_done);
 
 enum netdev_tx { NETDEV_TX_OK, NETDEV_TX_BUSY };
@@ -75,16 +78,19 @@ struct net_device {
 void netdev_init(void);
 int register_netdev(struct net_device *dev, const char *prefix); // "eth": the next free number
 void unregister_netdev(struct net_device *dev);                  // closes it, waits for its packets
-// Whoever walks the devices from a thread holds this lock meanwhile; it also orders register, open, close and unregister.
+// Whoever walks the devices from a thread holds this lock meanwhile; it also orders register, open,
+// close and unregister.
 void rtnl_lock(void);
 void rtnl_unlock(void);
-// Under rtnl_lock, or in softirq or with bottom halves off: then the device stays until they are on again.
+// Under rtnl_lock, or in softirq or with bottom halves off: then the device stays until they are on
+// again.
 struct net_device *netdev_find(const char *name);
 struct net_device *netdev_next(struct net_device *after); // NULL: the first; by ifindex
 int netdev_open(struct net_device *dev);                  // thread; takes rtnl_lock
 void netdev_close(struct net_device *dev);                // thread; takes rtnl_lock
 int netdev_set_up(const char *name, bool up); // either, by name: -ENODEV, or what the driver says
-// Returns when every softirq that may have seen what the caller took away has ended on every CPU. Context: thread.
+// Returns when every softirq that may have seen what the caller took away has ended on every CPU.
+// Context: thread.
 void synchronize_net(void);
 
 // Counters are added to from several CPUs at once.

@@ -1,4 +1,5 @@
-// A packet: one buffer and the part of it that is data at the moment. As it goes up, each protocol pulls its header off; as it goes down, each pushes one on.
+// A packet: one buffer and the part of it that is data at the moment. As it goes up, each protocol
+// pulls its header off; as it goes down, each pushes one on.
 //
 //   head ........ data ................ tail ........ end
 //        headroom      len bytes of data     tailroom
@@ -23,7 +24,8 @@ struct sk_buff {
 
 void skb_init(void); // by netdev_init
 
-// size: bytes of room behind SKB_HEADROOM, at most what fits 16 KiB. The buffer may be handed to dma_map_single. NULL: no memory. Context: any.
+// size: bytes of room behind SKB_HEADROOM, at most what fits 16 KiB. The buffer may be handed to
+// dma_map_single. NULL: no memory. Context: any.
 struct sk_buff *dev_alloc_skb(uint32_t size) __must_check;
 void kfree_skb(struct sk_buff *skb);
 extern uint32_t

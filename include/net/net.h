@@ -1,4 +1,5 @@
-// IPv4 on Ethernet: ARP, ICMP echo, UDP with echo and discard servers, DHCP. Byte order of addresses in arguments is the host's.
+// IPv4 on Ethernet: ARP, ICMP echo, UDP with echo and discard servers, DHCP. Byte order of
+// addresses in arguments is the host's.
 #pragma once
 
 #include <dev/netdev.h>
@@ -9,10 +10,11 @@ void net_init(void); // before drivers; registers lo
 void eth_input(struct sk_buff *skb);
 void net_notify(struct net_device *dev, enum netdev_event event);
 
-// Next hop, device and our own address for a destination; NULL: no route. Context: softirq, or bottom halves off for as long as the
-// device is used.
+// Next hop, device and our own address for a destination; NULL: no route. Context: softirq, or
+// bottom halves off for as long as the device is used.
 struct net_device *ip_route(uint32_t destination, uint32_t *next_hop, uint32_t *source);
-// Adds IPv4 and Ethernet headers and sends, asking ARP when the next hop is unknown (the packet waits, bounded). Takes the packet over. 0, -ENETUNREACH, -EMSGSIZE, ...
+// Adds IPv4 and Ethernet headers and sends, asking ARP when the next hop is unknown (the packet
+// waits, bounded). Takes the packet over. 0, -ENETUNREACH, -EMSGSIZE, ...
 int ip_send(struct sk_buff *skb, uint32_t source, uint32_t destination, uint8_t protocol,
             uint8_t ttl);
 
@@ -25,8 +27,10 @@ int udp_send(struct udp_socket *socket, uint32_t to, uint16_t port, const void *
 long udp_receive(struct udp_socket *socket, void *to, size_t size, uint32_t *from, uint16_t *port,
                  uint32_t timeout_ms);
 
-// One echo request and its reply. ns of round trip, -ETIMEDOUT, -EHOSTUNREACH (nobody there, or a router says so), -EINTR, -ENETUNREACH,
-// -EMSGSIZE, -ENOBUFS, -ENETDOWN. answer may be NULL; after -EHOSTUNREACH its `from` is who said so. Context: thread.
+// One echo request and its reply. ns of round trip, -ETIMEDOUT, -EHOSTUNREACH (nobody there, or a
+// router says so), -EINTR, -ENETUNREACH,
+// -EMSGSIZE, -ENOBUFS, -ENETDOWN. answer may be NULL; after -EHOSTUNREACH its `from` is who said
+// so. Context: thread.
 struct icmp_answer {
     uint32_t from;
     uint8_t ttl;
@@ -34,13 +38,15 @@ struct icmp_answer {
 int64_t icmp_ping(uint32_t to, uint16_t id, uint16_t sequence, size_t size, uint32_t timeout_ms,
                   struct icmp_answer *answer);
 
-// ---- for commands and /proc ------------------------------------------------------------------------
+// ---- for commands and /proc
+// ------------------------------------------------------------------------
 
 // "a.b.c.d" or "a.b.c.d/n" that a host may have: 0 or -EINVAL. Without /n the mask is all ones.
 int net_parse_address(const char *text, uint32_t *address, uint32_t *mask);
 // "a.b.c.d" into 16 bytes.
 void net_format_address(char to[16], uint32_t address);
-// Gives a device an address by hand (0 takes it away) and ends DHCP there. 0, -EINVAL (gateway is no neighbour). Context: thread, rtnl_lock held.
+// Gives a device an address by hand (0 takes it away) and ends DHCP there. 0, -EINVAL (gateway is
+// no neighbour). Context: thread, rtnl_lock held.
 int net_set_address(struct net_device *dev, uint32_t address, uint32_t mask, uint32_t gateway);
 // Seconds that the address of a device is still leased by DHCP; false: it is not leased.
 bool dhcp_lease_left(const struct net_device *dev, uint32_t *seconds);

@@ -133,7 +133,8 @@ uint64_t sched_cpu_time_ns(unsigned cpu, enum cpu_time what);
 uint64_t sched_context_switches(void);
 uint64_t sched_threads_created(void);
 unsigned sched_running(void), sched_blocked(void);
-// Threads that ran, could run or were blocked (D), averaged over 1, 5 and 15 minutes, in hundredths.
+// Threads that ran, could run or were blocked (D), averaged over 1, 5 and 15 minutes, in
+// hundredths.
 void sched_load(unsigned hundredths[3]);
 
 // Calls visit for each thread under the table's lock: it may not sleep. For ps and gdb.

@@ -43,7 +43,8 @@ struct exception_record {
     struct frame frame;
     uint64_t cr2; // #PF: the address
     uint64_t dr6; // #DB: the causes
-    // By exception_catch: the way to where it struck, innermost first; the stack is gone afterwards.
+    // By exception_catch: the way to where it struck, innermost first; the stack is gone
+    // afterwards.
     uintptr_t trace[EXC_TRACE];
     unsigned trace_count;
 };

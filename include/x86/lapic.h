@@ -21,8 +21,9 @@ enum {
     VECTOR_SPURIOUS = 0xff,
 };
 
-// Chooses xAPIC or x2APIC, maps the page where it is needed, and enables the boot CPU's. Context: boot
-// CPU, once. Returns false when the CPU has no APIC, or its page cannot be mapped; said in the log.
+// Chooses xAPIC or x2APIC, maps the page where it is needed, and enables the boot CPU's. Context:
+// boot CPU, once. Returns false when the CPU has no APIC, or its page cannot be mapped; said in the
+// log.
 bool lapic_init(phys_t base, void *(*map)(phys_t address, size_t size));
 // Enables this CPU's APIC: SVR, TPR 0, LVTs masked, LINT0 masked, LINT1 NMI, error vector. Context:
 // once per CPU, interrupts off.
@@ -50,8 +51,9 @@ void lapic_nmi_all_but_self(void);
 int lapic_send_init(uint32_t apic_id);
 int lapic_send_startup(uint32_t apic_id, uint8_t page);
 
-// Timer. clock_calibrate() measures it in its own window; calibrate does so here, against clock_ns(),
-// when that came too early, and says the rate. Context: boot CPU. hz is the rate of its counter.
+// Timer. clock_calibrate() measures it in its own window; calibrate does so here, against
+// clock_ns(), when that came too early, and says the rate. Context: boot CPU. hz is the rate of its
+// counter.
 void lapic_timer_calibrate(void);
 uint64_t lapic_timer_hz(void);
 void lapic_timer_periodic(uint32_t hz); // this CPU, VECTOR_TIMER

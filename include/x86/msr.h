@@ -1,4 +1,5 @@
-// Model-specific registers and control registers. Context: any; the numbers are Intel SDM vol. 4, table 2-2.
+// Model-specific registers and control registers. Context: any; the numbers are Intel SDM vol. 4,
+// table 2-2.
 #pragma once
 
 #include <lib/types.h>

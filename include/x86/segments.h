@@ -34,6 +34,7 @@ bool idt_gate_is_good(unsigned vector);
 bool idt_is_loaded(void);
 
 // The first line of kernel_main: all of the above for the boot CPU, with static stacks for the ISTs
-// (kernel/x86/gdt.c) until others can be allocated. From here on cpu_id() works and exceptions are told.
+// (kernel/x86/gdt.c) until others can be allocated. From here on cpu_id() works and exceptions are
+// told.
 void gdt_init_early(void);
 #endif

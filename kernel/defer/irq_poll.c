@@ -1,6 +1,6 @@
-// Polling of interrupt lines that were shut because nobody cared: ten times a second, as long as there
-// is one. With the boot option irqpoll every line is asked, always: for a machine whose wires are not
-// where its tables say.
+// Polling of interrupt lines that were shut because nobody cared: ten times a second, as long as
+// there is one. With the boot option irqpoll every line is asked, always: for a machine whose wires
+// are not where its tables say.
 //
 // Context: TIMER_SOFTIRQ; the hook in hard irq. What is polled, and when a line comes back, is
 // decided in kernel/irq/spurious.c.

@@ -4,9 +4,9 @@
 //   thread     irq/24-ahci, SCHED_FIFO 50, on the irq's CPU: thread_fn, which may sleep
 //              then irq_thread_done: a one-shot line is unmasked by the last thread that was woken
 //
-// A wake-up while the thread runs makes exactly one more run: `woken` is one bit, set by the handler
-// and taken by the thread before each run, and each time that it goes from 0 to 1 is one run owed
-// (irq_desc.threads_active counts them over all threads of the irq).
+// A wake-up while the thread runs makes exactly one more run: `woken` is one bit, set by the
+// handler and taken by the thread before each run, and each time that it goes from 0 to 1 is one
+// run owed (irq_desc.threads_active counts them over all threads of the irq).
 //
 // Boot option threadirqs gives every handler such a thread, but for those with IRQF_NO_THREAD: what
 // PREEMPT_RT does, so that a person can see what it costs. Such a handler was written for hard

@@ -1,22 +1,26 @@
-// The network device class: between drivers, which move frames, and protocols, which understand them.
+// The network device class: between drivers, which move frames, and protocols, which understand
+// them.
 //
-// Receiving is NAPI. The first frame interrupts; the top half masks the device and puts its napi_struct on this CPU's poll
-// list; NET_RX softirq then calls poll() again and again, at most NAPI_WEIGHT frames a time, until the device has no more, and
-// only then is the device unmasked. Under load there are no interrupts at all, and a frame that cannot be dealt with is dropped
-// by the device, where it costs nothing.
+// Receiving is NAPI. The first frame interrupts; the top half masks the device and puts its
+// napi_struct on this CPU's poll list; NET_RX softirq then calls poll() again and again, at most
+// NAPI_WEIGHT frames a time, until the device has no more, and only then is the device unmasked.
+// Under load there are no interrupts at all, and a frame that cannot be dealt with is dropped by
+// the device, where it costs nothing.
 //
 //   top half ── napi_schedule ──> poll list of this CPU ── net_rx_action ──> napi->poll(64) ──> netif_receive_skb ──> kernel/net
 //                                   ^                            │
 //                                   └── did 64: to the end ──────┤ did less: napi_complete_done, unmask
 //
-// One softirq round is bounded three ways: NAPI_BUDGET frames, 2 ms, and each device's weight, so that devices take turns and
-// the rest of the machine lives. A round that was cut short counts as time_squeeze in /proc/net/softnet_stat.
+// One softirq round is bounded three ways: NAPI_BUDGET frames, 2 ms, and each device's weight, so
+// that devices take turns and the rest of the machine lives. A round that was cut short counts as
+// time_squeeze in /proc/net/softnet_stat.
 //
-// Sending: dev_queue_xmit gives the packet to the driver under tx_lock; when the driver's ring is full the packet waits in
-// tx_waiting, bounded, until the driver wakes the queue.
+// Sending: dev_queue_xmit gives the packet to the driver under tx_lock; when the driver's ring is
+// full the packet waits in tx_waiting, bounded, until the driver wakes the queue.
 //
-// The list of devices is changed under rtnl_lock and read without a lock by softirqs: a removed device keeps its place's next
-// pointer until synchronize_net() says that no softirq can still stand on it.
+// The list of devices is changed under rtnl_lock and read without a lock by softirqs: a removed
+// device keeps its place's next pointer until synchronize_net() says that no softirq can still
+// stand on it.
 //
 // Previous stop of a received frame: drivers/net/e1000/e1000.c. Next: kernel/net/eth.c.
 #include <lib/errno.h>
@@ -67,7 +71,8 @@ static void netdev_tell(struct net_device *dev, enum netdev_event event)
     }
 }
 
-// ---- NAPI ----------------------------------------------------------------------------------------
+// ---- NAPI
+// ----------------------------------------------------------------------------------------
 
 void netif_napi_add(struct net_device *dev, struct napi_struct *napi,
                     int (*poll)(struct napi_struct *, int), int weight)
@@ -135,7 +140,8 @@ void napi_disable(struct napi_struct *napi)
     }
 }
 
-// The poll used its whole weight: there is more. Back to the end of the list, unless somebody waits for it to stop.
+// The poll used its whole weight: there is more. Back to the end of the list, unless somebody waits
+// for it to stop.
 static void napi_requeue(struct napi_struct *napi)
 {
     if (__atomic_load_n(&napi->state, __ATOMIC_SEQ_CST) & NAPI_DISABLED) {
@@ -148,7 +154,8 @@ static void napi_requeue(struct napi_struct *napi)
     local_irq_enable();
 }
 
-// The next napi_struct to poll, taken off the list; NULL when there is none, or when this round has had its share.
+// The next napi_struct to poll, taken off the list; NULL when there is none, or when this round has
+// had its share.
 static struct napi_struct *net_rx_next(int budget, uint64_t deadline_ns)
 {
     struct napi_struct *napi = NULL;
@@ -183,7 +190,8 @@ static void net_rx_action(void)
     }
 }
 
-// ---- receiving -----------------------------------------------------------------------------------
+// ---- receiving
+// -----------------------------------------------------------------------------------
 
 void netif_receive_skb(struct sk_buff *skb)
 {
@@ -245,7 +253,8 @@ static int backlog_poll(struct napi_struct *napi, int budget)
     return done;
 }
 
-// ---- sending -------------------------------------------------------------------------------------
+// ---- sending
+// -------------------------------------------------------------------------------------
 
 void netif_stop_queue(struct net_device *dev)
 {
@@ -341,7 +350,8 @@ void netif_carrier_off(struct net_device *dev)
     }
 }
 
-// ---- the devices ---------------------------------------------------------------------------------
+// ---- the devices
+// ---------------------------------------------------------------------------------
 
 void rtnl_lock(void)
 {
@@ -373,7 +383,8 @@ static void synchronize_net_here(struct work_struct *work)
     (void)work;
 }
 
-// A softirq keeps its CPU until it ends. So when a thread has run on a CPU, every softirq that was under way there has ended.
+// A softirq keeps its CPU until it ends. So when a thread has run on a CPU, every softirq that was
+// under way there has ended.
 void synchronize_net(void)
 {
     might_sleep();
@@ -520,7 +531,8 @@ void netdev_init(void)
     open_softirq(NET_RX_SOFTIRQ, net_rx_action);
 }
 
-// ---- /proc/net/dev, /proc/net/softnet_stat ---------------------------------------------------------
+// ---- /proc/net/dev, /proc/net/softnet_stat
+// ---------------------------------------------------------
 
 static void netdev_show(struct text *t, unsigned long index)
 {

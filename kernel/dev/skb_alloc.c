@@ -1,14 +1,16 @@
-// Where packets come from: a struct from one cache and a buffer from another, kept together as a pair while they are in use
-// again and again.
+// Where packets come from: a struct from one cache and a buffer from another, kept together as a
+// pair while they are in use again and again.
 //
 //   dev_alloc_skb <── this CPU's pool of free pairs <── kfree_skb
 //        │ (empty)                  (SKB_POOL_MAX) │
 //        └── slab: sk_buff + buffer ───────────────┘
 //
-// A received packet is allocated and freed on the same CPU some microseconds apart, so the pool makes both a list operation of
-// a few instructions: no lock, no poison over 2 KiB. The struct never lies beside the buffer: what a device may write to (even
-// through an IOMMU, which protects whole pages) holds no pointer of ours. A free packet's pointers are NULL, so that whoever
-// still uses it faults at once. Larger packets than SKB_BUFFER_SIZE take their buffer from kmalloc and are not pooled.
+// A received packet is allocated and freed on the same CPU some microseconds apart, so the pool
+// makes both a list operation of a few instructions: no lock, no poison over 2 KiB. The struct
+// never lies beside the buffer: what a device may write to (even through an IOMMU, which protects
+// whole pages) holds no pointer of ours. A free packet's pointers are NULL, so that whoever still
+// uses it faults at once. Larger packets than SKB_BUFFER_SIZE take their buffer from kmalloc and
+// are not pooled.
 //
 // Context: any. The pool is touched with interrupts off.
 #include <lib/list.h>

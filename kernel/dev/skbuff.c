@@ -1,12 +1,13 @@
-// The arithmetic of packets: a protocol's header is pushed on in front or pulled off, data is put at the end.
+// The arithmetic of packets: a protocol's header is pushed on in front or pulled off, data is put
+// at the end.
 //
 //   head         data              tail          end
 //    |<-headroom->|<----- len ----->|<-tailroom-->|
 //                 push <- | -> pull      put -> | <- trim
 //
-// A push or put that does not fit is a mistake in this kernel and ends it: the neighbour's memory would be next. A pull that
-// does not fit is a short packet, which anybody may send: NULL, and the caller counts it. Memory: skb_alloc.c.
-// Context: any; whoever holds the packet is alone with it.
+// A push or put that does not fit is a mistake in this kernel and ends it: the neighbour's memory
+// would be next. A pull that does not fit is a short packet, which anybody may send: NULL, and the
+// caller counts it. Memory: skb_alloc.c. Context: any; whoever holds the packet is alone with it.
 #include <core/panic.h>
 #include <dev/skbuff.h>
 

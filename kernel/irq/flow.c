@@ -76,8 +76,8 @@ static bool flow_may_run(const struct irq_desc *desc)
     return desc->depth == 0 && desc->action != NULL;
 }
 
-// A one-shot line opens when nobody is left who might still have to quiet the device: no handler, no
-// thread. The last of them does it.
+// A one-shot line opens when nobody is left who might still have to quiet the device: no handler,
+// no thread. The last of them does it.
 static void flow_unmask_oneshot(struct irq_desc *desc)
 {
     if (desc->oneshot && desc->depth == 0 && desc->started && desc->in_progress == 0 &&

@@ -6,13 +6,16 @@
 //                                       v                           │ answer           v
 //                                    (free), packets dropped        └────────────── PROBE ── 3 questions ──> (free)
 //
-// STALE and PROBE entries are still used: the questions of PROBE go to the known address, so a neighbour that lives is never
-// asked for by broadcast twice. While an entry is INCOMPLETE, at most ARP_WAITING_MAX packets wait for it.
+// STALE and PROBE entries are still used: the questions of PROBE go to the known address, so a
+// neighbour that lives is never asked for by broadcast twice. While an entry is INCOMPLETE, at most
+// ARP_WAITING_MAX packets wait for it.
 //
-// What may change the cache: an answer or question from a neighbour that we know, or a question to us. Never an address that
-// nobody can have, never our own address (that is a conflict, RFC 5227, 2.4: said in the log and defended).
+// What may change the cache: an answer or question from a neighbour that we know, or a question to
+// us. Never an address that nobody can have, never our own address (that is a conflict, RFC 5227,
+// 2.4: said in the log and defended).
 //
-// Context: input and the timer in softirq; output in any but hard irq. One lock, never held while a waiting packet is sent.
+// Context: input and the timer in softirq; output in any but hard irq. One lock, never held while a
+// waiting packet is sent.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/proc_file.h>
@@ -72,7 +75,8 @@ static bool arp_is_older(uint32_t since, uint32_t ms)
     return !time_after(since + msecs_to_jiffies(ms), jiffies);
 }
 
-// ---- messages ------------------------------------------------------------------------------------
+// ---- messages
+// ------------------------------------------------------------------------------------
 
 static void arp_write(uint8_t *p, uint16_t operation, const struct net_device *dev, uint32_t sender,
                       const uint8_t *target_mac, uint32_t target)
@@ -107,7 +111,8 @@ void arp_announce(struct net_device *dev)
     arp_ask(dev, READ_ONCE(dev->ip_address), eth_broadcast);
 }
 
-// ---- the cache -----------------------------------------------------------------------------------
+// ---- the cache
+// -----------------------------------------------------------------------------------
 
 static struct list_head *arp_bucket(uint32_t address)
 {
@@ -136,7 +141,8 @@ static void arp_release_locked(struct arp_neighbour *n, struct list_head *droppe
     list_add(&n->link, &arp_free_list);
 }
 
-// A full cache gives up the entry that was confirmed or used longest ago; not one that packets wait for.
+// A full cache gives up the entry that was confirmed or used longest ago; not one that packets wait
+// for.
 static struct arp_neighbour *arp_oldest_locked(void)
 {
     struct arp_neighbour *oldest = NULL;
@@ -204,7 +210,8 @@ static void arp_drop_waiting(struct list_head *dropped)
     }
 }
 
-// ---- output --------------------------------------------------------------------------------------
+// ---- output
+// --------------------------------------------------------------------------------------
 
 // The packet waits, and the question is asked if it is the first.
 static int arp_wait_locked(struct arp_neighbour *n, struct sk_buff *skb)
@@ -251,7 +258,8 @@ int arp_output(struct sk_buff *skb, struct net_device *dev, uint32_t next_hop)
     return error;
 }
 
-// ---- the timer -----------------------------------------------------------------------------------
+// ---- the timer
+// -----------------------------------------------------------------------------------
 
 static void arp_age_locked(struct arp_neighbour *n, struct list_head *dropped)
 {
@@ -310,7 +318,8 @@ void arp_flush(struct net_device *dev)
     arp_drop_waiting(&dropped);
 }
 
-// ---- input ---------------------------------------------------------------------------------------
+// ---- input
+// ---------------------------------------------------------------------------------------
 
 struct arp_message {
     uint16_t operation;
@@ -411,7 +420,8 @@ void arp_input(struct sk_buff *skb)
     }
 }
 
-// ---- views ---------------------------------------------------------------------------------------
+// ---- views
+// ---------------------------------------------------------------------------------------
 
 bool arp_entry(unsigned k, struct arp_view *view)
 {

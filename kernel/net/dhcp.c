@@ -1,5 +1,5 @@
-// The DHCP client (RFC 2131, 4.4): one state machine per network card, in the background from the moment its link is up. The prompt
-// never waits for it.
+// The DHCP client (RFC 2131, 4.4): one state machine per network card, in the background from the
+// moment its link is up. The prompt never waits for it.
 //
 //            DISCOVER                 REQUEST                ACK
 //   INIT ──────────────> SELECTING ────────────> REQUESTING ─────> BOUND ── T1 ──> RENEWING ── T2 ──> REBINDING
@@ -7,10 +7,11 @@
 //    │                                               │               └────────────────┴────────────────────┤
 //    └───────────────────────────────────────────────┴───────────────────────── NAK, or the lease ends ────┘
 //
-// The machine moves in a delayed work item: when its time has come, when an answer has arrived, when the link returns. Messages
-// are repeated after 4, 8, 16, 32, 64 s, each give or take one (4.1). The softirq only checks a message and leaves it for the work
-// item. The random wait of 1 to 10 s before the first DISCOVER is left out: this is one machine, not a building after a power cut.
-// The address is not probed by ARP first; a conflict shows in the log (arp.c).
+// The machine moves in a delayed work item: when its time has come, when an answer has arrived,
+// when the link returns. Messages are repeated after 4, 8, 16, 32, 64 s, each give or take one
+// (4.1). The softirq only checks a message and leaves it for the work item. The random wait of 1 to
+// 10 s before the first DISCOVER is left out: this is one machine, not a building after a power
+// cut. The address is not probed by ARP first; a conflict shows in the log (arp.c).
 //
 // Context: dhcp_input in softirq; everything else in threads and work items.
 #include <lib/errno.h>
@@ -89,9 +90,11 @@ static void dhcp_unlock_bh(void)
     local_bh_enable();
 }
 
-// ---- messages ------------------------------------------------------------------------------------
+// ---- messages
+// ------------------------------------------------------------------------------------
 
-// By broadcast from nobody, or (RENEWING) to the server that gave the lease, or (REBINDING) by broadcast from our address.
+// By broadcast from nobody, or (RENEWING) to the server that gave the lease, or (REBINDING) by
+// broadcast from our address.
 static void dhcp_send(struct dhcp_client *c, const struct dhcp_query *query, bool unicast)
 {
     struct sk_buff *skb = dev_alloc_skb(DHCP_MESSAGE_SIZE);
@@ -151,7 +154,8 @@ static void dhcp_input(struct sk_buff *skb, const struct ip_info *ip, uint16_t s
     net_end(skb, wanted ? NET_UDP_SERVICE : NET_DROP_UDP_SERVICE);
 }
 
-// ---- the state machine ---------------------------------------------------------------------------
+// ---- the state machine
+// ---------------------------------------------------------------------------
 
 // Not secret, only unlikely to be another's: time and address, stirred.
 static uint32_t dhcp_random(const struct dhcp_client *c)
@@ -281,7 +285,8 @@ static void dhcp_step(struct work_struct *work)
         return; // dhcp_wake comes with it
     }
     if (returned) {
-        // A new link may be a new network: ask anew at once, or ask the old server whether all is as it was.
+        // A new link may be a new network: ask anew at once, or ask the old server whether all is
+        // as it was.
         dhcp_enter(c, c->end_ns != 0 ? DHCP_RENEWING : DHCP_INIT);
         c->began_ns = clock_ns();
     }
@@ -302,7 +307,8 @@ static void dhcp_step(struct work_struct *work)
                        msecs_to_jiffies((uint32_t)min(ms, (uint64_t)DHCP_STEP_MAX_S * 1000)));
 }
 
-// ---- clients come and go -------------------------------------------------------------------------
+// ---- clients come and go
+// -------------------------------------------------------------------------
 
 void dhcp_attach(struct net_device *dev)
 {

@@ -28,8 +28,8 @@ struct dhcp_query {
 // Writes DHCP_MESSAGE_SIZE bytes.
 void dhcp_write(uint8_t *message, const struct dhcp_query *query);
 
-// What a server said, checked: the address is one that a host can have, the mask has its ones in front, the gateway is a neighbour or 0,
-// and t1 <= t2 <= lease in seconds.
+// What a server said, checked: the address is one that a host can have, the mask has its ones in
+// front, the gateway is a neighbour or 0, and t1 <= t2 <= lease in seconds.
 struct dhcp_answer {
     enum dhcp_type type; // OFFER, ACK or NAK
     uint32_t address, mask, gateway, server;

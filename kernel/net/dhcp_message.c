@@ -1,5 +1,6 @@
-// Reading and writing DHCP messages. Anybody on the wire may send one, so reading believes nothing: every option stays inside its
-// field, every length is checked, every address must make sense together with the others.
+// Reading and writing DHCP messages. Anybody on the wire may send one, so reading believes nothing:
+// every option stays inside its field, every length is checked, every address must make sense
+// together with the others.
 //
 //   0    1       2      3      4     8      10      12       16       20       24       28       44      108    236      240
 //   | op | htype | hlen | hops | xid | secs | flags | ciaddr | yiaddr | siaddr | giaddr | chaddr | sname | file | cookie | options
@@ -46,7 +47,8 @@ enum { // RFC 2132
 };
 enum { DHCP_LEASE_MIN = 60, DHCP_LEASE_DEFAULT = 3600 };
 
-// ---- writing -------------------------------------------------------------------------------------
+// ---- writing
+// -------------------------------------------------------------------------------------
 
 static uint8_t *dhcp_put(uint8_t *p, uint8_t option, const void *value, uint8_t length)
 {
@@ -97,9 +99,11 @@ void dhcp_write(uint8_t *message, const struct dhcp_query *query)
     *p = OPTION_END;
 }
 
-// ---- reading -------------------------------------------------------------------------------------
+// ---- reading
+// -------------------------------------------------------------------------------------
 
-// One field of options: up to its END, which must be there unless the field is filled. False: an option reaches beyond it.
+// One field of options: up to its END, which must be there unless the field is filled. False: an
+// option reaches beyond it.
 static bool dhcp_read_options(const uint8_t *p, size_t length, struct dhcp_answer *a,
                               uint8_t *overload)
 {

@@ -3,10 +3,12 @@
 //   0            6            12      14
 //   | destination |   source   | type  | payload, at least 46 bytes with padding ...   (IEEE 802.3, 3.1.1)
 //
-// Input sorts frames: those for others, from nobody, too short or of an unknown type end here, each with its counter. Output
-// pads with zeroes, so that no old memory leaves the machine behind a short packet.
+// Input sorts frames: those for others, from nobody, too short or of an unknown type end here, each
+// with its counter. Output pads with zeroes, so that no old memory leaves the machine behind a
+// short packet.
 //
-// Context: eth_input in NET_RX softirq, called by netif_receive_skb. Previous: kernel/dev/netdev.c. Next: ipv4.c or arp.c.
+// Context: eth_input in NET_RX softirq, called by netif_receive_skb. Previous: kernel/dev/netdev.c.
+// Next: ipv4.c or arp.c.
 #include <lib/string.h>
 #include <dev/netdev.h>
 #include <dev/skbuff.h>
@@ -21,7 +23,8 @@ static bool eth_is_for_us(const struct net_device *dev, const uint8_t *destinati
     return dev->loopback || (destination[0] & 1) != 0 || eth_equal(destination, dev->dev_addr);
 }
 
-// A frame is sent by one station, and not by ourselves: our own coming back means a loop in the network.
+// A frame is sent by one station, and not by ourselves: our own coming back means a loop in the
+// network.
 static bool eth_source_is_good(const struct net_device *dev, const uint8_t *source)
 {
     return dev->loopback || (eth_is_station(source) && !eth_equal(source, dev->dev_addr));

@@ -4,10 +4,12 @@
 //   | type | code | checksum | id   | sequence | data ...     (echo and its reply)
 //   | type | code | checksum | unused          | IP header and 8 bytes of the packet it is about   (errors)
 //
-// A question is turned into the answer where it lies, and only the checksum's difference is computed (RFC 1624). Nobody is
-// answered who asked everybody, and errors are sent at a bounded rate, never about what was for many.
+// A question is turned into the answer where it lies, and only the checksum's difference is
+// computed (RFC 1624). Nobody is answered who asked everybody, and errors are sent at a bounded
+// rate, never about what was for many.
 //
-// A ping waits in a list; the softirq that brings the answer takes the time, checks that it is this ping's data, and wakes it.
+// A ping waits in a list; the softirq that brings the answer takes the time, checks that it is this
+// ping's data, and wakes it.
 //
 // Context: input in softirq; icmp_ping in a thread.
 #include <lib/checksum.h>
@@ -49,7 +51,8 @@ static LIST_HEAD(icmp_waiters); // L
 static uint32_t icmp_tokens = ICMP_ERRORS_BURST; // L
 static uint32_t icmp_token_jiffies;              // L: when tokens were last given out
 
-// ---- pings of ours -------------------------------------------------------------------------------
+// ---- pings of ours
+// -------------------------------------------------------------------------------
 
 static uint8_t icmp_pattern(uint32_t i)
 {
@@ -77,7 +80,8 @@ static struct icmp_waiter *icmp_find_locked(uint32_t to, uint16_t id, uint16_t s
     return NULL;
 }
 
-// Ends the wait of the ping to `to`; false when nobody waits. reply: its data (after the header) must be what was sent.
+// Ends the wait of the ping to `to`; false when nobody waits. reply: its data (after the header)
+// must be what was sent.
 static bool icmp_finish(uint32_t to, const uint8_t *header, const struct sk_buff *reply,
                         struct icmp_answer answer, int error)
 {
@@ -101,7 +105,8 @@ static bool icmp_finish(uint32_t to, const uint8_t *header, const struct sk_buff
     return found;
 }
 
-// A packet of ours that is quoted or that could not be sent: an echo request? Its destination and ICMP header.
+// A packet of ours that is quoted or that could not be sent: an echo request? Its destination and
+// ICMP header.
 static const uint8_t *icmp_own_echo(const uint8_t *ip, uint32_t length, uint32_t *to)
 {
     if (length < IP_HEADER || ip[IP_VERSION_IHL] >> 4 != 4) {
@@ -194,7 +199,8 @@ int64_t icmp_ping(uint32_t to, uint16_t id, uint16_t sequence, size_t size, uint
     return w.received_ns > sent_ns ? (int64_t)(w.received_ns - sent_ns) : 0;
 }
 
-// ---- errors that we send -------------------------------------------------------------------------
+// ---- errors that we send
+// -------------------------------------------------------------------------
 
 static bool icmp_error_allowed(void)
 {
@@ -242,7 +248,8 @@ void icmp_send_unreachable(struct sk_buff *skb, const struct ip_info *ip, uint8_
     ip_send(error, ip->destination, ip->source, IPPROTO_ICMP, IP_DEFAULT_TTL);
 }
 
-// ---- input ---------------------------------------------------------------------------------------
+// ---- input
+// ---------------------------------------------------------------------------------------
 
 static void icmp_echo(struct sk_buff *skb, const struct ip_info *ip)
 {
@@ -255,7 +262,8 @@ static void icmp_echo(struct sk_buff *skb, const struct ip_info *ip)
         net_end(skb, NET_DROP_ICMP_BROADCAST);
         return;
     }
-    // The type falls from 8 to 0, so the one's complement sum falls by 0x0800 and its complement rises: RFC 1624, eqn. 3.
+    // The type falls from 8 to 0, so the one's complement sum falls by 0x0800 and its complement
+    // rises: RFC 1624, eqn. 3.
     uint32_t sum = (uint16_t)~get_be16(header + ICMP_CHECKSUM) + (uint32_t)(uint16_t)~0x0800;
     sum = (sum & 0xffff) + (sum >> 16);
     header[ICMP_TYPE] = ICMP_ECHO_REPLY;

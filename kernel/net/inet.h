@@ -1,4 +1,5 @@
-// Inside kernel/net: the wire formats, how the protocols call each other, and where every received frame is counted.
+// Inside kernel/net: the wire formats, how the protocols call each other, and where every received
+// frame is counted.
 //
 //   eth_input ─┬─ arp_input                              udp_send  icmp_ping  (replies)
 //              └─ ip_input ─┬─ icmp_input                     └───────┴──────────┘
@@ -7,9 +8,10 @@
 //                                                                 arp_output (next hop to address)
 //                                                                 eth_send ─ dev_queue_xmit
 //
-// Headers are read and written byte by byte at the offsets below, in network order, wherever they lie: no struct is laid over a
-// packet, so neither alignment nor byte order can be wrong in silence. A packet's `data` points at the header of the layer that
-// has it; nothing beyond `len` is looked at.
+// Headers are read and written byte by byte at the offsets below, in network order, wherever they
+// lie: no struct is laid over a packet, so neither alignment nor byte order can be wrong in
+// silence. A packet's `data` points at the header of the layer that has it; nothing beyond `len` is
+// looked at.
 #pragma once
 
 #include <lib/text.h>
@@ -17,7 +19,8 @@
 #include <dev/netdev.h>
 #include <net/net.h>
 
-// ---- wire formats --------------------------------------------------------------------------------
+// ---- wire formats
+// --------------------------------------------------------------------------------
 
 static inline uint16_t get_be16(const void *p)
 {
@@ -124,9 +127,10 @@ static inline bool ip_is_loopback(uint32_t address)
 }
 enum { IP_BROADCAST = 0xffffffffu };
 
-// ---- where frames end ----------------------------------------------------------------------------
-// Each frame that reaches eth_input ends in exactly one of these. `received` is counted at the beginning, so in /proc/net/input
-// received = accepted + dropped, to the frame; tests hold us to it.
+// ---- where frames end
+// ---------------------------------------------------------------------------- Each frame that
+// reaches eth_input ends in exactly one of these. `received` is counted at the beginning, so in
+// /proc/net/input received = accepted + dropped, to the frame; tests hold us to it.
 
 #define NET_ENDS(X)                                                                        \
     X(ARP_REQUEST, "accepted.arp_request") /* for us: answered */                          \
@@ -194,7 +198,8 @@ enum net_event {
     NET_EVENT_COUNT,
 };
 
-// Counts where the frame ended, and frees it (net_end) or leaves it to the caller, who sends it back as a reply (net_mark).
+// Counts where the frame ended, and frees it (net_end) or leaves it to the caller, who sends it
+// back as a reply (net_mark).
 void net_end(struct sk_buff *skb, enum net_end end);
 void net_mark(enum net_end end);
 void net_received(void);
@@ -202,8 +207,10 @@ void net_event(enum net_event event);
 uint64_t net_end_count(enum net_end end);
 uint64_t net_received_count(void);
 
-// ---- the protocols, from below -------------------------------------------------------------------
-// All input runs in NET_RX softirq and takes the packet over. All output: any but hard irq, takes the packet over, 0 or -errno.
+// ---- the protocols, from below
+// ------------------------------------------------------------------- All input runs in NET_RX
+// softirq and takes the packet over. All output: any but hard irq, takes the packet over, 0 or
+// -errno.
 
 // Pushes an Ethernet header, pads to the minimum and sends.
 int eth_send(struct sk_buff *skb, struct net_device *dev, const uint8_t *destination,
@@ -243,15 +250,17 @@ struct ip_config {
 void ip_config_for(const struct net_device *dev, struct ip_config *config);
 
 void icmp_input(struct sk_buff *skb, const struct ip_info *ip);
-// Tells the sender of the packet, whose `data` is behind its IP header, that it cannot be delivered. Rate-limited; keeps the rules of
-// RFC 1122, 3.2.2 about when not to. Does not free the packet.
+// Tells the sender of the packet, whose `data` is behind its IP header, that it cannot be
+// delivered. Rate-limited; keeps the rules of RFC 1122, 3.2.2 about when not to. Does not free the
+// packet.
 void icmp_send_unreachable(struct sk_buff *skb, const struct ip_info *ip, uint8_t code);
 // A packet of ours (data at its IP header) could not be sent: wakes the ping that waits for it.
 void icmp_output_failed(const struct sk_buff *skb, int error);
 
 void udp_init(void);
 void udp_input(struct sk_buff *skb, const struct ip_info *ip);
-// A service in the kernel: called in softirq with data at the UDP payload, takes the packet over and ends it. 0 or -EADDRINUSE.
+// A service in the kernel: called in softirq with data at the UDP payload, takes the packet over
+// and ends it. 0 or -EADDRINUSE.
 typedef void (*udp_service_t)(struct sk_buff *skb, const struct ip_info *ip, uint16_t source_port);
 int udp_serve(uint16_t port, udp_service_t service);
 // Pushes a UDP header (checksum included) for a packet between these addresses.

@@ -1,13 +1,15 @@
-// IPv4 (RFC 791) for a host (RFC 1122, 3.2): what comes in is checked field by field before anything is believed; what goes
-// out carries "don't fragment" and is refused when it does not fit.
+// IPv4 (RFC 791) for a host (RFC 1122, 3.2): what comes in is checked field by field before
+// anything is believed; what goes out carries "don't fragment" and is refused when it does not fit.
 //
 //   0        1        2                 4        6           8     9         10        12        16            20
 //   |ver ihl | tos    | total length    | id     | fragment  | ttl | protocol| checksum| source  | destination | options ... data
 //
-// Not here, on purpose: fragments are dropped and counted (nothing that this kernel speaks needs them), options are skipped
-// unread, nothing is forwarded. A host does not look at TTL on input (RFC 1122, 3.2.1.7).
+// Not here, on purpose: fragments are dropped and counted (nothing that this kernel speaks needs
+// them), options are skipped unread, nothing is forwarded. A host does not look at TTL on input
+// (RFC 1122, 3.2.1.7).
 //
-// Context: ip_input in NET_RX softirq; ip_send in any but hard irq. Previous: eth.c. Next: icmp.c, udp.c, their consumers.
+// Context: ip_input in NET_RX softirq; ip_send in any but hard irq. Previous: eth.c. Next: icmp.c,
+// udp.c, their consumers.
 #include <lib/checksum.h>
 #include <lib/errno.h>
 #include <lib/string.h>
@@ -18,9 +20,11 @@
 
 #include "inet.h"
 
-// ---- input ---------------------------------------------------------------------------------------
+// ---- input
+// ---------------------------------------------------------------------------------------
 
-// Checks the header and cuts the packet to its total length (Ethernet pads short ones). NET_END_COUNT: it is good.
+// Checks the header and cuts the packet to its total length (Ethernet pads short ones).
+// NET_END_COUNT: it is good.
 static enum net_end ip_check_header(struct sk_buff *skb)
 {
     const uint8_t *header = skb->data;
@@ -45,7 +49,8 @@ static enum net_end ip_check_header(struct sk_buff *skb)
     return NET_END_COUNT;
 }
 
-// Whoever answers must be one host, and not ourselves (RFC 1122, 3.2.1.3); 127.x.x.x never crosses a wire.
+// Whoever answers must be one host, and not ourselves (RFC 1122, 3.2.1.3); 127.x.x.x never crosses
+// a wire.
 static bool ip_source_is_good(const struct net_device *dev, uint32_t source)
 {
     if (dev->loopback) {
@@ -109,7 +114,8 @@ void ip_input(struct sk_buff *skb)
     }
 }
 
-// ---- output --------------------------------------------------------------------------------------
+// ---- output
+// --------------------------------------------------------------------------------------
 
 // What the checksums of UDP cover beside the packet itself (RFC 768): a partial sum to go on from.
 uint32_t ip_pseudo_sum(uint32_t source, uint32_t destination, uint8_t protocol, uint16_t length)

@@ -1,7 +1,8 @@
-// lo: what this machine sends to itself comes back in through the front door, Ethernet header and all, so that loopback tests
-// exercise the same code as the wire does.
+// lo: what this machine sends to itself comes back in through the front door, Ethernet header and
+// all, so that loopback tests exercise the same code as the wire does.
 //
-// Context: loopback_xmit under tx_lock, softirqs off; the packet comes in again in a later NET_RX round (netif_rx).
+// Context: loopback_xmit under tx_lock, softirqs off; the packet comes in again in a later NET_RX
+// round (netif_rx).
 #include <core/panic.h>
 #include <dev/netdev.h>
 #include <dev/skbuff.h>

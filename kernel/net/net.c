@@ -1,4 +1,5 @@
-// The network as a whole: starting it, and what happens when a device appears, gets its link, or goes away.
+// The network as a whole: starting it, and what happens when a device appears, gets its link, or
+// goes away.
 //
 // Context: net_init at boot; net_notify as its events come, from threads and work items.
 #include <lib/errno.h>

@@ -1,15 +1,16 @@
 // Which way a packet goes: addresses of devices, the networks behind them, and one gateway each.
 //
-// There is no table to maintain. A device with an address is the route to its network; a device with a gateway is a way to
-// everywhere else; the loopback device is the way to every address of our own. /proc/net/route shows what follows from that.
+// There is no table to maintain. A device with an address is the route to its network; a device
+// with a gateway is a way to everywhere else; the loopback device is the way to every address of
+// our own. /proc/net/route shows what follows from that.
 //
-// A device's address, mask and gateway are three words that packets read without a lock: the address is cleared first and set
-// last, and a reader that sees no address sees no route.
+// A device's address, mask and gateway are three words that packets read without a lock: the
+// address is cleared first and set last, and a reader that sees no address sees no route.
 //
 // Also here: the boot option ip=, which says where addresses come from.
 //
-// Context: route_* and ip_route in any but hard irq, with bottom halves off (softirq, or the caller's local_bh_disable); setting
-// an address in a thread or work item.
+// Context: route_* and ip_route in any but hard irq, with bottom halves off (softirq, or the
+// caller's local_bh_disable); setting an address in a thread or work item.
 #include <lib/errno.h>
 #include <lib/parse.h>
 #include <lib/string.h>
@@ -70,7 +71,8 @@ static struct net_device *route_connected(uint32_t address)
     return best;
 }
 
-// The first device that is up and has what we need: a gateway, or (for 255.255.255.255) just an address on a wire.
+// The first device that is up and has what we need: a gateway, or (for 255.255.255.255) just an
+// address on a wire.
 static struct net_device *route_default(bool gateway)
 {
     struct net_device *dev = NULL;
@@ -123,7 +125,8 @@ void route_set_address(struct net_device *dev, uint32_t address, uint32_t mask, 
     }
 }
 
-// ---- ip= -----------------------------------------------------------------------------------------
+// ---- ip=
+// -----------------------------------------------------------------------------------------
 
 enum { IP_OPTIONS_MAX = 8 };
 
@@ -213,7 +216,8 @@ static int ip_option_set(const char *value)
     return error;
 }
 
-// The last option that names the device counts; one without a name is for eth0, but dhcp and off without a name are for all.
+// The last option that names the device counts; one without a name is for eth0, but dhcp and off
+// without a name are for all.
 void ip_config_for(const struct net_device *dev, struct ip_config *config)
 {
     *config = (struct ip_config){.mode = IP_MODE_DHCP};
@@ -227,7 +231,8 @@ void ip_config_for(const struct net_device *dev, struct ip_config *config)
     }
 }
 
-// ---- /proc/net/route -----------------------------------------------------------------------------
+// ---- /proc/net/route
+// -----------------------------------------------------------------------------
 
 // Linux prints addresses as the CPU's hex number of the bytes in memory: backwards on x86.
 static uint32_t route_swapped(uint32_t address)

@@ -1,5 +1,5 @@
-// Where frames ended and what was sent: the counters of kernel/net, as /proc/net/input (ours: every frame is in exactly one line)
-// and as /proc/net/snmp (Linux's names, for tools).
+// Where frames ended and what was sent: the counters of kernel/net, as /proc/net/input (ours: every
+// frame is in exactly one line) and as /proc/net/snmp (Linux's names, for tools).
 //
 // Context: counting in any; showing in a thread.
 #include <lib/text.h>

@@ -1,13 +1,15 @@
-// UDP (RFC 768): ports, sockets that threads read, and the two services that every kernel test needs: echo and discard.
+// UDP (RFC 768): ports, sockets that threads read, and the two services that every kernel test
+// needs: echo and discard.
 //
 //   0             2                  4        6          8
 //   | source port | destination port | length | checksum | data ...
 //
-// A port belongs to a service, which is a function called in softirq, or to a socket, which has a bounded queue and a wait queue:
-// the packet is queued, the reader woken. That wake-up is where an interrupt's way ends (docs/READING.md, the first story).
+// A port belongs to a service, which is a function called in softirq, or to a socket, which has a
+// bounded queue and a wait queue: the packet is queued, the reader woken. That wake-up is where an
+// interrupt's way ends (docs/READING.md, the first story).
 //
-// Context: input in softirq; sockets in threads. Lock: one for the table and the queues; waking and copying happen outside or
-// are short.
+// Context: input in softirq; sockets in threads. Lock: one for the table and the queues; waking and
+// copying happen outside or are short.
 #include <lib/checksum.h>
 #include <lib/errno.h>
 #include <lib/list.h>
@@ -67,7 +69,8 @@ static void udp_unlock_bh(void)
     local_bh_enable();
 }
 
-// ---- input ---------------------------------------------------------------------------------------
+// ---- input
+// ---------------------------------------------------------------------------------------
 
 static udp_service_t udp_find_service(uint16_t port)
 {
@@ -147,7 +150,8 @@ void udp_input(struct sk_buff *skb, const struct ip_info *ip)
     }
 }
 
-// ---- output --------------------------------------------------------------------------------------
+// ---- output
+// --------------------------------------------------------------------------------------
 
 void udp_push_header(struct sk_buff *skb, uint32_t source, uint16_t source_port,
                      uint32_t destination, uint16_t destination_port)
@@ -187,7 +191,8 @@ int udp_send(struct udp_socket *socket, uint32_t to, uint16_t port, const void *
     return error;
 }
 
-// ---- sockets -------------------------------------------------------------------------------------
+// ---- sockets
+// -------------------------------------------------------------------------------------
 
 static bool udp_port_is_free_locked(uint16_t port)
 {
@@ -282,7 +287,8 @@ long udp_receive(struct udp_socket *socket, void *to, size_t size, uint32_t *fro
     return (long)taken;
 }
 
-// ---- services ------------------------------------------------------------------------------------
+// ---- services
+// ------------------------------------------------------------------------------------
 
 int udp_serve(uint16_t port, udp_service_t service)
 {
@@ -294,7 +300,8 @@ int udp_serve(uint16_t port, udp_service_t service)
     return 0;
 }
 
-// The old small services answer whatever they get: two of them, once set on each other by a forged packet, never stop.
+// The old small services answer whatever they get: two of them, once set on each other by a forged
+// packet, never stop.
 static bool udp_would_loop(uint16_t source_port)
 {
     return source_port < 20;
@@ -307,7 +314,8 @@ static void udp_echo(struct sk_buff *skb, const struct ip_info *ip, uint16_t sou
         net_end(skb, NET_DROP_UDP_SERVICE);
         return;
     }
-    // The checksum is a sum, which does not mind that addresses and ports change places: it is still right.
+    // The checksum is a sum, which does not mind that addresses and ports change places: it is
+    // still right.
     uint8_t *header = skb_push(skb, UDP_HEADER);
     put_be16(header + UDP_SOURCE, UDP_PORT_ECHO);
     put_be16(header + UDP_DESTINATION, source_port);
@@ -330,7 +338,8 @@ void udp_init(void)
     udp_serve(UDP_PORT_DISCARD, udp_discard);
 }
 
-// ---- /proc/net/udp -------------------------------------------------------------------------------
+// ---- /proc/net/udp
+// -------------------------------------------------------------------------------
 
 static void udp_line(struct text *t, unsigned slot, uint16_t port, uint32_t queued,
                      uint64_t dropped)

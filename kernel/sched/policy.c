@@ -1,4 +1,5 @@
-// What others ask of the scheduler: a thread's class, its share, its CPUs; and the counts for /proc.
+// What others ask of the scheduler: a thread's class, its share, its CPUs; and the counts for
+// /proc.
 //
 // A thread is changed where it is found, under the lock of the queue it belongs to: on a list it is
 // taken off, changed, and put back in its new place; running it is told to look again; asleep it

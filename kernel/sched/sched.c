@@ -123,8 +123,8 @@ unsigned place_in(const struct cpumask *set, const struct cpumask *allowed)
     return MAX_CPUS;
 }
 
-// An idle CPU among those allowed, which is then no longer free for others: of several threads woken
-// together each gets his own. sched_idle() offers the CPU again if nothing came of it.
+// An idle CPU among those allowed, which is then no longer free for others: of several threads
+// woken together each gets his own. sched_idle() offers the CPU again if nothing came of it.
 static unsigned place_idle(const struct cpumask *allowed)
 {
     unsigned cpu = place_in(&sched_idle_mask, allowed);

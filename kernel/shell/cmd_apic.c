@@ -1,8 +1,8 @@
 // `apic`, `ioapic`, `idt`: the interrupt hardware as it stands, CPU by CPU.
 //
 // `apic` asks every CPU to read its own local APIC, by an interrupt: nobody else can. `idt check`
-// compares each gate and each CPU's IDTR with what the kernel set at boot; a gate that leads elsewhere
-// is the classic hook of a rootkit.
+// compares each gate and each CPU's IDTR with what the kernel set at boot; a gate that leads
+// elsewhere is the classic hook of a rootkit.
 //
 // Context: thread.
 #include <lib/errno.h>
@@ -144,7 +144,8 @@ static void idt_ask(void *arg)
     }
 }
 
-// Every wire that runs has the entry that the kernel means. For the same question of messages see `irq why`.
+// Every wire that runs has the entry that the kernel means. For the same question of messages see
+// `irq why`.
 static unsigned idt_check_wires(struct shell *sh)
 {
     unsigned bad = 0;

@@ -1,4 +1,5 @@
-// lsblk: which disks there are, as util-linux prints them; sync: what was written reaches the disks.
+// lsblk: which disks there are, as util-linux prints them; sync: what was written reaches the
+// disks.
 //
 // A column is a title, an alignment and a function that writes its cell; the widths are those of
 // the widest cell.

@@ -1,4 +1,5 @@
-// `driver`: which driver has which device; taking it away and giving it back while the rest runs on.
+// `driver`: which driver has which device; taking it away and giving it back while the rest runs
+// on.
 //
 // Unbinding is the order of removal at work (the driver's remove): no new work, no interrupt, no
 // thread or timer or poll, no DMA, and only then the memory. What a driver forgot to give back is

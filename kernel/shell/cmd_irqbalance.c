@@ -1,5 +1,5 @@
-// `irqbalance`: the service that spreads interrupts over the CPUs, and its options as Linux's daemon
-// has them: --oneshot, --banirq=N, -t seconds.
+// `irqbalance`: the service that spreads interrupts over the CPUs, and its options as Linux's
+// daemon has them: --oneshot, --banirq=N, -t seconds.
 //
 // Context: thread.
 #include <lib/errno.h>

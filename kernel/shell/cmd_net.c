@@ -1,6 +1,8 @@
-// The console's network commands: ip, arp and ping, with the words and columns of iproute2, net-tools and iputils.
+// The console's network commands: ip, arp and ping, with the words and columns of iproute2,
+// net-tools and iputils.
 //
-// Context: a command's thread. Devices are looked at under rtnl_lock, and what is printed is copied out first where printing may sleep.
+// Context: a command's thread. Devices are looked at under rtnl_lock, and what is printed is copied
+// out first where printing may sleep.
 #include <lib/errno.h>
 #include <lib/format.h>
 #include <lib/parse.h>
@@ -16,7 +18,8 @@
 
 enum { IP_TEXT_SIZE = 16384 };
 
-// ---- ip ------------------------------------------------------------------------------------------
+// ---- ip
+// ------------------------------------------------------------------------------------------
 
 static void ip_show_address(struct text *t, const struct net_device *dev)
 {
@@ -217,7 +220,8 @@ static int ip_command(struct shell *sh, int argc, char **argv)
     return shell_usage(sh, "cannot do that");
 }
 
-// ---- arp -----------------------------------------------------------------------------------------
+// ---- arp
+// -----------------------------------------------------------------------------------------
 
 static int arp_command(struct shell *sh, int argc, char **argv)
 {
@@ -245,7 +249,8 @@ static int arp_command(struct shell *sh, int argc, char **argv)
     return 0;
 }
 
-// ---- ping ----------------------------------------------------------------------------------------
+// ---- ping
+// ----------------------------------------------------------------------------------------
 
 enum { PING_TIMEOUT_MS = 4000, PING_INTERVAL_MS = 1000, PING_SIZE = 56, PING_SIZE_MAX = 65507 };
 

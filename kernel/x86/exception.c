@@ -352,8 +352,8 @@ static void exception_handle_nmi(struct frame *frame)
     }
 }
 
-// NMI and #MC: nothing that they interrupted may be waited for. Nothing in here may fault either: the
-// IRET of that fault would let the next NMI in, onto the same stack (SDM vol. 3, 6.7.1).
+// NMI and #MC: nothing that they interrupted may be waited for. Nothing in here may fault either:
+// the IRET of that fault would let the next NMI in, onto the same stack (SDM vol. 3, 6.7.1).
 static void exception_unmaskable(struct frame *frame)
 {
     struct cpu *cpu = cpu_self();

@@ -1,5 +1,6 @@
-// Packets, NAPI and queues with a card that exists only here, and sockets over the loopback device with real softirqs and sleepers.
-// The protocols field by field: tests/host. The real card: tests/console/test_net.py.
+// Packets, NAPI and queues with a card that exists only here, and sockets over the loopback device
+// with real softirqs and sleepers. The protocols field by field: tests/host. The real card:
+// tests/console/test_net.py.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/ktest.h>
@@ -21,7 +22,8 @@
 
 #define LOCALHOST (127u << 24 | 1)
 
-// ---- a card of ours ------------------------------------------------------------------------------
+// ---- a card of ours
+// ------------------------------------------------------------------------------
 
 struct fake_card {
     struct net_device netdev;
@@ -284,7 +286,8 @@ KTEST(net, nothing_leaves_without_link_or_when_down)
     fake_end();
 }
 
-// ---- packets -------------------------------------------------------------------------------------
+// ---- packets
+// -------------------------------------------------------------------------------------
 
 KTEST(net, packets_push_pull_put_trim)
 {
@@ -329,7 +332,8 @@ KTEST(net, packets_come_back_from_the_pool_clean)
     preempt_enable();
 }
 
-// ---- sockets over lo -----------------------------------------------------------------------------
+// ---- sockets over lo
+// -----------------------------------------------------------------------------
 
 KTEST(net, udp_over_lo_wakes_its_reader)
 {
@@ -404,7 +408,8 @@ KTEST(net, a_closed_socket_leaves_no_packet)
     udp_close(a);
 }
 
-// ---- the real card, where there is one -----------------------------------------------------------
+// ---- the real card, where there is one
+// -----------------------------------------------------------
 
 static struct pci_dev *test_e1000(void)
 {
@@ -458,7 +463,8 @@ static bool test_address(const struct pci_dev *pci, uint32_t address)
     return good;
 }
 
-// Every third, then every second packet is not to be had, for sending and for refilling the ring; when memory is back, all is as before. Needs QEMU's user network, which answers for 10.0.2.2.
+// Every third, then every second packet is not to be had, for sending and for refilling the ring;
+// when memory is back, all is as before. Needs QEMU's user network, which answers for 10.0.2.2.
 KTEST(e1000, lives_without_memory)
 {
     enum { ROUTER = 0x0a000202 };

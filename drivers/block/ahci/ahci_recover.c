@@ -181,9 +181,10 @@ void ahci_recover_work(struct work_struct *work)
     // One that was alone has had its first try, and its first timeout if that was it; in company it
     // may have been innocent.
     bool alone = IS_POWER_OF_2(victims);
-    // Stop and start are enough for one command that the device itself refused. With others behind it
-    // only a reset is sure to end them all: QEMU, unlike 6.2.2.1, has gone on to the next one, and
-    // dies when it finds the list restarted under a command that it is still doing (up to 11.0).
+    // Stop and start are enough for one command that the device itself refused. With others behind
+    // it only a reset is sure to end them all: QEMU, unlike 6.2.2.1, has gone on to the next one,
+    // and dies when it finds the list restarted under a command that it is still doing (up to
+    // 11.0).
     bool simple = alone && !timed_out && (cause & ~AHCI_PXIS_DHRS) == AHCI_PXIS_TFES;
     bool alive = recover_restart(port, !simple);
     while (alive && victims != 0) {

@@ -1,5 +1,5 @@
-// QEMU's edu device: an interrupt on demand. The second party on a shared wire, a storm at will, and
-// the smallest complete driver of this kernel.
+// QEMU's edu device: an interrupt on demand. The second party on a shared wire, a storm at will,
+// and the smallest complete driver of this kernel.
 //
 //   /proc/driver/edu      what it is and what it counted
 //   echo raise N          N interrupts, one after the other, each waited for
@@ -7,8 +7,8 @@
 //   echo calm             acknowledges; the wire falls
 //   echo factorial N      has the device compute N! and interrupt when it is done
 //
-// A storm is what a broken device or a driver's mistake looks like from the CPU: the level stays up,
-// the CPU takes the same interrupt again after every EOI, and only the detector in
+// A storm is what a broken device or a driver's mistake looks like from the CPU: the level stays
+// up, the CPU takes the same interrupt again after every EOI, and only the detector in
 // kernel/irq/spurious.c ends it. Messages (MSI) cannot storm like that: they are edges.
 //
 // QEMU, docs/specs/edu.rst. Context: probe, remove, write: thread; edu_interrupt: hard irq.

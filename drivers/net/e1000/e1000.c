@@ -1,23 +1,31 @@
-// The e1000: Intel's 8254x gigabit Ethernet chips, as QEMU and a million old boards have them. SDM: Intel 317453 (e1000_regs.h).
+// The e1000: Intel's 8254x gigabit Ethernet chips, as QEMU and a million old boards have them. SDM:
+// Intel 317453 (e1000_regs.h).
 //
 // The story of a received frame, stop 4 and 6 of an interrupt's way (docs/READING.md):
 //
-//   wire ──DMA──> buffer of slot head, status DD ── ICR.RXT0 ──irq──> e1000_interrupt: read ICR (that acknowledges),
-//        mask everything, napi_schedule ── NET_RX softirq ──> e1000_poll: e1000_rx_clean takes done slots, puts a fresh buffer
-//        in each one's place, hands the frame to netif_receive_skb; when there is no more: acknowledge, look once more, unmask.
+//   wire ──DMA──> buffer of slot head, status DD
+//            ICR.RXT0 ──irq──> e1000_interrupt: read ICR (that acknowledges), mask everything,
+//                              napi_schedule
+//            NET_RX softirq ─> e1000_poll: e1000_rx_clean takes done slots, puts a fresh buffer in
+//                              each one's place, hands the frame to netif_receive_skb; when there
+//                              is no more: acknowledge, look once more, unmask
 //
-// A buffer's owner changes with it: dma_map_single gives it to the device, dma_unmap_single takes it back. When there is no
-// memory for a fresh buffer, the frame is dropped and its buffer goes back: the receive ring never runs dry for want of memory.
+// A buffer's owner changes with it: dma_map_single gives it to the device, dma_unmap_single takes
+// it back. When there is no memory for a fresh buffer, the frame is dropped and its buffer goes
+// back: the receive ring never runs dry for want of memory.
 //
-// What may go wrong has one place, e1000_service, a delayed work item that runs every second and at once when the link changes: it
-// follows the link, sees a transmitter that hangs and resets the chip, sees work for which no interrupt came, reads the
-// statistics registers, and notices when the device is gone (all registers read ones).
+// What may go wrong has one place, e1000_service, a delayed work item that runs every second and at
+// once when the link changes: it follows the link, sees a transmitter that hangs and resets the
+// chip, sees work for which no interrupt came, reads the statistics registers, and notices when the
+// device is gone (all registers read ones).
 //
-// Steps of the SDM that are left out: VLAN and multicast filters (we want neither), flow control thresholds, checksum offload
-// (the checksums are part of what this kernel shows), wake-up, and the PHY (the chip negotiates by itself, 14.3).
-// Known erratum not worked around: on a 64-bit PCI bus some chips cannot acknowledge a reset that is written by memory access.
+// Steps of the SDM that are left out: VLAN and multicast filters (we want neither), flow control
+// thresholds, checksum offload (the checksums are part of what this kernel shows), wake-up, and the
+// PHY (the chip negotiates by itself, 14.3). Known erratum not worked around: on a 64-bit PCI bus
+// some chips cannot acknowledge a reset that is written by memory access.
 //
-// Previous: kernel/irq/flow.c for the top half, kernel/defer/softirq.c for the poll. Next: kernel/dev/netdev.c.
+// Previous: kernel/irq/flow.c for the top half, kernel/defer/softirq.c for the poll. Next:
+// kernel/dev/netdev.c.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <core/clock.h>
@@ -40,7 +48,8 @@ enum {
     E1000_HANG_MS = 2000,
     E1000_QUIET_MS = 10,     // for a transfer that is under way when DMA is turned off
     E1000_TX_WAKE_FREE = 64, // free slots before a stopped queue is woken
-    // 195 * 256 ns = 50 us, at most 20,000 interrupts a second. It only moderates: the first one after a pause comes at once.
+    // 195 * 256 ns = 50 us, at most 20,000 interrupts a second. It only moderates: the first one
+    // after a pause comes at once.
     E1000_ITR_20K = 195,
 };
 
@@ -49,7 +58,8 @@ enum {
 #define E1000_INT_POLL    (E1000_INT_RX | E1000_INT_TXDW)
 #define E1000_INT_ENABLED (E1000_INT_POLL | E1000_INT_LSC)
 
-// ---- top half ------------------------------------------------------------------------------------
+// ---- top half
+// ------------------------------------------------------------------------------------
 
 static void e1000_link_changed(struct e1000 *e)
 {
@@ -58,7 +68,8 @@ static void e1000_link_changed(struct e1000 *e)
     }
 }
 
-// Hard interrupt. The line is shared: no cause, not ours. All ones: the device is no longer there to ask.
+// Hard interrupt. The line is shared: no cause, not ours. All ones: the device is no longer there
+// to ask.
 static irqreturn_t e1000_interrupt(int irq, void *dev_id)
 {
     (void)irq;
@@ -78,7 +89,8 @@ static irqreturn_t e1000_interrupt(int irq, void *dev_id)
     return IRQ_HANDLED;
 }
 
-// ---- poll: NET_RX softirq ------------------------------------------------------------------------
+// ---- poll: NET_RX softirq
+// ------------------------------------------------------------------------
 
 // Tells the device of the slots up to tail.
 static void e1000_ring_rx_doorbell(struct e1000 *e)
@@ -102,7 +114,8 @@ static struct sk_buff *e1000_rx_fresh(struct e1000 *e, dma_addr_t *bus)
     return skb;
 }
 
-// Puts a fresh buffer into the ring and hands the filled one up; without a fresh one the frame is dropped and its buffer stays.
+// Puts a fresh buffer into the ring and hands the filled one up; without a fresh one the frame is
+// dropped and its buffer stays.
 static void e1000_rx_frame(struct e1000 *e, const struct e1000_slot *slot, uint32_t length)
 {
     dma_addr_t bus;
@@ -176,8 +189,8 @@ static int e1000_poll(struct napi_struct *napi, int budget)
     e->stats.polls++;
     int done = e1000_rx_clean(e, budget);
     if (done < budget) {
-        // Acknowledge, then look: what is ready by now was perhaps announced by the cause that this read clears. Without it each
-        // reply that was sent above would cost one more interrupt.
+        // Acknowledge, then look: what is ready by now was perhaps announced by the cause that this
+        // read clears. Without it each reply that was sent above would cost one more interrupt.
         uint32_t cause = e1000_rd(e, E1000_ICR);
         if (unlikely(cause == UINT32_MAX)) {
             napi_complete_done(napi, done); // gone: stays masked; the service says so
@@ -195,7 +208,8 @@ static int e1000_poll(struct napi_struct *napi, int budget)
     return done;
 }
 
-// ---- sending -------------------------------------------------------------------------------------
+// ---- sending
+// -------------------------------------------------------------------------------------
 
 // Under tx_lock, softirqs off.
 static enum netdev_tx e1000_start_xmit(struct sk_buff *skb, struct net_device *dev)
@@ -225,7 +239,8 @@ static enum netdev_tx e1000_start_xmit(struct sk_buff *skb, struct net_device *d
     return NETDEV_TX_OK;
 }
 
-// ---- the chip: quiet, reset, start ---------------------------------------------------------------
+// ---- the chip: quiet, reset, start
+// ---------------------------------------------------------------
 
 // No interrupts and no DMA. Leaves time for a transfer that is under way.
 static void e1000_quiet(struct e1000 *e)
@@ -236,8 +251,8 @@ static void e1000_quiet(struct e1000 *e)
     (void)e1000_rd(e, E1000_STATUS); // writes to PCI are posted: a read waits for them
 }
 
-// SDM 14.2, 13.4.1: the reset bit clears itself when the reset is over. Interrupts are masked before and after, as the reset
-// brings the mask's power-up state back.
+// SDM 14.2, 13.4.1: the reset bit clears itself when the reset is over. Interrupts are masked
+// before and after, as the reset brings the mask's power-up state back.
 static int e1000_reset(struct e1000 *e)
 {
     e1000_quiet(e);
@@ -263,7 +278,8 @@ static void e1000_write_address(struct e1000 *e)
     }
 }
 
-// Programs a reset chip and lets it go: SDM 14.3, 14.4, 14.5. The receive ring is filled already, the transmit ring is empty.
+// Programs a reset chip and lets it go: SDM 14.3, 14.4, 14.5. The receive ring is filled already,
+// the transmit ring is empty.
 static void e1000_start(struct e1000 *e)
 {
     // 14.3: full-duplex and speed as negotiated, link up, no VLAN
@@ -298,7 +314,8 @@ static void e1000_start(struct e1000 *e)
     e1000_ring_rx_doorbell(e);
 }
 
-// ---- rings' memory -------------------------------------------------------------------------------
+// ---- rings' memory
+// -------------------------------------------------------------------------------
 
 static void e1000_rx_empty(struct e1000 *e)
 {
@@ -378,7 +395,8 @@ free_slots:
     return error;
 }
 
-// ---- service: a work item ------------------------------------------------------------------------
+// ---- service: a work item
+// ------------------------------------------------------------------------
 
 static void e1000_check_link(struct e1000 *e)
 {
@@ -397,7 +415,8 @@ static void e1000_check_link(struct e1000 *e)
     dev_info(e->dev, "%s: link is up, %s Mb/s, %s duplex", e->netdev.name,
              speeds[(status & E1000_STATUS_SPEED) >> E1000_STATUS_SPEED_SHIFT],
              status & E1000_STATUS_FD ? "full" : "half");
-    // Frames that QEMU's network held while the link was down come only after the next write to RDT, and the tail is the poll's.
+    // Frames that QEMU's network held while the link was down come only after the next write to
+    // RDT, and the tail is the poll's.
     WRITE_ONCE(e->rx_kick, true);
     napi_schedule(&e->napi);
     netif_carrier_on(&e->netdev);
@@ -417,8 +436,8 @@ static bool e1000_tx_is_stuck(struct e1000 *e)
     return stuck;
 }
 
-// Starts over with the same buffers. First the poll is stopped, which could wake the queue, then the queue: from there on nobody
-// sends, packets wait or are dropped by count.
+// Starts over with the same buffers. First the poll is stopped, which could wake the queue, then
+// the queue: from there on nobody sends, packets wait or are dropped by count.
 static int e1000_restart(struct e1000 *e)
 {
     e->stats.resets++;
@@ -462,8 +481,8 @@ static int e1000_check_tx(struct e1000 *e)
     return e1000_restart(e);
 }
 
-// Descriptors are done, nobody polls, and no interrupt has come since the last look: it is lost. Asked twice, as one may be on
-// its way right now.
+// Descriptors are done, nobody polls, and no interrupt has come since the last look: it is lost.
+// Asked twice, as one may be on its way right now.
 static void e1000_check_missed_irq(struct e1000 *e)
 {
     uint64_t irqs = READ_ONCE(e->stats.irqs);
@@ -480,8 +499,9 @@ static void e1000_check_missed_irq(struct e1000 *e)
     e->irqs_before = irqs;
 }
 
-// How much a statistics register has counted since the last time. Reading clears it, says SDM 13.7, and so it is on the chip; in
-// QEMU most of them go on counting. The second read tells: it is smaller only where the first one cleared.
+// How much a statistics register has counted since the last time. Reading clears it, says SDM 13.7,
+// and so it is on the chip; in QEMU most of them go on counting. The second read tells: it is
+// smaller only where the first one cleared.
 static uint64_t e1000_statistic(struct e1000 *e, unsigned which)
 {
     static const enum e1000_register registers[E1000_STATISTICS] = {
@@ -543,7 +563,8 @@ static void e1000_service(struct work_struct *work)
     }
 }
 
-// ---- open and stop -------------------------------------------------------------------------------
+// ---- open and stop
+// -------------------------------------------------------------------------------
 
 static int e1000_open(struct net_device *dev)
 {
@@ -600,7 +621,8 @@ static int e1000_stop(struct net_device *dev)
 static const struct net_device_ops e1000_ops = {
     .ndo_open = e1000_open, .ndo_stop = e1000_stop, .ndo_start_xmit = e1000_start_xmit};
 
-// ---- attach and detach ---------------------------------------------------------------------------
+// ---- attach and detach
+// ---------------------------------------------------------------------------
 
 struct e1000 *e1000_of(struct net_device *dev)
 {

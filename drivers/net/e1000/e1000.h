@@ -1,4 +1,5 @@
-// The e1000 driver's state, shared by its chip part (e1000.c), its views (e1000_proc.c) and its bus part (e1000_pci.c).
+// The e1000 driver's state, shared by its chip part (e1000.c), its views (e1000_proc.c) and its bus
+// part (e1000_pci.c).
 #pragma once
 
 #include <contract/device.h>
@@ -88,7 +89,8 @@ static inline void e1000_wr(struct e1000 *e, enum e1000_register reg, uint32_t v
 // The driver's state of a network device; NULL when it is not one of its own.
 struct e1000 *e1000_of(struct net_device *dev);
 
-// Quiets and resets the chip and reads its address. 0, -ENODEV (registers read all ones), -EIO (no reset, no address). Context: thread.
+// Quiets and resets the chip and reads its address. 0, -ENODEV (registers read all ones), -EIO (no
+// reset, no address). Context: thread.
 int e1000_attach(struct e1000 *e);
 // Publishes it as ethN; from here on it may be opened. Context: thread.
 int e1000_register(struct e1000 *e);

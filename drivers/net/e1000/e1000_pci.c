@@ -1,4 +1,5 @@
-// The e1000 on PCI: finds the chip, maps its registers, knows its interrupt, and gives it to the chip part, which knows no bus.
+// The e1000 on PCI: finds the chip, maps its registers, knows its interrupt, and gives it to the
+// chip part, which knows no bus.
 //
 // Probe, in order; each step is undone by a label of its own, last first:
 //   1. memory decoding on          4. the chip: reset, address
@@ -81,8 +82,8 @@ static void e1000_remove(struct pci_dev *pci)
     pci_disable_device(pci);
 }
 
-// ICS is a register to write causes to; read, it shows them without clearing what a read of ICR would
-// (13.4.19 calls it write-only, chips and emulators answer).
+// ICS is a register to write causes to; read, it shows them without clearing what a read of ICR
+// would (13.4.19 calls it write-only, chips and emulators answer).
 static void e1000_irq_state(struct pci_dev *pci, struct pci_irq_state *state)
 {
     struct e1000 *e = pci_get_drvdata(pci);

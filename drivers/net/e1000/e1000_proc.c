@@ -1,4 +1,5 @@
-// /proc/rings/e1000: what the rings look like right now, slot by slot, who owns what, and the driver's own counters.
+// /proc/rings/e1000: what the rings look like right now, slot by slot, who owns what, and the
+// driver's own counters.
 //
 //   receive ring: 256 descriptors at 0x1f40000, slots [12, 11) belong to the device (RDH 12, RDT 11)
 //     ............ooooDDDDDDDDDDDD...          D the device's   o done, not yet taken   . ours

@@ -1,6 +1,7 @@
-// Intel PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual, 317453 rev. 4.0 ("SDM" here): the part of
-// the 82540EM, 82545EM and 82544GC that the driver uses. Facts only. Offsets are bytes into BAR 0 (SDM table 13-2); each bit
-// stands under its register, with the section that describes it.
+// Intel PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual, 317453 rev.
+// 4.0 ("SDM" here): the part of the 82540EM, 82545EM and 82544GC that the driver uses. Facts only.
+// Offsets are bytes into BAR 0 (SDM table 13-2); each bit stands under its register, with the
+// section that describes it.
 #pragma once
 
 #include <lib/text.h>
@@ -77,7 +78,8 @@ enum { E1000_EEPROM_WORDS = 64, E1000_EEPROM_SUM = 0xbaba }; // 5.6: words 0 to 
 #define E1000_RCTL_EN    BIT(1)
 #define E1000_RCTL_BAM   BIT(15) // accept broadcasts
 #define E1000_RCTL_SECRC BIT(26) // leave the frame check sequence out
-// BSIZE (bits 17:16) = 0 with BSEX (25) = 0: buffers of 2048 bytes. LPE (5) = 0: frames over 1522 bytes are dropped.
+// BSIZE (bits 17:16) = 0 with BSEX (25) = 0: buffers of 2048 bytes. LPE (5) = 0: frames over 1522
+// bytes are dropped.
 
 // TCTL, 13.4.33
 #define E1000_TCTL_EN         BIT(1)

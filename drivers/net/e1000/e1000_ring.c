@@ -1,7 +1,8 @@
 // Ring arithmetic of the e1000: see e1000_ring.h for the picture.
 //
-// The order inside each function is the lesson. Handing over: write the descriptor, publish, then move the tail (the doorbell
-// follows later and publishes again). Taking back: read the status, observe, only then read the rest. SDM 3.2.3, 3.2.6, 3.3.3, 3.4.
+// The order inside each function is the lesson. Handing over: write the descriptor, publish, then
+// move the tail (the doorbell follows later and publishes again). Taking back: read the status,
+// observe, only then read the rest. SDM 3.2.3, 3.2.6, 3.3.3, 3.4.
 //
 // Context: the caller serialises each ring; receive in NAPI poll, transmit under tx_lock.
 #include <lib/string.h>
@@ -50,7 +51,8 @@ void *e1000_ring_cancel(struct e1000_ring *ring, struct e1000_slot *slot)
     return slot->cookie;
 }
 
-// ---- receive -------------------------------------------------------------------------------------
+// ---- receive
+// -------------------------------------------------------------------------------------
 
 bool e1000_rx_post(struct e1000_ring *ring, void *cookie, dma_addr_t bus, uint32_t length)
 {
@@ -102,7 +104,8 @@ enum e1000_rx_verdict e1000_rx_reap(struct e1000_ring *ring, struct e1000_slot *
     return E1000_RX_FRAME;
 }
 
-// ---- transmit ------------------------------------------------------------------------------------
+// ---- transmit
+// ------------------------------------------------------------------------------------
 
 bool e1000_tx_post(struct e1000_ring *ring, void *cookie, dma_addr_t bus, uint32_t length,
                    uint32_t jiffies)

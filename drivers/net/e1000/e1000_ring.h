@@ -1,5 +1,6 @@
-// The two descriptor rings of an e1000 as pure bookkeeping: who owns which slot, what lies in it, and what the device said.
-// Nothing here touches a register, maps memory or allocates: tests/host/test_e1000_ring.c plays the device.
+// The two descriptor rings of an e1000 as pure bookkeeping: who owns which slot, what lies in it,
+// and what the device said. Nothing here touches a register, maps memory or allocates:
+// tests/host/test_e1000_ring.c plays the device.
 //
 //   receive:   0        head                    tail         count
 //              |  ours   |  the device's: empty  |   ours     |
@@ -11,8 +12,9 @@
 //              Software fills slots at tail; the device sends from head on and marks them done.
 //              Slots [head, tail) belong to the device. head == tail: nothing to send.
 //
-// One slot always stays ours, so that full and empty differ (SDM 3.2.6, 3.4). Indices and buffers are taken from the shadow
-// array, which the device cannot write; of a descriptor the device wrote, only status, errors and length are read, each once.
+// One slot always stays ours, so that full and empty differ (SDM 3.2.6, 3.4). Indices and buffers
+// are taken from the shadow array, which the device cannot write; of a descriptor the device wrote,
+// only status, errors and length are read, each once.
 #pragma once
 
 #include <lib/types.h>
@@ -43,7 +45,8 @@ void e1000_ring_init(struct e1000_ring *ring, void *descriptors, struct e1000_sl
 // How many slots the device owns.
 uint32_t e1000_ring_used(const struct e1000_ring *ring);
 bool e1000_ring_full(const struct e1000_ring *ring);
-// Takes the oldest slot back without asking the device, which has been reset: NULL when none is left.
+// Takes the oldest slot back without asking the device, which has been reset: NULL when none is
+// left.
 void *e1000_ring_cancel(struct e1000_ring *ring, struct e1000_slot *slot);
 
 // Receive: gives the device an empty buffer. False when full. The doorbell (RDT) is the caller's.
@@ -55,7 +58,8 @@ enum e1000_rx_verdict {
     E1000_RX_TOO_LONG, // part of a frame that did not fit one buffer: drop
     E1000_RX_ERROR,    // the device found an error in it, or claims a length that cannot be: drop
 };
-// Takes the oldest slot back if the device is done with it; *slot is our own copy of what lay there, *length the frame's bytes.
+// Takes the oldest slot back if the device is done with it; *slot is our own copy of what lay
+// there, *length the frame's bytes.
 enum e1000_rx_verdict e1000_rx_reap(struct e1000_ring *ring, struct e1000_slot *slot,
                                     uint32_t *length);
 bool e1000_rx_ready(const struct e1000_ring *ring); // the device is done with the oldest slot
