@@ -49,8 +49,9 @@ enum {
         4096,        // a hole of up to 16 MiB costs up to 64 KiB of struct pages, and saves a span
     IOMEM_MAX = 200, // nodes of /proc/iomem that the boot map may take
 };
-#define PAGE_NONE  0xffffffffu
-#define DMA32_PFNS (1ull << (32 - PAGE_SHIFT))
+#define PAGE_NONE    0xffffffffu
+#define DMA32_PFNS   (1ull << (32 - PAGE_SHIFT))
+#define PAGE_LOW_END 0xa0000 // where video memory begins
 
 struct page_span {
     uint64_t first, count; // I: page frame numbers
@@ -558,13 +559,15 @@ static void page_release_all(void)
 // firmware is most careless.
 static void page_find_low(void)
 {
-    for (uint64_t pfn = 0x9f; pfn > 0 && page_low == 0; pfn--) {
-        phys_t start, end;
+    phys_t start, end;
 
-        for (unsigned i = 0; page_ram_piece(i, &start, &end); i++) {
-            if (pfn >= start >> PAGE_SHIFT && pfn < end >> PAGE_SHIFT &&
-                page_keep_in(pfn, pfn + 1) == NULL) {
-                page_low = pfn << PAGE_SHIFT;
+    for (unsigned i = 0; page_ram_piece(i, &start, &end) && start < PAGE_LOW_END; i++) {
+        for (phys_t at = min(end, (phys_t)PAGE_LOW_END); at > start; at -= PAGE_SIZE) {
+            uint64_t pfn = (at >> PAGE_SHIFT) - 1;
+
+            if (page_keep_in(pfn, pfn + 1) == NULL) {
+                page_low = pfn << PAGE_SHIFT; // pieces ascend: the last one found is the highest
+                break;
             }
         }
     }
