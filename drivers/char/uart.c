@@ -76,7 +76,8 @@ struct uart {
     struct timer_list timer;
     struct tty_output output;
 
-    uint64_t tx, rx, dropped;                             // L; rx of the tasklet
+    uint64_t tx, rx;  // L; rx of the tasklet
+    uint64_t dropped; // A: written here; the console has its own count
     uint32_t overruns, parity, framing, breaks, spurious; // of the tasklet; spurious H
 };
 
@@ -418,7 +419,7 @@ static int uart_write_all(struct uart *u, const char *data, size_t size)
         data += count;
         size -= count;
         if (size != 0 && !uart_wait_room(u)) {
-            u->dropped += size;
+            __atomic_fetch_add(&u->dropped, size, __ATOMIC_RELAXED);
             return -EIO;
         }
     }
@@ -541,8 +542,9 @@ static void uart_show(struct text *t, unsigned long index)
         const struct {
             const char *name;
             uint64_t count;
-        } counters[] = {{"fe", u->framing},  {"pe", u->parity},         {"brk", u->breaks},
-                        {"oe", u->overruns}, {"spurious", u->spurious}, {"dropped", u->dropped}};
+        } counters[] = {{"fe", u->framing},        {"pe", u->parity},
+                        {"brk", u->breaks},        {"oe", u->overruns},
+                        {"spurious", u->spurious}, {"dropped", u->dropped + u->output.dropped}};
         for (unsigned i = 0; i < ARRAY_SIZE(counters); i++) {
             if (counters[i].count != 0) {
                 text_printf(t, " %s:%llu", counters[i].name, (unsigned long long)counters[i].count);

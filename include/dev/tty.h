@@ -21,6 +21,7 @@ struct tty_output {
     void (*flush)(struct tty_output *output);
     // Without interrupts and locks: panic.
     void (*write_polled)(struct tty_output *output, const char *data, size_t size);
+    uint64_t dropped;      // L: bytes that it did not take in time
     struct list_head link; // L
 };
 void tty_add_output(struct tty_output *output);

@@ -195,6 +195,7 @@ static void tty_write_output(struct tty_output *output, const char *data, size_t
         data += count;
         size -= count;
         if (size != 0 && (!output->wait_room || !output->wait_room(output))) {
+            output->dropped += size;
             return;
         }
     }

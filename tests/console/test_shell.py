@@ -298,6 +298,19 @@ def test_completion_lists_what_it_could_be(terminal):
     terminal.wait_prompt()
 
 
+def test_a_log_line_redraws_on_a_terminal(terminal):
+    terminal.send("sleep 0.5 && echo '<2>from below' > /dev/kmsg &\r")
+    terminal.expect(r"started\r\n")
+    terminal.wait_prompt()
+    half = "echo " + "long " * 30  # two rows
+    terminal.send(half)
+    terminal.expect(r"\] from below\r\n")
+    terminal.expect(r"tophalf# echo long long")
+    terminal.send("\x15echo whole\r")
+    terminal.expect(r"[\r\n]whole\r\n")
+    terminal.wait_prompt()
+
+
 def test_ls_uses_columns_for_eyes_and_lines_for_pipes(terminal):
     across = terminal.ok("ls /dev").splitlines()
     down = terminal.ok("ls /dev | cat").splitlines()

@@ -369,6 +369,7 @@ static void test_an_output_that_is_stuck_does_not_hold_up_the_others(void **stat
     assert_string_equal(said(&fast), "text\r\n");
     assert_int_equal(slow.length, 0);
     assert_int_equal(slow.waits, 1);
+    assert_int_equal(slow.output.dropped, 6);
 }
 
 static void test_long_texts_with_many_newlines(void **state)
