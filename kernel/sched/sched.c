@@ -476,6 +476,7 @@ static __noinline void schedule_atomic(void)
         thread->state = THREAD_RUNNING;
         if (cpu->nmi_depth == 0) {
             cpu_sti_hlt();
+            local_irq_disable(); // restoring only ever turns them on
         }
         local_irq_restore(flags);
         return;

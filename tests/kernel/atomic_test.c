@@ -78,7 +78,7 @@ static void sleeping_interrupt(void *arg)
 {
     (void)arg;
     sleep_here();
-    returned += in_hardirq();
+    returned += in_hardirq() && irqs_disabled();
 }
 
 static void spin_until_stopped(void *arg)
