@@ -125,19 +125,22 @@ def check_includes(layers):
 
 def symbols(build):
     """For each object: its source, the names it defines for others, the names it lacks."""
-    for path in sources():
-        if path.endswith(".h"):
-            continue
-        lines = subprocess.run(["nm", "-g", f"{build}/obj/{path}.o"], check=True, text=True,
-                               capture_output=True).stdout.splitlines()
-        words = [line.split() for line in lines]
-        yield (path, {w[-1] for w in words if w[-2] not in "Uw"},
-               {w[-1] for w in words if w[-2] in "Uw"})
+    paths = [path for path in sources() if not path.endswith(".h")]
+    objects = [f"{build}/obj/{path}.o" for path in paths]
+    defined, lacking = {path: set() for path in paths}, {path: set() for path in paths}
+    path_of = dict(zip(objects, paths))
+    for line in subprocess.run(["nm", "-g", "-A", *objects], check=True, text=True,
+                               capture_output=True).stdout.splitlines():
+        # "object.o:0000000000000000 T name", and for what is lacking "object.o:   U name"
+        where, letter, name = line.rsplit(None, 2)
+        path = path_of[where.rsplit(":", 1)[0]]
+        (lacking if letter in "Uw" else defined)[path].add(name)
+    return [(path, defined[path], lacking[path]) for path in paths]
 
 
 def check_symbols(layers, build):
     """Every undefined symbol is defined at the own layer or below."""
-    objects = list(symbols(build))
+    objects = symbols(build)
     owner = {name: path for path, defined, _ in objects for name in defined}
     for path, _, lacking in objects:
         user = layers.place(path)

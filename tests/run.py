@@ -20,6 +20,7 @@ import glob
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,7 +59,10 @@ running = set()  # process groups to end if we are ended
 
 
 def call(arguments, timeout, **kwargs):
-    """Run a program in a group of its own; (status, output). Status None: it hung, was killed."""
+    """Run a program in a group of its own; (status, output). Status None: it hung, was killed.
+    It does not outlive us, however we end."""
+    if shutil.which("setpriv"):
+        arguments = ["setpriv", "--pdeathsig", "KILL", "--", *arguments]
     process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, start_new_session=True, **kwargs)
     running.add(process.pid)
