@@ -306,7 +306,7 @@ def test_a_log_line_redraws_on_a_terminal(terminal):
     terminal.send(half)
     terminal.expect(r"\] from below\r\n")
     terminal.expect(r"tophalf# echo long long")
-    terminal.send("\x15echo whole\r")
+    terminal.send("\x15echo whole; wait\r")
     terminal.expect(r"[\r\n]whole\r\n")
     terminal.wait_prompt()
 
