@@ -89,7 +89,6 @@ need_test() {
         '/usr/lib/llvm-*/lib/clang/*/lib/*/libclang_rt.fuzzer*.a' libclang-rt-dev
     module pytest python3-pytest
     module pexpect python3-pexpect
-    module scapy python3-scapy
     tool ip iproute2
     tool ping iputils-ping
 }
