@@ -98,12 +98,22 @@ ASFLAGS     := -g -gdwarf-4 -Iinclude -Wall -Werror $(if $(clang),--target=x86_6
 LDFLAGS     := -nostdlib -static -z max-page-size=0x1000 -z noexecstack --build-id=none \
                --no-warn-rwx-segments --orphan-handling=error
 
-cflags_of = $(CFLAGS) $(if $(filter boot/%,$1),-fno-stack-protector,$(STACK_GUARD))
+# Programs live low, have a red zone like all others, and no guard value.
+USER_CFLAGS := $(filter-out -mcmodel=kernel -mno-red-zone,$(CFLAGS)) -fno-stack-protector \
+               -Wno-infinite-recursion
+
+cflags_of = $(if $(filter user/%,$1),$(USER_CFLAGS),$(CFLAGS) \
+    $(if $(filter boot/%,$1),-fno-stack-protector,$(STACK_GUARD)))
 
 # ---- sources -----------------------------------------------------------------------------------
 
 SOURCES := $(sort $(shell find boot kernel drivers tests/kernel -name '*.[cS]' 2>/dev/null))
 OBJECTS := $(SOURCES:%=$(BUILD)/obj/%.o)
+
+# Programs for ring 3: user/NAME.c each, with what they share; they end up in the kernel's image.
+PROGRAMS       := bad count echo hello
+PROGRAM_COMMON := $(BUILD)/obj/user/crt0.S.o $(BUILD)/obj/user/lib.c.o
+OBJECTS        += $(PROGRAMS:%=$(BUILD)/obj/user/%.embed.o)
 
 ELF := $(BUILD)/tophalf.elf
 ISO := $(BUILD)/tophalf.iso
@@ -126,7 +136,21 @@ $(BUILD)/obj/%.S.o: %.S $(BUILD)/.flags
 	@mkdir -p $(@D)
 	$(call quiet,AS,$<)$(CC) $(ASFLAGS) -MMD -MP -c -o $@ $<
 
--include $(OBJECTS:.o=.d)
+# Each program in two forms: whole, for gdb (build/user/NAME.debug), and stripped, to be embedded.
+$(BUILD)/user/%.elf: $(BUILD)/obj/user/%.c.o $(PROGRAM_COMMON) user/user.ld $(BUILD)/.flags
+	@mkdir -p $(@D)
+	$(call quiet,LD,$@)$(LD) $(LDFLAGS) -T user/user.ld -o $(@:.elf=.debug) $(filter %.o,$^)
+	@$(OBJCOPY) --strip-all $(@:.elf=.debug) $@
+
+$(BUILD)/obj/user/%.embed.o: user/embed.S $(BUILD)/user/%.elf
+	@mkdir -p $(@D)
+	$(call quiet,EMBED,$*)$(CC) $(ASFLAGS) -DPROGRAM='"$*"' -DPROGRAM_FILE='"$(BUILD)/user/$*.elf"' \
+	    -DPROGRAM_SECTION=.set.program.$* -c -o $@ $<
+
+.SECONDARY: $(PROGRAMS:%=$(BUILD)/user/%.elf) $(PROGRAMS:%=$(BUILD)/obj/user/%.c.o) \
+            $(PROGRAM_COMMON)
+
+-include $(OBJECTS:.o=.d) $(PROGRAMS:%=$(BUILD)/obj/user/%.c.d) $(PROGRAM_COMMON:.o=.d)
 
 # Written only when its text changes: what depends on it is rebuilt when the flags change.
 define stamp

@@ -1,7 +1,8 @@
 // The spine: everything between the assembly stub and the driver, on one screen.
 //
 //   1 kernel/x86/entry.S      stub and save                                   <- previous
-//   2 this file               exception, or: enter, dispatch, leave; softirqs; another thread
+//   2 this file               exception, system call, or: enter, dispatch, leave; softirqs; another
+//                             thread
 //   3 kernel/irq/irq.c        vector to descriptor, flow, action list         <- next
 //   4 drivers/net/e1000/      the top half
 //   5 kernel/defer/softirq.c  the bottom half
@@ -17,8 +18,10 @@
 #include <core/cpu.h>
 #include <x86/exception.h>
 #include <x86/frame.h>
+#include <x86/segments.h>
 #include <irq/desc.h>
 #include <sched/thread.h>
+#include <user/process.h>
 #include <defer/softirq.h>
 
 // Switching threads is possible where the interrupted code could have been preempted: no lock held,
@@ -37,8 +40,13 @@ void interrupt(struct frame *frame)
         exception(frame);
         return;
     }
+    if (frame->vector == VECTOR_SYSCALL && frame_is_user(frame)) {
+        syscall(frame);
+        return;
+    }
 
     cpu->irq_depth++;
+    cpu->from_user = frame_is_user(frame);
     irq_dispatch((uint8_t)frame->vector);
     cpu->irq_depth--;
 
@@ -48,5 +56,8 @@ void interrupt(struct frame *frame)
     }
     if (interrupt_may_switch(cpu, frame)) {
         sched_preempt_irq();
+    }
+    if (frame_is_user(frame)) {
+        process_return(); // does not, if ^C was typed meanwhile
     }
 }

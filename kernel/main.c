@@ -34,6 +34,7 @@
 #include <irq/ipi.h>
 #include <irq/route.h>
 #include <sched/thread.h>
+#include <user/process.h>
 #include <defer/irq_poll.h>
 #include <defer/irq_thread.h>
 #include <defer/softirq.h>
@@ -69,10 +70,11 @@ static void main_tie(void)
 
     // x86: a fault in a guard page is an overflow, and has a name
     exception_guard_name = map_guard_name;
-    map_shootdown = ipi_tlb_shootdown; // mm: an unmapped page must leave every CPU's TLB
-    irq_threads = &irq_thread_ops;     // irq: a handler may wake a thread
-    netdev_input = eth_input;          // dev: what drivers receive goes to the protocols
-    netdev_notify = net_notify;        // dev: carrier and address follow each other
+    exception_user = process_exception; // x86: a program's mistake is the end of the program
+    map_shootdown = ipi_tlb_shootdown;  // mm: an unmapped page must leave every CPU's TLB
+    irq_threads = &irq_thread_ops;      // irq: a handler may wake a thread
+    netdev_input = eth_input;           // dev: what drivers receive goes to the protocols
+    netdev_notify = net_notify;         // dev: carrier and address follow each other
 }
 
 // Options from the boot loader's line, then from the host's file, so that a script need not make an

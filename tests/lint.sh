@@ -21,7 +21,7 @@ check() {
     fi
 }
 
-c_files() { find boot kernel drivers include tests/host tests/kernel -name '*.[ch]'; }
+c_files() { find boot kernel drivers user include tests/host tests/kernel -name '*.[ch]'; }
 shell_files() { find tools tests .ci -name '*.sh' -o -path .ci/run; }
 
 format() { c_files | xargs clang-format --dry-run --Werror; }

@@ -30,6 +30,7 @@ struct cpu {
     bool want_resched;     // C  57: a better thread waits; set with interrupts off
     bool online;           // A
     bool in_panic;         // C
+    bool from_user;        // C: the interrupt that came last interrupted ring 3
 } __aligned(64);
 
 extern struct cpu cpus[MAX_CPUS];

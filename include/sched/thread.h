@@ -23,6 +23,7 @@ enum sched_policy {
     SCHED_IDLE = 5
 }; // numbers as in Linux
 
+struct process;
 struct wait_queue_head;
 
 struct thread {
@@ -30,6 +31,8 @@ struct thread {
     char name[16];               // I: comm
     uintptr_t stack;             // I: lowest address
     uintptr_t saved_rsp;         // L: while it does not run
+    phys_t cr3;                  // C: its program's page tables; 0: the kernel's will do
+    struct process *process;     // I: the program that it runs in ring 3; NULL for most
     enum thread_state state;     // L of its run queue
     enum sched_policy policy;    // L
     uint8_t rt_priority;         // L: 1..99 for FIFO and RR, higher is better

@@ -8,6 +8,9 @@
 #define USER_CS   (0x20 | 3)
 #define TSS_SEL   0x28
 
+// INT 0x80: the system call as a gate. The only gate besides #BP and #OF that ring 3 may use.
+#define VECTOR_SYSCALL 0x80
+
 // TSS.IST slots: stacks that are good even when the current one is not. 0 means "stay on the
 // current stack".
 #define IST_DOUBLE_FAULT  1

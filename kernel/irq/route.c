@@ -24,6 +24,7 @@
 #include <x86/acpi.h>
 #include <x86/ioapic.h>
 #include <x86/lapic.h>
+#include <x86/segments.h>
 #include <irq/desc.h>
 #include <irq/ipi.h>
 #include <irq/route.h>
@@ -62,7 +63,7 @@ uint8_t route_vector_alloc(unsigned irq)
     spin_lock_irqsave(&route_lock, flags);
     for (unsigned tries = VECTOR_LAST_DEVICE - VECTOR_FIRST_DEVICE + 1; tries > 0; tries--) {
         route_last = route_next_vector(route_last);
-        if (route_vectors[route_last] == 0) {
+        if (route_vectors[route_last] == 0 && route_last != VECTOR_SYSCALL) {
             found = route_last;
             WRITE_ONCE(route_vectors[found], (uint16_t)(irq + 1));
             break;

@@ -13,6 +13,8 @@ static const struct {
     {EIO, "Input/output error"},
     {ENXIO, "No such device or address"},
     {E2BIG, "Too long"},
+    {ENOEXEC, "Exec format error"},
+    {EBADF, "Bad file descriptor"},
     {EAGAIN, "Try again"},
     {ENOMEM, "Cannot allocate memory"},
     {EFAULT, "Bad address"},

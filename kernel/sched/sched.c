@@ -33,6 +33,7 @@
 #include <core/log.h>
 #include <core/panic.h>
 #include <core/trace.h>
+#include <x86/msr.h>
 #include <x86/segments.h>
 #include <x86/switch.h>
 #include <mm/map.h>
@@ -385,6 +386,9 @@ static void sched_switch_to(struct cpu *cpu, struct run_queue *queue, struct thr
     cpu->thread = next;
     cpu->kernel_rsp = stack_top;
     gdt_set_kernel_stack(stack_top);
+    if (unlikely(next->cr3 != prev->cr3)) { // all tables have the same kernel's half
+        write_cr3(next->cr3 != 0 ? next->cr3 : map_root());
+    }
     trace(TRACE_SCHED_SWITCH, (uint32_t)prev->tid, (uint64_t)next->tid);
     switch_stacks(&prev->saved_rsp, next->saved_rsp);
     // Back again, perhaps on another CPU; `preempt_off` came along on the stack.
@@ -566,6 +570,8 @@ static void sched_account(struct run_queue *queue, uint64_t now_ns)
         what = CPU_SOFTIRQ;
     } else if (queue->running == queue->idle) {
         what = CPU_IDLE;
+    } else if (cpu_field(from_user)) {
+        what = CPU_USER;
     }
     if (queue->tick_ns != 0 && now_ns > queue->tick_ns) {
         queue->time_ns[what] += now_ns - queue->tick_ns;

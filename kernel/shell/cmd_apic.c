@@ -133,6 +133,7 @@ static void idt_show_vector(struct shell *sh, unsigned vector)
                      : vector == VECTOR_RESCHEDULE    ? "reschedule"
                      : vector == VECTOR_LAPIC_ERROR   ? "local APIC error"
                      : vector == VECTOR_SPURIOUS      ? "spurious"
+                     : vector == VECTOR_SYSCALL       ? "system call"
                                                       : "-");
     }
 }

@@ -62,9 +62,8 @@ static void fault_opcode(void *arg __unused)
     __asm__ volatile("ud2");
 }
 
-static void fault_no_fpu(void *arg __unused) // CR0.TS: the registers belong to somebody else
+static void fault_no_fpu(void *arg __unused) // CR0.TS: the registers belong to nobody
 {
-    write_cr0(read_cr0() | CR0_TS);
     __asm__ volatile("fnop");
 }
 
@@ -98,7 +97,8 @@ static void
 fault_x87(void *arg __unused) // 1 / 0 with that error unmasked; #MF comes with the next one
 {
     uint16_t control = 0x37f & ~0x4;
-    __asm__ volatile("fninit\n\t"
+    __asm__ volatile("clts\n\t"
+                     "fninit\n\t"
                      "fldcw %0\n\t"
                      "fld1\n\t"
                      "fldz\n\t"
@@ -110,7 +110,8 @@ static void fault_simd(void *arg __unused) // the same with SSE
 {
     uint32_t control = 0x1f80 & ~0x200;
     write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT);
-    __asm__ volatile("ldmxcsr %0\n\t"
+    __asm__ volatile("clts\n\t"
+                     "ldmxcsr %0\n\t"
                      "movl $1, %%eax\n\t"
                      "cvtsi2ss %%eax, %%xmm0\n\t"
                      "xorps %%xmm1, %%xmm1\n\t"
@@ -216,7 +217,7 @@ static const struct fault {
     {"of", EXC_OF, fault_overflow, "INT 4: INTO is gone in 64-bit mode"},
     {"br", EXC_BR, fault_bound, "INT 5: BOUND is gone in 64-bit mode"},
     {"ud", EXC_UD, fault_opcode, "UD2"},
-    {"nm", EXC_NM, fault_no_fpu, "an x87 instruction while CR0.TS is set"},
+    {"nm", EXC_NM, fault_no_fpu, "an x87 instruction: CR0.TS is set"},
     {"ts", EXC_TS, fault_tss, "entered by hand: there are no task switches in 64-bit mode"},
     {"np", EXC_NP, fault_segment, "loads %es from a descriptor that is not present"},
     {"ss", EXC_SS, fault_stack_segment, "loads %ss from a descriptor that is not present"},
@@ -240,13 +241,12 @@ static void fault_clean_up(int vector)
     case EXC_SS:
         __asm__ volatile("lgdt %0" ::"m"(fault_old_gdt));
         break;
-    case EXC_NM:
-        write_cr0(read_cr0() & ~CR0_TS);
-        break;
     case EXC_MF:
         __asm__ volatile("fninit");
+        write_cr0(read_cr0() | CR0_TS);
         break;
     case EXC_XM:
+        write_cr0(read_cr0() | CR0_TS);
         write_cr4(read_cr4() & ~(CR4_OSFXSR | CR4_OSXMMEXCPT));
         break;
     default:

@@ -191,17 +191,23 @@ uint64_t cpu_random(void)
 #define CR4_SMEP BIT64(20)
 #define CR4_SMAP BIT64(21)
 
+#define EFER_SCE BIT64(0)
 #define EFER_NXE BIT64(11)
+
+// What SYSCALL clears of RFLAGS: TF, IF, DF, IOPL, NT, AC. As an interrupt gate does, and what C
+// expects.
+#define SFMASK_VALUE 0x47700
+
+extern const char syscall_entry[]; // entry.S
 
 void cpu_protect(void)
 {
     // Read-only pages bind ring 0 too; x87 errors arrive as #MF rather than through the 8259s.
-    write_cr0((read_cr0() | CR0_WP | CR0_NE | CR0_MP) & ~(CR0_EM | CR0_TS));
+    // The x87 and SSE registers are nobody's: TS and the missing CR4.OSFXSR make their use a fault.
+    write_cr0((read_cr0() | CR0_WP | CR0_NE | CR0_MP | CR0_TS) & ~CR0_EM);
 
     // FSGSBASE stays off although the CPU may have it: entry.S tells the kernel's %gs base from the
-    // user's by its sign, so ring 3 must not be able to choose any base it likes. EFER.SCE stays
-    // off until there is a SYSCALL entry: without one the instruction is #UD, not a jump to
-    // nowhere.
+    // user's by its sign, so ring 3 must not be able to choose any base it likes.
     uint64_t cr4 = read_cr4();
     cr4 |= cpu_has(FEATURE_PGE) ? CR4_PGE : 0;
     cr4 |= cpu_has(FEATURE_SMEP) ? CR4_SMEP : 0;
@@ -212,6 +218,10 @@ void cpu_protect(void)
     if (cpu_has(FEATURE_NX)) {
         wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_NXE);
     }
+    // MSR_STAR, the segments, is with them in gdt.c. The entry before the switch that opens it.
+    wrmsr(MSR_LSTAR, (uintptr_t)syscall_entry);
+    wrmsr(MSR_SFMASK, SFMASK_VALUE);
+    wrmsr(MSR_EFER, rdmsr(MSR_EFER) | EFER_SCE);
     if (cpu_has(FEATURE_PAT)) { // no page uses the entries that change yet
         wrmsr(MSR_PAT, PAT_VALUE);
     }

@@ -30,9 +30,12 @@
 // at `*((char *)&isr_stubs + 16 * vector)`, step into interrupt(), break at isr_return, and step on
 // from there: the way ends at the interrupted instruction.
 //
+// SYSCALL comes in at syscall_entry. It pushes nothing and changes no stack: so that is done here,
+// into the same struct frame, as if INT 0x80 had been used. The way out is the same IRETQ for all:
+// docs/decisions/0006-syscall.md says why not SYSRET.
+//
 // The CPU aligns the stack to 16 bytes before it pushes, which makes rsp aligned at the calls.
-// SYSCALL's entry will stand here too: segments, rsp0 and the swapped %gs base are ready for it.
-// Intel SDM vol. 3, 6.14. Context: interrupts off.
+// Intel SDM vol. 3, 6.14; vol. 2, SYSCALL. Context: interrupts off.
 
 #include <x86/segments.h>
 
@@ -43,6 +46,10 @@
 #define FRAME_CS  144
 
 #define MSR_GS_BASE 0xc0000101
+
+// Offsets into struct cpu, asserted in kernel/core/cpu.c.
+#define CPU_KERNEL_RSP 24
+#define CPU_USER_RSP   32
 
 // The vectors for which the CPU pushes an error code: #DF #TS #NP #SS #GP #PF #AC #CP #VC #SX.
 // SDM vol. 3, table 6-1; AMD APM vol. 2, 8.2.
@@ -173,9 +180,10 @@ isr_common:
     SAVE_REGISTERS
     CLEAR_AC
     testb $3, FRAME_CS(%rdi)
-    jz 1f
+    jz isr_call
     swapgs
-1:  call interrupt
+isr_call:
+    call interrupt
 isr_return:
     testb $3, FRAME_CS + 16(%rsp) // again: the handler may have changed where we return to
     jz 1f
@@ -184,6 +192,77 @@ isr_return:
     iretq
     .cfi_endproc
     .size isr_common, . - isr_common
+
+// The CPU has put rip into rcx and rflags into r11, has loaded cs and ss, and has cleared the flags
+// that MSR_SFMASK names: interrupts, single step, direction, AC. rsp and %gs are still the user's.
+// An NMI or a machine check in the first two instructions has a stack of its own, and finds the
+// right %gs base (isr_paranoid); nothing else can come.
+    .globl syscall_entry
+    .type syscall_entry, @function
+    .balign 16
+syscall_entry:
+    .cfi_startproc simple
+    .cfi_signal_frame
+    .cfi_def_cfa %rsp, 0
+    .cfi_register %rip, %rcx
+    swapgs
+    movq %rsp, %gs:CPU_USER_RSP
+    movq %gs:CPU_KERNEL_RSP, %rsp
+    pushq $USER_DS
+    .cfi_adjust_cfa_offset 8
+    pushq %gs:CPU_USER_RSP
+    .cfi_adjust_cfa_offset 8
+    .cfi_offset %rsp, -16
+    pushq %r11
+    .cfi_adjust_cfa_offset 8
+    pushq $USER_CS
+    .cfi_adjust_cfa_offset 8
+    pushq %rcx
+    .cfi_adjust_cfa_offset 8
+    .cfi_offset %rip, -40
+    pushq $0
+    .cfi_adjust_cfa_offset 8
+    pushq $VECTOR_SYSCALL
+    .cfi_adjust_cfa_offset 8
+    SAVE_REGISTERS
+    jmp isr_call
+    .cfi_endproc
+    .size syscall_entry, . - syscall_entry
+
+// void user_enter(uintptr_t rip, uintptr_t rsp): into ring 3, from where only exceptions,
+// interrupts and system calls lead back, onto the thread's empty stack. Nothing of the kernel's is
+// left in the registers. Does not return.
+    .globl user_enter
+    .type user_enter, @function
+    .balign 16
+user_enter:
+    .cfi_startproc
+    .cfi_undefined %rip
+    cli
+    pushq $USER_DS
+    pushq %rsi
+    pushq $0x202 // interrupts on
+    pushq $USER_CS
+    pushq %rdi
+    xorl %eax, %eax
+    xorl %ebx, %ebx
+    xorl %ecx, %ecx
+    xorl %edx, %edx
+    xorl %esi, %esi
+    xorl %edi, %edi
+    xorl %ebp, %ebp
+    xorl %r8d, %r8d
+    xorl %r9d, %r9d
+    xorl %r10d, %r10d
+    xorl %r11d, %r11d
+    xorl %r12d, %r12d
+    xorl %r13d, %r13d
+    xorl %r14d, %r14d
+    xorl %r15d, %r15d
+    swapgs
+    iretq
+    .cfi_endproc
+    .size user_enter, . - user_enter
 
     .globl isr_paranoid
     .type isr_paranoid, @function

@@ -39,8 +39,9 @@ static uint8_t idt_ist(unsigned vector)
 // What the gate of a vector has to be: the same at boot and at every check.
 static void idt_gate(unsigned vector, uint64_t gate[2])
 {
-    // A program may set a breakpoint and test for overflow; every other INT n from ring 3 is #GP.
-    bool open = vector == EXC_BP || vector == EXC_OF;
+    // A program may call the kernel, set a breakpoint and test for overflow; every other INT n from
+    // ring 3 is #GP.
+    bool open = vector == EXC_BP || vector == EXC_OF || vector == VECTOR_SYSCALL;
     uint8_t flags = GATE_PRESENT | GATE_INTERRUPT | (open ? GATE_RING3 : 0);
     uint64_t offset = (uintptr_t)isr_stubs + vector * IDT_STUB_SIZE;
 

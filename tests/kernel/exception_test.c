@@ -462,7 +462,7 @@ KTEST(exception, idt_gates)
         uint64_t low = gates[vector][0];
         uint64_t offset = (low & 0xffff) | (low >> 32 & 0xffff0000) | gates[vector][1] << 32;
         unsigned ist = vector == 8 ? 1 : vector == 2 ? 2 : vector == 18 ? 3 : 0;
-        bool open = vector == 3 || vector == 4;
+        bool open = vector == 3 || vector == 4 || vector == VECTOR_SYSCALL;
         EXPECT_EQ(offset, (uintptr_t)isr_stubs + 16 * vector);
         EXPECT_EQ(low >> 16 & 0xffff, KERNEL_CS);
         EXPECT_EQ(low >> 32 & 7, ist);

@@ -9,6 +9,7 @@
 //   test_ring3_back  <-- iretq of isr_return <-- exception_user <----------+  on TSS.rsp0
 //
 // Interrupts and preemption are off meanwhile.
+#include <lib/errno.h>
 #include <contract/ktest.h>
 #include <core/cpu.h>
 #include <lib/string.h>
@@ -19,6 +20,7 @@
 #include <x86/msr.h>
 #include <x86/pte.h>
 #include <x86/segments.h>
+#include <sched/thread.h>
 
 #define USER_CODE  0x400000ul
 #define USER_STACK 0x402000ul // grows down, one page
@@ -61,6 +63,7 @@ static struct {
     uint64_t *tables[4]; // of this address space, the top one first
     uint8_t *code, *data;
     uintptr_t resume_rsp;
+    bool (*others)(const struct exception_record *record, struct frame *frame);
     struct exception_record record;
     unsigned seen;
     bool gs_is_kernels, ac_is_clear, stack_is_rsp0;
@@ -69,6 +72,9 @@ static uint8_t ring3_stack[8192] __aligned(16);
 
 static bool test_ring3_exception(const struct exception_record *record, struct frame *frame)
 {
+    if (current->process != NULL) { // a program on another CPU
+        return ring3.others(record, frame);
+    }
     ring3.record = *record;
     ring3.seen++;
     ring3.gs_is_kernels = cpu_self() == &cpus[cpu_id()];
@@ -130,6 +136,7 @@ static bool test_ring3_run_then(const uint8_t *code, size_t size, void (*here)(v
     }
     memcpy(ring3.code, code, size);
     ring3.seen = 0;
+    ring3.others = exception_user;
     exception_user = test_ring3_exception;
 
     unsigned long flags = local_irq_save();
@@ -145,7 +152,7 @@ static bool test_ring3_run_then(const uint8_t *code, size_t size, void (*here)(v
     gdt_set_kernel_stack(old_stack);
     local_irq_restore(flags);
 
-    exception_user = NULL;
+    exception_user = ring3.others;
     test_ring3_free_space();
     return true;
 }
@@ -219,20 +226,37 @@ static bool test_ring3_is_gate(uint64_t vector)
     return test_ring3_is_gp(vector * 8 + 2) || test_ring3_is_gp(vector * 16 + 2);
 }
 
-// Of all gates only #BP and #OF open to INT n.
+// Of all gates only #BP, #OF and the system call open to INT n.
 KTEST(ring3, gates_are_closed)
 {
-    EXPECT(RUN(0xcd, 0x80) && test_ring3_is_gate(0x80));
+    EXPECT(RUN(0xcd, 0x7f) && test_ring3_is_gate(0x7f));
+    EXPECT(RUN(0xcd, 0x81) && test_ring3_is_gate(0x81));
     EXPECT(RUN(0xcd, 0x0e) && test_ring3_is_gate(0x0e));
     EXPECT(RUN(0xcd, 0xec) && test_ring3_is_gate(0xec));
     EXPECT(RUN(0xcd, 0x04) && ring3.record.frame.vector == EXC_OF);
 }
 
-// Without an entry SYSCALL is an invalid opcode, and the user's %gs base is not the user's to
-// choose.
-KTEST(ring3, no_syscall_no_wrgsbase)
+// Both ways into the kernel come back to the next instruction; a thread that is no process has no
+// system calls.
+KTEST(ring3, system_call_without_a_process)
 {
-    EXPECT(RUN(0x0f, 0x05) && ring3.record.frame.vector == EXC_UD);
+    REQUIRE(RUN(0xb8, 39, 0, 0, 0, 0xcd, 0x80, 0xcc)); // mov $39, %eax; int $0x80; int3
+    EXPECT_EQ(ring3.record.frame.vector, EXC_BP);
+    EXPECT_EQ(ring3.record.frame.rax, -ENOSYS);
+    EXPECT_EQ(ring3.record.frame.rip, USER_CODE + 8);
+    REQUIRE(RUN(0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xcc)); // mov $39, %eax; syscall; int3
+    EXPECT_EQ(ring3.record.frame.vector, EXC_BP);
+    EXPECT_EQ(ring3.record.frame.rax, -ENOSYS);
+    EXPECT_EQ(ring3.record.frame.rcx, USER_CODE + 7); // SYSCALL's own copies of rip
+    EXPECT_EQ(ring3.record.frame.r11, 2);             // and rflags
+    EXPECT_EQ(ring3.record.frame.rsp, USER_STACK);
+    EXPECT_EQ(ring3.record.frame.cs, USER_CS);
+    EXPECT_EQ(ring3.record.frame.ss, USER_DS);
+}
+
+// The user's %gs base is not the user's to choose.
+KTEST(ring3, no_wrgsbase)
+{
     EXPECT(RUN(0xf3, 0x48, 0x0f, 0xae, 0xd8) && ring3.record.frame.vector == EXC_UD);
 }
 
