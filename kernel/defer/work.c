@@ -143,6 +143,18 @@ void work_finished(struct workqueue_struct *wq, struct worker_pool *pool, uint8_
     wq_count_out(wq, pool, color, true);
 }
 
+// Is the item on a list of this pool, whose lock the caller holds? Somebody with another pool's lock
+// may be putting it on a list there right now: he names the pool first and links then, so we look in
+// the other order, and never take his list for ours.
+static bool work_is_queued_in(const struct work_struct *work, const struct worker_pool *pool)
+{
+    if (list_empty(&work->link)) {
+        return false;
+    }
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return READ_ONCE(work->pool) == pool;
+}
+
 // The pool that the item shall go to, locked: the wanted one, unless the item runs in another right
 // now.
 static struct worker_pool *work_lock_target(struct work_struct *work, struct worker_pool *wanted)
@@ -168,6 +180,7 @@ static void work_insert(struct workqueue_struct *wq, struct work_struct *work, u
 
     work->wq = wq;
     WRITE_ONCE(work->pool, pool);
+    __atomic_thread_fence(__ATOMIC_RELEASE); // work_is_queued_in()
     work->sequence = ++pool->sequence;
     work->color = wq_count_in(wq);
     work->active = share->active < wq->max_active;
@@ -294,7 +307,7 @@ static int work_try_grab(struct work_struct *work, struct timer_list *timer)
     pool = READ_ONCE(work->pool);
     if (pool != NULL) {
         spin_lock(&pool->lock);
-        if (work->pool == pool && !list_empty(&work->link)) {
+        if (work_is_queued_in(work, pool)) {
             work_remove(work, pool);
             __atomic_store_n(&work->pending, WORK_CANCELLING, __ATOMIC_SEQ_CST);
             spin_unlock(&pool->lock);
@@ -347,7 +360,7 @@ static bool work_is_busy(struct worker_pool *pool, struct work_struct *work, uin
     spin_lock_irqsave(&pool->lock, flags);
     runner = pool_runner_of(pool, work);
     busy = (runner != NULL && runner->sequence <= sequence) ||
-           (work->pool == pool && !list_empty(&work->link) && work->sequence <= sequence);
+           (work_is_queued_in(work, pool) && work->sequence <= sequence);
     spin_unlock_irqrestore(&pool->lock, flags);
     return busy;
 }
