@@ -29,6 +29,7 @@
 #include <irq/desc.h>
 #include <irq/ipi.h>
 #include <irq/route.h>
+#include <sched/mutex.h>
 #include <sched/sleep.h>
 #include <dev/netdev.h>
 #include <pci/pci.h>
@@ -433,10 +434,14 @@ static void why_judge_cpu(struct irq_walk *walk, const struct why_cpu *c)
     }
 }
 
-// Asks the CPU itself, by an interrupt: one that does not answer has interrupts off.
-static void why_cpu(struct irq_walk *walk)
+// Asks the CPU itself, by an interrupt: one that does not answer has interrupts off. The answer's
+// place outlives a CPU that answers too late, so it is one for all, and one walk at a time may use
+// it.
+static DEFINE_MUTEX(why_mutex);
+
+static void why_cpu_locked(struct irq_walk *walk)
 {
-    static struct why_cpu answer; // outlives a CPU that answers too late
+    static struct why_cpu answer; // L of why_mutex
     unsigned cpu = walk->desc->data.cpu;
 
     if (!cpumask_test(&cpu_online_mask, cpu)) {
@@ -455,6 +460,13 @@ static void why_cpu(struct irq_walk *walk)
         return;
     }
     why_judge_cpu(walk, &answer);
+}
+
+static void why_cpu(struct irq_walk *walk)
+{
+    mutex_lock(&why_mutex);
+    why_cpu_locked(walk);
+    mutex_unlock(&why_mutex);
 }
 
 static void why_gate(struct irq_walk *walk)
