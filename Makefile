@@ -120,8 +120,8 @@ ISO := $(BUILD)/tophalf.iso
 
 quiet = $(if $(V),,@printf '  %-7s %s\n' '$1' '$2';)
 
-.PHONY: all objects run test test-host test-fuzz test-kernel test-console test-matrix test-static \
-        debug gdb debug-auto iso bench lint clean help setup FORCE
+.PHONY: all objects run test test-host test-fuzz test-kernel test-console test-matrix test-long \
+        test-static debug gdb debug-auto iso bench lint clean help setup FORCE
 
 ## Targets:
 all: $(ELF) $(BUILD)/compile_commands.json ## the kernel, build/tophalf.elf (the default)
@@ -238,6 +238,9 @@ test-console: $(ELF) $(ISO) ## the tests on the serial console; T=name picks som
 
 test-matrix: $(ELF) $(ISO) ## the whole boot matrix: machines, firmware, CPUs, memory, devices
 	@$(PYTHON) tests/run.py --build '$(BUILD)' matrix
+
+test-long: $(ELF) $(ISO) ## the long campaigns, minutes to hours; T=name picks some
+	@$(PYTHON) tests/run.py --build '$(BUILD)' long $(if $(T),-k '$(T)')
 
 test-static: $(ELF) ## layers, headers and the map of the documents
 	@$(PYTHON) tests/run.py --build '$(BUILD)' static

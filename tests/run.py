@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run the tests and sum them up. The Makefile builds what is needed and calls this.
 
-usage: tests/run.py [--build DIR] [-k NAME] host|kernel|console|matrix|static|all
+usage: tests/run.py [--build DIR] [-k NAME] host|kernel|console|matrix|long|static|all
 
 Every part is split into jobs (a host program, a boot of the kernel's tests, a file of console
 tests, a static check); two run at a time. A job's line is printed when it ends, with its output
@@ -36,6 +36,7 @@ WORKERS = 2
 HOST_TIMEOUT = 120  # seconds; these are hang detectors, not measurements
 KERNEL_TIMEOUT = 240
 CONSOLE_TIMEOUT = 600
+LONG_TIMEOUT = 3 * 3600
 FUZZ_RUNS = 20000  # or as many as fit into
 FUZZ_SECONDS = 15
 FUZZ_SEED = 1
@@ -199,21 +200,23 @@ def kernel_jobs(build, _):
 
 # ---- console -------------------------------------------------------------------------------------
 
-def console_file(build, path, select):
-    """One file of console tests, by pytest; counted from its report, not from its words."""
+def console_file(build, path, select, mark="not long"):
+    """One file of console tests, by pytest; counted from its report, not from its words. The mark
+    says which of its tests: those of every day, or the campaigns that take minutes."""
     result = Result()
     name = os.path.basename(path)[:-3]
     os.makedirs(f"{build}/reports", exist_ok=True)
-    report = f"{build}/reports/{name}.xml"
+    report = f"{build}/reports/{name}{'-long' if mark == 'long' else ''}.xml"
     if os.path.exists(report):
         os.unlink(report)
     arguments = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider",
-                 "-rs", f"--junitxml={report}", path]
+                 "-m", mark, "-rs", f"--junitxml={report}", path]
     if select:
         arguments += ["-k", select]
-    status, output = call(arguments, CONSOLE_TIMEOUT, cwd=TOP,
+    timeout = LONG_TIMEOUT if mark == "long" else CONSOLE_TIMEOUT
+    status, output = call(arguments, timeout, cwd=TOP,
                           env=dict(os.environ, TOPHALF_BUILD=build, PYTHONDONTWRITEBYTECODE="1"))
-    if status == 5 and select:  # nothing by that name in this file
+    if status == 5 and (select or mark == "long"):  # nothing by that name or mark in this file
         return result
     if not os.path.exists(report):
         result.fail(f"{name}: pytest left no report (status {status})\n{tail(output, 60)}")
@@ -239,6 +242,12 @@ def console_jobs(build, select):
         if not path.endswith("test_matrix.py"):
             yield f"console/{os.path.basename(path)[5:-3]}", \
                 lambda path=path: console_file(build, path, select)
+
+
+def long_jobs(build, select):
+    for path in sorted(glob.glob(f"{TOP}/tests/console/test_*.py")):
+        yield f"long/{os.path.basename(path)[5:-3]}", \
+            lambda path=path: console_file(build, path, select, "long")
 
 
 def matrix_jobs(build, select):
@@ -277,7 +286,7 @@ def static_jobs(build, _):
 # ---- all -----------------------------------------------------------------------------------------
 
 PARTS = {"host": [host_jobs], "kernel": [kernel_jobs], "console": [console_jobs],
-         "matrix": [matrix_jobs], "static": [static_jobs],
+         "matrix": [matrix_jobs], "long": [long_jobs], "static": [static_jobs],
          "all": [console_jobs, kernel_jobs, host_jobs, static_jobs]}
 
 

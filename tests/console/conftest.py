@@ -16,6 +16,11 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from machine import TOP, Machine  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: a campaign of minutes or hours, for make test-long; "
+                            "its short form is a test of its own, without the mark")
+
+
 def make_disk(path, size_mib=16):
     subprocess.run([sys.executable, f"{TOP}/tools/mkdisk.py", str(path), str(size_mib)], check=True)
     return str(path)
