@@ -14,6 +14,7 @@ enum {
     VECTOR_LAST_DEVICE = 0xeb,
     VECTOR_TIMER = 0xec,
     VECTOR_TLB_SHOOTDOWN = 0xf0,
+    VECTOR_ON_REQUEST = 0xf5, // an interrupt that a CPU sends itself to be in one: `break`
     VECTOR_IRQ_WORK = 0xf6,
     VECTOR_CALL_FUNCTION = 0xfc,
     VECTOR_RESCHEDULE = 0xfd,
