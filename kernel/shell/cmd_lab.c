@@ -1,0 +1,92 @@
+// `lab`: experiments that the kernel makes on itself (contract/lab.h), and the tables that they
+// print.
+//
+// Context: thread.
+#include <lib/format.h>
+#include <lib/string.h>
+#include <contract/command.h>
+#include <contract/lab.h>
+
+LINKER_SET(lab, lab);
+
+// ---- tables ------------------------------------------------------------------------------------
+
+static void lab_cell(struct shell *sh, const struct lab_column *column, const char *text)
+{
+    bool last = column[1].title == NULL;
+
+    if (column->width >= 0) {
+        shell_printf(sh, "%*s", column->width, text);
+    } else {
+        shell_printf(sh, "%-*s", last ? 0 : -column->width, text);
+    }
+    shell_printf(sh, "%s", last ? "\n" : " ");
+}
+
+void lab_table(struct shell *sh, const struct lab_column *columns)
+{
+    for (; columns->title != NULL; columns++) {
+        lab_cell(sh, columns, columns->title);
+    }
+}
+
+void lab_row(struct shell *sh, const struct lab_column *columns, const char *const *cells)
+{
+    for (; columns->title != NULL; columns++) {
+        lab_cell(sh, columns, *cells++);
+    }
+}
+
+const char *lab_us(char cell[LAB_CELL_SIZE], uint64_t ns)
+{
+    snprintf(cell, LAB_CELL_SIZE, "%llu.%02llu", (unsigned long long)(ns / 1000),
+             (unsigned long long)(ns % 1000 / 10));
+    return cell;
+}
+
+void lab_sample_cells(struct lab_sample_cells *cells, const struct samples *samples)
+{
+    static const unsigned ranks[LAB_SAMPLE_CELLS] = {0, 500, 990, 1000};
+
+    for (unsigned i = 0; i < LAB_SAMPLE_CELLS; i++) {
+        if (samples->count == 0) {
+            strscpy(cells->text[i], "-", LAB_CELL_SIZE);
+        } else {
+            lab_us(cells->text[i], samples_rank(samples, ranks[i]));
+        }
+    }
+}
+
+// ---- the command -------------------------------------------------------------------------------
+
+static int lab_list(struct shell *sh)
+{
+    static const struct lab_column columns[] = {
+        {"lab", -14}, {"arguments", -24}, {"what it shows", -1}, {NULL, 0}};
+    const struct lab *lab;
+
+    lab_table(sh, columns);
+    set_for_each (lab, lab) {
+        lab_row(sh, columns, (const char *const[]){lab->name, lab->usage, lab->help});
+    }
+    return 0;
+}
+
+static int cmd_lab(struct shell *sh, int argc, char **argv)
+{
+    const struct lab *lab;
+
+    if (argc == 1) {
+        return lab_list(sh);
+    }
+    set_for_each (lab, lab) {
+        if (strcmp(lab->name, argv[1]) == 0) {
+            return lab->run(sh, argc - 1, argv + 1);
+        }
+    }
+    return shell_error(sh, "%s: no such lab (lab alone lists them)", argv[1]);
+}
+
+COMMAND("lab", cmd_lab, "lab [NAME [ARGUMENT...]]",
+        "experiments: what an interrupt costs, and every way of deferring\n"
+        "alone it lists them");
