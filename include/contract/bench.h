@@ -27,16 +27,16 @@ struct bench_run {
     uint64_t spare_started;        // what the soaker had counted then
     uint64_t rounds[BENCH_ROUNDS]; // ticks of one operation, in hundredths
     unsigned count;                // rounds done
+    bool elapsed;                  // `bench -t`: nanoseconds that pass, waiting included
     struct bench_soaker *soaker;   // NULL: idle time is not expected
     const char *skip;              // reason, or NULL: no device, no memory
 };
 
 struct bench {
     const char *suite, *name;
-    const char *what; // what one operation is, a few words
-    uint32_t target;  // instructions that it should not exceed; 0: none is set
-    uint32_t
-        on_linux; // Linux 6.1's in the same QEMU (measured as tools/bench.py says); 0: not known
+    const char *what;  // what one operation is, a few words
+    uint32_t target;   // instructions that it should not exceed; 0: none is set
+    uint32_t on_linux; // Linux 6.1's in the same QEMU (`make bench`); 0: not known
     void (*run)(struct bench_run *bench);
 };
 

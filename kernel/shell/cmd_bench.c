@@ -13,13 +13,16 @@
 //   interrupt                          |irq|
 //   soaker                |spare spare|     |s|                 |spare ...
 //
+// `bench -t` is the other question: how long does it take, waiting included? Then there is no
+// soaker, the CPU halts as it always does, and the unit is the nanosecond.
+//
 // Context: thread.
 #include <lib/format.h>
 #include <lib/string.h>
 #include <contract/bench.h>
 #include <contract/command.h>
+#include <core/clock.h>
 #include <core/cpu.h>
-#include <x86/clock.h>
 #include <mm/slab.h>
 #include <sched/completion.h>
 #include <sched/thread.h>
@@ -54,7 +57,7 @@ static void bench_soaker_run(void *arg)
 
 void bench_soak(struct bench_run *bench)
 {
-    if (bench->soaker) {
+    if (bench->soaker || bench->elapsed) {
         return;
     }
     struct bench_soaker *soaker = kzalloc(sizeof(*soaker), GFP_KERNEL);
@@ -79,25 +82,37 @@ static void bench_soak_end(struct bench_run *bench)
     }
 }
 
+static void bench_note(struct bench_run *bench, uint64_t amount, unsigned operations)
+{
+    if (bench->count < BENCH_ROUNDS) {
+        bench->rounds[bench->count++] = amount * BENCH_HUNDREDTHS / max(operations, 1u);
+    }
+}
+
+static uint64_t bench_now(const struct bench_run *bench)
+{
+    return bench->elapsed ? clock_ns() : rdtsc();
+}
+
 void bench_start(struct bench_run *bench)
 {
     bench->spare_started = bench->soaker ? READ_ONCE(bench->soaker->spare) : 0;
-    bench->started = rdtsc();
+    bench->started = bench_now(bench);
 }
 
 void bench_stop(struct bench_run *bench, unsigned operations)
 {
-    uint64_t ticks = rdtsc() - bench->started;
+    uint64_t ticks = bench_now(bench) - bench->started;
     uint64_t spare = bench->soaker ? READ_ONCE(bench->soaker->spare) - bench->spare_started : 0;
 
-    bench_add(bench, ticks - min(spare, ticks), operations);
+    bench_note(bench, ticks - min(spare, ticks), operations);
 }
 
 void bench_add(struct bench_run *bench, uint64_t ticks, unsigned operations)
 {
-    if (bench->count < BENCH_ROUNDS) {
-        bench->rounds[bench->count++] = ticks * BENCH_HUNDREDTHS / max(operations, 1u);
-    }
+    uint64_t per_us = max(clock_tsc_hz() / 1000000, 1ull);
+
+    bench_note(bench, bench->elapsed ? ticks * 1000 / per_us : ticks, operations);
 }
 
 // ---- the command -------------------------------------------------------------------------------
@@ -156,13 +171,14 @@ static void bench_thread(void *arg)
     complete(&job->done);
 }
 
-static int bench_run_one(struct shell *sh, const struct bench *record)
+static int bench_run_one(struct shell *sh, const struct bench *record, bool elapsed)
 {
     struct bench_job *job = kzalloc(sizeof(*job), GFP_KERNEL);
     if (!job) {
         return shell_error(sh, "no memory");
     }
     job->record = record;
+    job->run.elapsed = elapsed;
     init_completion(&job->done);
     struct thread *thread = kthread_run_on(0, bench_thread, job, "bench");
     if (!thread) {
@@ -179,14 +195,16 @@ static int bench_run_one(struct shell *sh, const struct bench *record)
 static int cmd_bench(struct shell *sh, int argc, char **argv)
 {
     const struct bench *record;
-    const char *pattern = argc == 2 ? argv[1] : "";
+    bool elapsed = argc > 1 && strcmp(argv[1], "-t") == 0;
+    const char *pattern = argc == 2 + elapsed ? argv[1 + elapsed] : "";
     unsigned matched = 0;
 
-    if (argc > 2) {
-        return shell_usage(sh, "one pattern at most");
+    if (argc > 2 + elapsed || pattern[0] == '-') {
+        return shell_usage(sh, "-t and one pattern at most");
     }
-    shell_printf(sh, "%-28s %8s %8s %8s %8s %8s  one operation\n", "ticks per operation", "median",
-                 "min", "max", "target", "Linux");
+    shell_printf(sh, "%-28s %8s %8s %8s %8s %8s  one operation\n",
+                 elapsed ? "ns per operation" : "ticks per operation", "median", "min", "max",
+                 "target", "Linux");
     set_for_each (record, bench) {
         char name[64];
         snprintf(name, sizeof(name), "%s.%s", record->suite, record->name);
@@ -197,14 +215,15 @@ static int cmd_bench(struct shell *sh, int argc, char **argv)
         if (shell_interrupted(sh)) {
             return 130;
         }
-        if (bench_run_one(sh, record) != 0) {
+        if (bench_run_one(sh, record, elapsed) != 0) {
             return 1;
         }
     }
     return matched ? 0 : shell_error(sh, "%s: no benchmark has this in its name", pattern);
 }
 
-COMMAND("bench", cmd_bench, "bench [PATTERN]",
+COMMAND("bench", cmd_bench, "bench [-t] [PATTERN]",
         "what things cost, in ticks of the time stamp counter\nThose whose suite.name holds the "
         "pattern. Under QEMU with -icount shift=0 a tick is\nan instruction: `make bench`. The "
-        "last columns are our own limit and Linux 6.1.");
+        "last columns are our own limit and Linux 6.1's, in instructions.\n-t: in nanoseconds "
+        "that pass, time spent waiting included");

@@ -36,5 +36,5 @@ def test_a_name_that_is_not_there(counting):
     output, status = counting.run("bench nosuchthing")
     assert status == 1
     assert "bench: nosuchthing: no benchmark has this in its name" in output
-    output, status = counting.run("bench a b")
+    output, status = counting.run("bench -t a b")
     assert status == 2
