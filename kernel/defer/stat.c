@@ -1,7 +1,7 @@
 // /proc/stat and /proc/uptime: where the CPUs' time went and how often what happened, as Linux
 // prints it.
 //
-// Times are sampled by each CPU's tick (sched_account() in kernel/sched/sched.c): what the tick
+// Times are sampled by each CPU's tick (sched_account() in kernel/sched/tick.c): what the tick
 // found is charged with the time since the tick before. Hard interrupts run with interrupts off, so
 // no tick ever finds one: their time counts as that of what they interrupted, as it does in Linux
 // unless it is built to measure each interrupt.

@@ -5,19 +5,34 @@
 
 #define STACK_MAGIC 0x746f7068616c6621 // the lowest word of every stack that thread.c made
 
-// sched.c: the queues and how to handle them; the comments are there. policy.c changes threads in
-// them.
+// Why a thread gives the CPU away.
+enum leave { LEAVE_SLEEP, LEAVE_PREEMPTED, LEAVE_YIELD };
+
+// sched.c; the comments of these functions are at their bodies.
 extern struct run_queue *run_queues[MAX_CPUS];
-extern struct cpumask sched_mask;
+extern struct cpumask sched_mask, sched_idle_mask, sched_waiting_mask;
+void sched_switch(enum leave leave);
+
+// wake.c: queues and how to handle them.
 struct run_queue *queue_lock_of(struct thread *thread, unsigned long *flags);
 void queue_note_waiting(struct run_queue *queue);
+void queue_note_empty(struct run_queue *queue);
+void queue_charge(struct run_queue *queue, struct thread *thread, uint64_t now_ns);
 void queue_kick(unsigned cpu);
+void queue_insert(struct thread *thread, uint64_t origin_vruntime);
 void queue_release_and_insert(struct run_queue *queue, struct thread *thread,
                               uint64_t origin_vruntime, unsigned long flags);
 unsigned place_in(const struct cpumask *set, const struct cpumask *allowed);
 unsigned place_moved(const struct thread *thread);
 
-// sched.c: gives a new, not yet runnable thread its first CPU and its place in a run queue.
+// balance.c.
+struct thread *queue_steal_any(struct run_queue *to);
+void sched_balance(struct run_queue *queue);
+
+// atomic.c: schedule() where that is forbidden.
+void schedule_atomic(void);
+
+// wake.c: gives a new, not yet runnable thread its first CPU and its place in a run queue.
 // Context: any.
 void sched_start(struct thread *thread);
 // Ends the running thread: marks it dead and switches away for good. Context: thread.
@@ -25,7 +40,7 @@ __noreturn void sched_end(void);
 // Where a new stack begins (kernel/x86/switch.S): finishes the switch, then runs the thread's
 // function.
 void sched_first_run(void *thread);
-// Wakes only what waits interruptibly. Context: any.
+// wake.c: wakes only what waits interruptibly. Context: any.
 bool sched_wake_interruptible(struct thread *thread);
 
 // thread.c: called on another stack once a dead thread has left its own. Context: interrupts off.

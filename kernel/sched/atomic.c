@@ -1,0 +1,58 @@
+// "BUG: scheduling while atomic": sleeping where that is forbidden is reported in Linux's words and
+// then done, as far as that goes.
+//
+// Context: any, that is the point.
+#include <core/cpu.h>
+#include <core/log.h>
+#include <core/panic.h>
+#include <sched/thread.h>
+
+#include "internal.h"
+
+// The count as Linux packs it: preemption 0..7, softirq 8..15, hard interrupts 16..19, NMI 20..23.
+static uint32_t sched_atomic_count(void)
+{
+    return cpu_field(preempt_off) | (cpu_field(serving_softirq) ? 0x100u : 0) |
+           cpu_field(bh_disabled) << 9 | cpu_field(irq_depth) << 16 | cpu_field(nmi_depth) << 20;
+}
+
+// Somebody sleeps with a lock held, in a softirq or in an interrupt handler. After the report we do
+// what was asked for, so that the report can be read: the CPU's context counters are laid aside
+// with the thread, and the thread is tied to this CPU, as the end of its interrupt must be told to
+// this CPU's controller. An idle thread cannot sleep: it halts until the next interrupt instead and
+// looks again.
+void schedule_atomic(void)
+{
+    unsigned long flags = local_irq_save();
+    struct cpu *cpu = cpu_self();
+    struct cpu saved = *cpu;
+    struct thread *thread = cpu->thread;
+
+    __atomic_fetch_add(&warn_count, 1, __ATOMIC_RELAXED);
+    pr_err("BUG: scheduling while atomic: %s/%d/0x%08x", thread->name, thread->tid,
+           sched_atomic_count());
+    backtrace_print(NULL);
+    if (thread == run_queues[cpu->id]->idle || cpu->nmi_depth != 0) {
+        thread->state = THREAD_RUNNING;
+        if (cpu->nmi_depth == 0) {
+            cpu_sti_hlt();
+            local_irq_disable(); // restoring only ever turns them on
+        }
+        local_irq_restore(flags);
+        return;
+    }
+    struct cpumask allowed = thread->allowed, here = {0};
+    cpumask_set(&here, cpu->id);
+    thread->allowed = here;
+    cpu->irq_depth = 0;
+    cpu->bh_disabled = 0;
+    cpu->preempt_off = 0;
+    cpu->serving_softirq = false;
+    sched_switch(LEAVE_SLEEP);
+    cpu->irq_depth = saved.irq_depth;
+    cpu->bh_disabled = saved.bh_disabled;
+    cpu->preempt_off = saved.preempt_off;
+    cpu->serving_softirq = saved.serving_softirq;
+    thread->allowed = allowed;
+    local_irq_restore(flags);
+}

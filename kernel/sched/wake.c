@@ -1,0 +1,233 @@
+// From asleep to runnable: where a woken thread should run, and how it gets on that CPU's queue.
+//
+// A thread that wakes goes, in this order: to the CPU where it ran last if that is idle (its data
+// is in that cache); to another idle one; else to where it ran last, and waits its turn there.
+// Between two queues it is on neither, and in the hands of one caller: sched.c tells the rules.
+//
+// Context: any, as each function says. Previous: wait.c. Next: sched.c.
+#include <core/cpu.h>
+#include <core/trace.h>
+#include <irq/ipi.h>
+#include <sched/thread.h>
+
+#include "internal.h"
+
+// ---- queues ------------------------------------------------------------------------------------
+
+// The queue that a thread belongs to, locked. The thread may move while we wait for the lock.
+struct run_queue *queue_lock_of(struct thread *thread, unsigned long *flags)
+{
+    for (;;) {
+        unsigned cpu = READ_ONCE(thread->cpu);
+        struct run_queue *queue = run_queues[cpu];
+
+        spin_lock_irqsave(&queue->lock, *flags);
+        if (likely(thread->cpu == cpu)) {
+            return queue;
+        }
+        spin_unlock_irqrestore(&queue->lock, *flags);
+    }
+}
+
+// Tells idle CPUs that there may be something to take here. The tick takes it back: that is soon
+// enough, and spares two locked instructions in each switch to and fro.
+void queue_note_waiting(struct run_queue *queue)
+{
+    if (!queue->noted_waiting) {
+        queue->noted_waiting = true;
+        cpumask_set(&sched_waiting_mask, queue->cpu);
+    }
+}
+
+void queue_note_empty(struct run_queue *queue)
+{
+    if (queue->waiting == 0 && queue->noted_waiting) {
+        queue->noted_waiting = false;
+        cpumask_clear(&sched_waiting_mask, queue->cpu);
+    }
+}
+
+void queue_charge(struct run_queue *queue, struct thread *thread, uint64_t now_ns)
+{
+    // TSCs of two CPUs may differ by a little: time never runs backwards in the books.
+    if (likely(now_ns > thread->switched_in_ns)) {
+        run_queue_charge(queue, thread, now_ns - thread->switched_in_ns);
+        thread->switched_in_ns = now_ns;
+    }
+}
+
+static bool queue_is_idle(const struct run_queue *queue)
+{
+    return READ_ONCE(queue->running) == queue->idle && READ_ONCE(queue->waiting) == 0;
+}
+
+// ---- placement ---------------------------------------------------------------------------------
+
+unsigned place_in(const struct cpumask *set, const struct cpumask *allowed)
+{
+    for (unsigned word = 0; word * 64 < cpu_count; word++) {
+        uint64_t bits = READ_ONCE(set->bits[word]) & allowed->bits[word];
+        if (bits != 0) {
+            return word * 64 + (unsigned)__builtin_ctzll(bits);
+        }
+    }
+    return MAX_CPUS;
+}
+
+// An idle CPU among those allowed, which is then no longer free for others: of several threads
+// woken together each gets his own. sched_idle() offers the CPU again if nothing came of it.
+static unsigned place_idle(const struct cpumask *allowed)
+{
+    unsigned cpu = place_in(&sched_idle_mask, allowed);
+
+    if (cpu < MAX_CPUS) {
+        cpumask_clear(&sched_idle_mask, cpu);
+    }
+    return cpu;
+}
+
+// The CPU with the shortest queue among those allowed.
+static unsigned place_shortest(const struct cpumask *allowed)
+{
+    unsigned best = MAX_CPUS, best_length = ~0u;
+
+    for_each_cpu (cpu, &sched_mask) {
+        if (cpumask_test(allowed, cpu) && READ_ONCE(run_queues[cpu]->waiting) < best_length) {
+            best = cpu;
+            best_length = READ_ONCE(run_queues[cpu]->waiting);
+        }
+    }
+    return best;
+}
+
+// Where a thread that wakes should run: where it ran last (its data is in that cache) if that CPU
+// is idle, else on an idle one, else where it ran last.
+static unsigned place_woken(const struct thread *thread)
+{
+    unsigned last = thread->cpu, cpu;
+    bool last_allowed = cpumask_test(&thread->allowed, last);
+
+    if (last_allowed && queue_is_idle(run_queues[last])) {
+        return last;
+    }
+    cpu = place_idle(&thread->allowed);
+    if (cpu < MAX_CPUS) {
+        return cpu;
+    }
+    return last_allowed ? last : place_shortest(&thread->allowed);
+}
+
+// The same for one that is new or had to leave its CPU.
+unsigned place_moved(const struct thread *thread)
+{
+    unsigned cpu = place_idle(&thread->allowed);
+
+    return cpu < MAX_CPUS ? cpu : place_shortest(&thread->allowed);
+}
+
+// ---- waking ------------------------------------------------------------------------------------
+
+// Makes sure that the queue's CPU looks at its queue again. Interrupts are off.
+void queue_kick(unsigned cpu)
+{
+    if (cpu == cpu_id()) {
+        cpu_self()->want_resched = true;
+    } else {
+        ipi_reschedule(cpu);
+    }
+}
+
+// Puts a thread, which is on no queue and which the caller has in hand, on the queue that
+// thread->cpu names. Called without a queue lock, interrupts off.
+void queue_insert(struct thread *thread, uint64_t origin_vruntime)
+{
+    struct run_queue *queue = run_queues[thread->cpu];
+
+    spin_lock(&queue->lock);
+    while (unlikely(!cpumask_test(&thread->allowed, queue->cpu))) { // forbidden meanwhile
+        thread->cpu = (uint16_t)place_shortest(&thread->allowed);
+        spin_unlock(&queue->lock);
+        queue = run_queues[thread->cpu];
+        spin_lock(&queue->lock);
+    }
+    run_queue_place_moved(queue, thread, origin_vruntime);
+    run_queue_place_woken(queue, thread);
+    run_queue_add(queue, thread, false);
+    queue_note_waiting(queue);
+    bool preempts = thread_preempts(thread, queue->running);
+    spin_unlock(&queue->lock); // from here on the thread may run, end and be freed
+    if (preempts) {
+        queue_kick(queue->cpu);
+    }
+}
+
+// The same for a thread that leaves `queue`, whose lock the caller holds and which is released
+// here.
+void queue_release_and_insert(struct run_queue *queue, struct thread *thread,
+                              uint64_t origin_vruntime, unsigned long flags)
+{
+    preempt_disable();
+    spin_unlock(&queue->lock);
+    queue_insert(thread, origin_vruntime);
+    local_irq_restore(flags);
+    preempt_enable(); // switches at once if that is possible here
+}
+
+static bool sched_wake(struct thread *thread, bool only_interruptible)
+{
+    unsigned long flags;
+    struct run_queue *queue = queue_lock_of(thread, &flags);
+
+    if (thread->state == THREAD_RUNNING || thread->state == THREAD_DEAD ||
+        (only_interruptible && thread->state != THREAD_SLEEPING)) {
+        spin_unlock_irqrestore(&queue->lock, flags);
+        return false;
+    }
+    bool was_blocked = thread->state == THREAD_BLOCKED;
+    thread->state = THREAD_RUNNING;
+    if (thread->on_queue) { // it had not gone to sleep yet
+        spin_unlock_irqrestore(&queue->lock, flags);
+        return true;
+    }
+    queue->blocked -= was_blocked;
+    unsigned cpu = place_woken(thread);
+    trace(TRACE_SCHED_WAKEUP, (uint32_t)thread->tid, cpu);
+    thread->on_queue = true;
+    if (likely(cpu == queue->cpu)) {
+        run_queue_place_woken(queue, thread);
+        run_queue_add(queue, thread, false);
+        queue_note_waiting(queue);
+        if (thread_preempts(thread, queue->running)) {
+            queue_kick(cpu);
+        }
+        spin_unlock_irqrestore(&queue->lock, flags); // switches at once if that is possible here
+    } else {
+        uint64_t origin = queue->min_vruntime;
+
+        thread->cpu = (uint16_t)cpu;
+        queue_release_and_insert(queue, thread, origin, flags);
+    }
+    return true;
+}
+
+bool wake_up_process(struct thread *thread)
+{
+    return sched_wake(thread, false);
+}
+
+bool sched_wake_interruptible(struct thread *thread)
+{
+    return sched_wake(thread, true);
+}
+
+void sched_start(struct thread *thread)
+{
+    unsigned long flags = local_irq_save();
+
+    preempt_disable();
+    thread->cpu = (uint16_t)place_moved(thread);
+    thread->on_queue = true;
+    queue_insert(thread, 0);
+    local_irq_restore(flags);
+    preempt_enable();
+}
