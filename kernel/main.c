@@ -37,6 +37,7 @@
 #include <user/process.h>
 #include <defer/irq_poll.h>
 #include <defer/irq_thread.h>
+#include <defer/line_poll.h>
 #include <defer/softirq.h>
 #include <defer/tasklet.h>
 #include <defer/timer.h>
@@ -224,7 +225,7 @@ static void main_init(void *arg)
     main_start_cpus();
     softirq_start_threads();
     workqueue_init();
-    irq_poll_init();
+    line_poll_init();
     INIT_DELAYED_WORK(&main_mce_work, main_mce_poll);
     schedule_delayed_work(&main_mce_work, MAIN_MCE_SECONDS * HZ);
     uart_init();
@@ -278,6 +279,7 @@ __noreturn void kernel_main(const struct boot_info *boot)
     sched_init();
     timer_init_subsystem();
     tasklet_init_subsystem();
+    irq_poll_init_subsystem();
     tty_init();
     lapic_timer_periodic(HZ);
     local_irq_enable();

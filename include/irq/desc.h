@@ -101,7 +101,7 @@ void irq_note_result(struct irq_desc *desc, irqreturn_t result);
 // line. Lets a line come back where that is the policy. True while a line is shut.
 // Context: softirq or thread, interrupts on.
 bool irq_poll_lines(bool all);
-// Told when a line was shut: tied by kernel/defer/irq_poll.c, which polls from then on. Hard irq.
+// Told when a line was shut: tied by kernel/defer/line_poll.c, which polls from then on. Hard irq.
 extern void (*irq_killed_hook)(void);
 
 // Walks the action list; feeds the spurious detector. Called and returns with desc->lock held; lets

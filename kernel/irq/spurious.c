@@ -6,7 +6,7 @@
 // The numbers and words are Linux's (kernel/irq/spurious.c there describes the same rule), so what
 // scripts look for is found; /proc/irq/spurious_rule shows and sets them. A shut line is not dead:
 // ten times a second its handlers are asked whether their device wants something, so that a healthy
-// one beside a mad one is served, slowly (kernel/defer/irq_poll.c has the clock).
+// one beside a mad one is served, slowly (kernel/defer/line_poll.c has the clock).
 //
 //   irqstorm=disable   the line stays shut until enable_irq or a new handler (Linux)
 //   irqstorm=backoff   it comes back after 50 ms, and after twice that each time it is shut again
