@@ -113,6 +113,15 @@ static inline void local_irq_restore(unsigned long flags)
     }
 }
 
+// The context police: whoever takes a lock, turns interrupts off or preemption, does it under its
+// eyes (kernel/core/lockdep.c, kernel/core/latency.c). Boot option police=off leaves a test and a
+// branch of it.
+#ifdef HOST_TEST
+enum { police_on = false };
+#else
+extern bool police_on; // I
+#endif
+
 static inline void cpu_relax(void)
 {
     __asm__ volatile("pause" ::: "memory");
@@ -154,8 +163,14 @@ extern void (*cpu_preempt_hook)(void); // I: set by kernel_main
 
 static inline void preempt_enable(void)
 {
-    __asm__ volatile("decl %%gs:%c0" ::"i"(offsetof(struct cpu, preempt_off)) : "memory");
-    if (unlikely(cpu_field(want_resched))) {
+    bool wanted;
+
+    __asm__ volatile("decl %%gs:%c1; cmpb $0, %%gs:%c2"
+                     : "=@ccne"(wanted)
+                     : "i"(offsetof(struct cpu, preempt_off)),
+                       "i"(offsetof(struct cpu, want_resched))
+                     : "memory");
+    if (unlikely(wanted)) {
         preempt_enable_slow();
     }
 }

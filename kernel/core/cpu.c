@@ -2,6 +2,7 @@
 //
 // Context: any.
 #include <lib/errno.h>
+#include <lib/string.h>
 #include <contract/boot_option.h>
 #include <core/cpu.h>
 #include <core/log.h>
@@ -12,6 +13,7 @@ unsigned cpu_count = 1;
 struct cpumask cpu_online_mask;
 struct cpumask cpu_isolated_mask;
 void (*cpu_preempt_hook)(void);
+bool police_on = true;
 
 // What kernel/x86/entry.S and its like were written against.
 _Static_assert(offsetof(struct cpu, self) == 0, "entry.S");
@@ -82,3 +84,17 @@ static int cpu_option_isolate(const char *value)
 }
 BOOT_OPTION("isolcpus", cpu_option_isolate,
             "isolcpus=2-3: CPUs for nobody but who is put there by hand; not CPU 0");
+
+// ---- the police's option ------------------------------------------------------------------------
+
+static int police_set(const char *value)
+{
+    if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0) {
+        return -EINVAL;
+    }
+    police_on = strcmp(value, "on") == 0;
+    return 0;
+}
+
+BOOT_OPTION("police", police_set,
+            "police=off: no lock validator and no search for long sections, as for benchmarks");

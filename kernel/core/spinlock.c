@@ -22,15 +22,7 @@ void spin_lock_init(struct spinlock *lock, const char *name)
     *lock = (struct spinlock)SPINLOCK_INIT(name);
 }
 
-static bool spin_try(struct spinlock *lock)
-{
-    uint32_t free = 0;
-
-    return __atomic_compare_exchange_n(&lock->holder, &free, cpu_id() + 1, false, __ATOMIC_ACQUIRE,
-                                       __ATOMIC_RELAXED);
-}
-
-static __noinline void spin_wait(struct spinlock *lock)
+__noinline void spin_wait(struct spinlock *lock)
 {
     unsigned rounds = 0;
 
@@ -49,33 +41,18 @@ static __noinline void spin_wait(struct spinlock *lock)
     } while (!spin_try(lock));
 }
 
-// Preemption is off (at least) while a spinlock is held.
-static inline __attribute__((always_inline)) void spin_take(struct spinlock *lock, const void *from)
+// ---- under the eyes of the police ---------------------------------------------------------------
+
+void spin_lock_policed(struct spinlock *lock)
 {
+    preempt_disable();
     if (unlikely(!spin_try(lock))) {
         spin_wait(lock);
     }
-    lock->taken_at = from;
+    lock->taken_at = __builtin_return_address(0);
 }
 
-static inline __attribute__((always_inline)) void spin_give(struct spinlock *lock)
-{
-    __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);
-}
-
-void spin_lock(struct spinlock *lock)
-{
-    preempt_disable();
-    spin_take(lock, __builtin_return_address(0));
-}
-
-void spin_unlock(struct spinlock *lock)
-{
-    spin_give(lock);
-    preempt_enable();
-}
-
-bool spin_trylock(struct spinlock *lock)
+bool spin_trylock_policed(struct spinlock *lock)
 {
     preempt_disable();
     if (!spin_try(lock)) {
@@ -86,37 +63,7 @@ bool spin_trylock(struct spinlock *lock)
     return true;
 }
 
-bool spin_is_held(const struct spinlock *lock)
+void spin_unlock_policed(struct spinlock *lock)
 {
-    return READ_ONCE(lock->holder) == cpu_id() + 1;
-}
-
-void spin_lock_irq(struct spinlock *lock)
-{
-    local_irq_disable();
-    preempt_disable();
-    spin_take(lock, __builtin_return_address(0));
-}
-
-void spin_unlock_irq(struct spinlock *lock)
-{
-    spin_give(lock);
-    local_irq_enable();
-    preempt_enable();
-}
-
-unsigned long spin_lock_irqsave_flags(struct spinlock *lock)
-{
-    unsigned long flags = local_irq_save();
-
-    preempt_disable();
-    spin_take(lock, __builtin_return_address(0));
-    return flags;
-}
-
-void spin_unlock_irqrestore(struct spinlock *lock, unsigned long flags)
-{
-    spin_give(lock);
-    local_irq_restore(flags);
-    preempt_enable();
+    __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);
 }
