@@ -154,7 +154,7 @@ static void irq_test_churn_send(struct every_cpu *self)
 
 KTEST(irq, request_and_free_under_fire)
 {
-    int irq = route_alloc_message(&message_line_chip, NULL, 0);
+    int irq = route_alloc_message(&soft_line_chip, NULL, 0);
     REQUIRE(irq >= 0);
     irq_test_churn_stop = 0;
     uint32_t warnings = warn_count;
