@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
-"""Measure what there is to measure, and say what there is not.
+"""Measure what things cost, with Linux doing the same on the same emulated devices beside it.
 
-usage: tools/bench.py --build DIR     (make bench)
+usage: tools/bench.py --build DIR [--no-linux]     (make bench)
 
-Each figure is the median of several runs, with the smallest and the largest beside it. They are
-figures of an emulator (TCG) on this host: compare them with each other and with the next commit's,
-not with a real machine's. The comparison with Linux in the same QEMU is not built yet.
+  instructions   QEMU with -icount: the time stamp counter counts instructions, so the figures are
+                 the same on every host (but for a few per cent where a device's answer comes
+                 sooner or later). The benchmarks are records in the kernel: `bench` in its shell.
+  time           QEMU without it: nanoseconds that pass, waiting included; ratios of one run
+  boot, memory   seconds and MiB
+
+Each figure is a median, with the smallest and the largest beside it. Those of time are figures of
+an emulator on this host: compare them with each other, not with a real machine's.
 """
 
 import argparse
@@ -17,11 +22,27 @@ import sys
 import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, os.path.join(TOP, "tests", "console"))
+sys.path[:0] = [os.path.join(TOP, "tests", "console"), os.path.join(TOP, "tools")]
 import linux_formats  # noqa: E402
 from machine import BUILD, ELF, Machine  # noqa: E402
+from peer import Peer, disk_arguments  # noqa: E402
 
 RUNS = 5
+
+# Our benchmark, and what Linux's machine calls the same work (tools/peer/init.c).
+SAME_WORK = {
+    "user.syscall": "syscall",
+    "sched.yield_pair": "yield_pair",
+    "sched.ping_pong": "ping_pong",
+    "ahci.read_4k": "sda.read_4k",
+    "ahci.read_4k_qd32": "sda.read_4k_qd32",
+    "ahci.read_1m": "sda.read_1m",
+    "nvme.read_4k": "nvme0n1.read_4k",
+    "nvme.read_4k_qd32": "nvme0n1.read_4k_qd32",
+    "nvme.read_1m": "nvme0n1.read_1m",
+}
+ROW = re.compile(r"^(\w+\.\w+) +(\d+) +(\d+) +(\d+) +(\d+|-) +(\d+|-)  (.+)$", re.M)
+SKIPPED = re.compile(r"^(\w+\.\w+) +skipped: (.+)$", re.M)
 
 
 def show(name, values, unit):
@@ -50,14 +71,40 @@ def bench_boot():
     show("memory in use at the prompt, of 256 MiB", [run[2] for run in runs], "MiB")
 
 
-def bench_disk(image):
-    with Machine(name="bench-disk", disks=[image]) as machine:
-        rates = []
-        for _ in range(RUNS):
-            start = time.monotonic()
-            machine.output_of("dd if=/dev/sda of=/dev/null bs=65536 count=256")
-            rates.append(16 / (time.monotonic() - start))
-        show("AHCI read, 64 KiB a request, one at a time", rates, "MB/s")
+def number(text):
+    return None if text == "-" else int(text)
+
+
+def bench_kernel(linux, ticks):
+    """The kernel's own benchmarks beside Linux's figures: one row each."""
+    unit = "instructions" if ticks else "ns"
+    print(f"\n{unit:28} {'tophalf':>9} {'Linux':>9} {'ratio':>6} {'limit':>7}")
+    extra = disk_arguments(ahci=True, nvme=True) + ["-device", "edu"]
+    if ticks:
+        extra += ["-icount", "shift=0,sleep=off"]
+    pattern = "" if ticks else "read"
+    with Machine(name="bench", cpus=1, mem="1G", append="nolockdep dma_debug=off",
+                 extra=extra) as machine:
+        said, _ = machine.run(f"bench {'' if ticks else '-t'} {pattern}".strip(), timeout=300)
+    failed = 0
+    for name, median, low, high, limit, known, what in ROW.findall(said):
+        if not ticks:
+            limit = known = "-"
+        rounds = linux.get(SAME_WORK.get(name))
+        peer = statistics.median(rounds) if rounds else number(known)
+        ratio = f"{int(median) / peer:.2f}" if peer else "-"
+        over = number(limit) is not None and int(median) > number(limit)
+        failed += over
+        print(f"{name:28} {median:>9} {peer and round(peer) or '-':>9} {ratio:>6} {limit:>7}  "
+              f"{what} ({low} .. {high}){'  OVER ITS LIMIT' if over else ''}", flush=True)
+    for name, reason in SKIPPED.findall(said):
+        print(f"{name:28} skipped: {reason}")
+    return failed
+
+
+def bench_linux(peer, ticks):
+    work = "sched,/dev/sda,/dev/nvme0n1" if ticks else "/dev/sda,/dev/nvme0n1"
+    return peer.run(work, ticks, disk_arguments(ahci=True, nvme=True)) if peer else {}
 
 
 def bench_ping(machine):
@@ -78,20 +125,25 @@ def bench_ping(machine):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build")
-    parser.parse_args()
-    print("tophalf in QEMU, TCG; median (smallest .. largest) of", RUNS)
+    parser.add_argument("--no-linux", action="store_true", help="do not boot Linux")
+    options = parser.parse_args()
+    peer = None if options.no_linux else Peer.fetch(os.path.join(BUILD, "peer"))
+    if peer:
+        print(f"Linux is Debian's {peer.release}, one CPU, tsc=reliable, no I/O scheduler")
+    failed = bench_kernel(bench_linux(peer, True), True)
+    bench_kernel(bench_linux(peer, False), False)
+
+    print("\ntophalf in QEMU, TCG; median (smallest .. largest) of", RUNS)
     size = subprocess.run(["size", ELF], capture_output=True, text=True).stdout.split("\n")[1]
-    text, data, bss = (int(number) / 1024 for number in size.split()[:3])
+    text, data, bss = (int(field) / 1024 for field in size.split()[:3])
     print(f"  kernel: {text:.0f} KiB text and constants, {data:.0f} KiB data, {bss:.0f} KiB bss")
     bench_boot()
-    image = os.path.join(BUILD, "bench.img")
-    subprocess.run([sys.executable, f"{TOP}/tools/mkdisk.py", image, "32"], check=True)
-    bench_disk(image)
-    os.unlink(image)
     with Machine(name="bench-net", nics=["user"]) as machine:
         bench_ping(machine)
-    print("Not measured yet: the same on Linux in the same QEMU.")
+    if failed:
+        print(f"{failed} over their limit")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
