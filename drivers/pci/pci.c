@@ -225,6 +225,14 @@ static void pci_check_dma(const struct pci_dev *dev, const char *driver)
     }
 }
 
+static void pci_forget_driver(struct pci_dev *dev)
+{
+    dev->driver = NULL;
+    dev->dev.driver = NULL;
+    dev->dev.alias[0] = '\0';
+    pci_set_drvdata(dev, NULL);
+}
+
 static int pci_bind_locked(struct pci_dev *dev)
 {
     const struct pci_driver *driver;
@@ -243,9 +251,7 @@ static int pci_bind_locked(struct pci_dev *dev)
             return 0;
         }
         pci_check_dma(dev, driver->name);
-        dev->driver = NULL;
-        dev->dev.driver = NULL;
-        pci_set_drvdata(dev, NULL);
+        pci_forget_driver(dev);
         pr_warn("%s %s: no: %s", driver->name, dev->dev.name, strerror(error));
         if (error != -ENODEV) {
             return error; // -ENODEV: not one of mine after all, another driver may try
@@ -269,9 +275,7 @@ int pci_unbind(struct pci_dev *dev)
     if (dev->driver != NULL) {
         dev->driver->remove(dev);
         pci_check_dma(dev, dev->driver->name);
-        pci_set_drvdata(dev, NULL);
-        dev->driver = NULL;
-        dev->dev.driver = NULL;
+        pci_forget_driver(dev);
         error = 0;
     }
     mutex_unlock(&pci_bind_mutex);

@@ -42,3 +42,9 @@ int pci_route_intx(const struct pci_dev *dev, const char **source);
 // the order of the buses, and counts them. pci_scan.c; boot thread.
 void pci_scan(uint16_t segment, uint8_t first, uint8_t last, struct list_head *devices,
               unsigned *count);
+
+// Interrupts of a device that has none: a clock's. pci_poll.c; context: thread. Gives 1 or -errno;
+// its irq; undo.
+int pci_poll_alloc(struct pci_dev *dev);
+int pci_poll_irq(const struct pci_dev *dev);
+void pci_poll_free(struct pci_dev *dev);

@@ -15,7 +15,7 @@
 //
 // PCI 3.0, 6.8; Intel SDM vol. 3, 11.11. Context: thread; the chips' functions under the
 // descriptor's lock, interrupts off. Moving an irq changes the address alone: a vector is good on
-// every CPU.
+// every CPU. Next: pci_poll.c, where neither message nor wire is to be had.
 #include <lib/errno.h>
 #include <lib/format.h>
 #include <lib/string.h>
@@ -28,6 +28,8 @@
 #include <mm/slab.h>
 #include <irq/route.h>
 #include <pci/pci.h>
+
+#include "pci_config.h"
 #include "pci_regs.h"
 
 enum { MSI_MAX_VECTORS = 64 };
@@ -38,6 +40,7 @@ struct pci_msi {
     uint16_t offset;           // I: of the capability
     uint16_t data, mask;       // I: MSI: offsets of data and mask in it; mask 0: it has none
     uint8_t __iomem *table;    // I: MSI-X
+    uint8_t __iomem *pending;  // I: MSI-X: a bit an entry; NULL: not to be had
     unsigned entries;          // I: MSI-X: of the whole table
     unsigned count;            // I: irqs in use
     int irqs[MSI_MAX_VECTORS]; // I
@@ -195,41 +198,37 @@ static const struct irq_chip msix_chip = {
 
 // ---- asking for them ----------------------------------------------------------------------------
 
-// Where the table lies, by the device's word, which must hold within its BAR. 0 or -ENODEV.
-static int msix_check_table(const struct pci_dev *dev, uint32_t word, unsigned entries,
-                            phys_t *address)
+// Where a structure lies, by the device's word, which must hold within its BAR. NULL: it does not,
+// or no memory to map it.
+static uint8_t __iomem *msix_map(const struct pci_dev *dev, uint32_t word, uint32_t size,
+                                 const char *what)
 {
     unsigned number = word & PCI_MSIX_BIR;
     uint32_t offset = word & ~PCI_MSIX_BIR;
     const struct pci_bar *bar = &dev->bars[min(number, PCI_BAR_COUNT - 1u)];
 
     if (number >= PCI_BAR_COUNT || bar->is_port || bar->base == 0 ||
-        (uint64_t)offset + entries * PCI_MSIX_ENTRY_SIZE > bar->size) {
-        dev_warn(&dev->dev,
-                 "MSI-X table of %u entries at 0x%x of BAR %u is not within it: not used", entries,
-                 offset, number);
-        return -ENODEV;
+        (uint64_t)offset + size > bar->size) {
+        dev_warn(&dev->dev, "MSI-X %s of %u bytes at 0x%x of BAR %u is not within it: not used",
+                 what, size, offset, number);
+        return NULL;
     }
-    *address = bar->base + offset;
-    return 0;
+    return ioremap(bar->base + offset, size);
 }
 
 static int msix_setup(struct pci_msi *msi)
 {
     struct pci_dev *dev = msi->dev;
     uint16_t control = pci_read16(dev, (uint16_t)(msi->offset + PCI_MSIX_CONTROL));
-    phys_t address;
 
     msi->entries = (control & PCI_MSIX_SIZE_MASK) + 1u;
-    int error = msix_check_table(dev, pci_read32(dev, (uint16_t)(msi->offset + PCI_MSIX_TABLE)),
-                                 msi->entries, &address);
-    if (error != 0) {
-        return error;
-    }
-    msi->table = ioremap(address, msi->entries * PCI_MSIX_ENTRY_SIZE);
+    msi->table = msix_map(dev, pci_read32(dev, (uint16_t)(msi->offset + PCI_MSIX_TABLE)),
+                          msi->entries * PCI_MSIX_ENTRY_SIZE, "table");
     if (msi->table == NULL) {
-        return -ENOMEM;
+        return -ENODEV;
     }
+    msi->pending = msix_map(dev, pci_read32(dev, (uint16_t)(msi->offset + PCI_MSIX_PBA)),
+                            ALIGN_UP(msi->entries, 64) / 8, "pending bits");
     // On, but every entry masked: the table can be written only once the function decodes it.
     msi_change_control(msi, 0, PCI_MSIX_ENABLE | PCI_MSIX_FUNCTION_MASK);
     for (unsigned i = 0; i < msi->entries; i++) {
@@ -260,6 +259,9 @@ static void msi_teardown(struct pci_msi *msi)
     msi_change_control(msi, msi->is_msix ? PCI_MSIX_ENABLE : PCI_MSI_ENABLE, 0);
     if (msi->table != NULL) {
         iounmap(msi->table);
+    }
+    if (msi->pending != NULL) {
+        iounmap(msi->pending);
     }
     kfree(msi);
 }
@@ -306,7 +308,7 @@ static int msi_try(struct pci_dev *dev, bool msix, unsigned least, unsigned most
 
 int pci_alloc_irq_vectors(struct pci_dev *dev, unsigned least, unsigned most, unsigned types)
 {
-    if (least == 0 || most < least || dev->msi != NULL) {
+    if (least == 0 || most < least || dev->msi != NULL || dev->poll != NULL) {
         return -EINVAL;
     }
     types &= dev->irq_types != 0 ? dev->irq_types : PCI_IRQ_ALL_TYPES;
@@ -321,6 +323,9 @@ int pci_alloc_irq_vectors(struct pci_dev *dev, unsigned least, unsigned most, un
         pci_intx(dev, true);
         got = 1;
     }
+    if (got < 0 && (types & PCI_IRQ_POLL) && least == 1) {
+        got = pci_poll_alloc(dev);
+    }
     if (got < 0) {
         dev_warn(&dev->dev, "cannot have %u interrupts: %s", least, strerror(got));
     }
@@ -330,7 +335,8 @@ int pci_alloc_irq_vectors(struct pci_dev *dev, unsigned least, unsigned most, un
 int pci_irq_vector(const struct pci_dev *dev, unsigned index)
 {
     if (dev->msi == NULL) {
-        return index == 0 && dev->irq >= 0 ? dev->irq : -EINVAL;
+        int irq = dev->poll != NULL ? pci_poll_irq(dev) : dev->irq;
+        return index == 0 && irq >= 0 ? irq : -EINVAL;
     }
     return index < dev->msi->count ? dev->msi->irqs[index] : -EINVAL;
 }
@@ -341,13 +347,19 @@ void pci_free_irq_vectors(struct pci_dev *dev)
         msi_teardown(dev->msi);
         dev->msi = NULL;
     }
+    if (dev->poll != NULL) {
+        pci_poll_free(dev);
+    }
 }
 
 // ---- looking at them ----------------------------------------------------------------------------
 
 const char *pci_irq_type_name(const struct pci_dev *dev)
 {
-    return dev->msi == NULL ? "INTx" : dev->msi->is_msix ? "MSI-X" : "MSI";
+    if (dev->msi == NULL) {
+        return dev->poll != NULL ? "POLL" : "INTx";
+    }
+    return dev->msi->is_msix ? "MSI-X" : "MSI";
 }
 
 bool pci_msi_read_message(const struct pci_dev *dev, unsigned index, uint64_t *address,
@@ -375,6 +387,14 @@ bool pci_msi_read_message(const struct pci_dev *dev, unsigned index, uint64_t *a
     return true;
 }
 
+bool pci_msi_is_pending(const struct pci_dev *dev, unsigned index)
+{
+    const struct pci_msi *msi = dev->msi;
+
+    return msi != NULL && index < msi->count && msi->pending != NULL &&
+           (readl(msi->pending + index / 32 * 4) >> (index % 32) & 1) != 0;
+}
+
 static int msi_option(const char *value)
 {
     if (strcmp(value, "nomsi") != 0) {
@@ -383,4 +403,4 @@ static int msi_option(const char *value)
     msi_allowed = false;
     return 0;
 }
-BOOT_OPTION("pci", msi_option, "pci=nomsi: devices interrupt by their wires only");
+BOOT_OPTION("pci", msi_option, "pci=nomsi: devices interrupt by their wires, or are polled");

@@ -9,6 +9,7 @@ struct device {
     uint64_t dma_mask;  // I: highest address the device can reach; dma_set_mask()
     void *driver_data;  // L by the bus: the bound driver's state, NULL when none is bound
     const char *driver; // L by the bus: the bound driver's name or NULL
+    char alias[12];     // L by the bus: what its driver calls it: "nvme0"; empty: nothing
     uint32_t
         dma_held; // A: mappings and coherent buffers that it has and must give back; kernel/dma's
 };

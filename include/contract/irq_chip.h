@@ -26,6 +26,8 @@ struct irq_data {
 struct irq_chip {
     // A second message before the thread is done does no harm, so IRQF_ONESHOT is not needed: MSI.
     bool oneshot_safe;
+    // No device asks: a clock does, in its place. That nobody has anything to do is no fault then.
+    bool is_polled;
     const char *name;                            // as /proc/interrupts shows it: "IO-APIC"
     void (*irq_startup)(struct irq_data *data);  // program vector, CPU, trigger; leave it unmasked
     void (*irq_shutdown)(struct irq_data *data); // mask and forget

@@ -57,3 +57,7 @@ void synchronize_irq(unsigned irq);
 
 // 0; -EINVAL (no online CPU in the mask, no such irq), -EIO (the chip cannot).
 int irq_set_affinity(unsigned irq, const struct cpumask *mask);
+// By a driver whose interrupt belongs to certain CPUs (a queue's, to its own): goes there now, and
+// says so in /proc/irq/N/affinity_hint, which irqbalance heeds. NULL: no hint any more. Results as
+// irq_set_affinity.
+int irq_set_affinity_and_hint(unsigned irq, const struct cpumask *mask);

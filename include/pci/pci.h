@@ -26,6 +26,7 @@ struct pci_device_id {
 
 struct pci_driver;
 struct pci_msi;
+struct pci_poll;
 
 struct pci_dev {
     struct device dev; // name "0000:00:03.0"
@@ -46,6 +47,7 @@ struct pci_dev {
     unsigned cap_count;
     const struct pci_driver *driver; // L
     struct pci_msi *msi;             // L: its message interrupts; NULL: it uses its wire
+    struct pci_poll *poll;           // L: it has neither, and is polled
     unsigned irq_types;              // L: PCI_IRQ_* that a person allows it, 0: all
     struct list_head link;
 };
@@ -111,26 +113,30 @@ static inline void *pci_get_drvdata(const struct pci_dev *dev)
     return dev->dev.driver_data;
 }
 
-// How a device may interrupt, in the order in which they are tried. Linux's names and meaning.
+// How a device may interrupt, in the order in which they are tried. Linux's names and meaning; POLL
+// is ours: a timer asks in the device's place (pci_poll.c).
 #define PCI_IRQ_MSIX      BIT(2)
 #define PCI_IRQ_MSI       BIT(1)
 #define PCI_IRQ_INTX      BIT(0)
-#define PCI_IRQ_ALL_TYPES (PCI_IRQ_INTX | PCI_IRQ_MSI | PCI_IRQ_MSIX)
+#define PCI_IRQ_POLL      BIT(3)
+#define PCI_IRQ_ALL_TYPES (PCI_IRQ_INTX | PCI_IRQ_MSI | PCI_IRQ_MSIX | PCI_IRQ_POLL)
 
 // Gives the device between min and max interrupts of one of the allowed types: MSI-X, else MSI
-// (one), else its wire. The device's other types are off then. Returns how many; -ENOSPC: it can
-// have none of them (said in the log), -EINVAL, -ENOMEM. Boot option pci=nomsi leaves the wire
-// only. Context: thread, in probe, before the device may interrupt (NVMe: before it is enabled).
+// (one), else its wire, else a clock's (said in the log). The device's other types are off then.
+// Returns how many; -ENOSPC: it can have none of them (said in the log), -EINVAL, -ENOMEM. Boot
+// option pci=nomsi leaves the last two. Context: thread, in probe, before the device may interrupt
+// (NVMe: before it is enabled).
 int pci_alloc_irq_vectors(struct pci_dev *dev, unsigned min, unsigned max, unsigned types);
 // The irq of the index-th of them, for request_irq; -EINVAL.
 int pci_irq_vector(const struct pci_dev *dev, unsigned index);
 // Undo, after every free_irq. Context: thread.
 void pci_free_irq_vectors(struct pci_dev *dev);
-// "MSI-X", "MSI" or "INTx": what it uses now. And the message of an index as the device holds it:
-// false when it has none.
+// "MSI-X", "MSI", "INTx" or "POLL": what it uses now. And the message of an index as the device
+// holds it: false when it has none. And whether one waits behind its mask, where the device tells.
 const char *pci_irq_type_name(const struct pci_dev *dev);
 bool pci_msi_read_message(const struct pci_dev *dev, unsigned index, uint64_t *address,
                           uint32_t *data, bool *masked);
+bool pci_msi_is_pending(const struct pci_dev *dev, unsigned index);
 
 struct pci_dev *
 pci_next(struct pci_dev *after); // NULL: first; in bus order. The list is fixed after pci_init

@@ -9,7 +9,8 @@
 // An irq that hardly ever comes stays where it is, and so does one whose move would not make the
 // busiest CPU less busy: a move costs the caches that its handler has warmed. What the service
 // decides is written as smp_affinity, so it overrides what a person wrote there; an irq that is
-// banned is left alone, and isolated CPUs (isolcpus=) get nothing.
+// banned is left alone, and so is one whose driver gave it an affinity hint, as its queue belongs to
+// that CPU; isolated CPUs (isolcpus=) get nothing.
 //
 // Context: a thread of its own, "irqbalance"; a mutex keeps a round from meeting another.
 #include <lib/errno.h>
@@ -51,8 +52,8 @@ static unsigned balance_collect(struct balance_irq *list, unsigned room)
         uint64_t total = irq_desc_total(desc);
         uint64_t since = total - min(balance_seen[irq], total);
         balance_seen[irq] = total;
-        if (desc->data.chip->irq_set_affinity == NULL) {
-            continue;
+        if (desc->data.chip->irq_set_affinity == NULL || !cpumask_empty(&desc->affinity_hint)) {
+            continue; // cannot move, or belongs where it is: a queue's to its CPU
         }
         unsigned place = count++;
         for (; place > 0 && list[place - 1].count < since; place--) { // insertion sort: dozens

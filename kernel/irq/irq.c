@@ -536,3 +536,16 @@ int irq_set_affinity(unsigned irq, const struct cpumask *mask)
     spin_unlock_irqrestore(&desc->lock, flags);
     return err;
 }
+
+int irq_set_affinity_and_hint(unsigned irq, const struct cpumask *mask)
+{
+    struct irq_desc *desc = irq_to_desc(irq);
+    if (desc == NULL) {
+        return -EINVAL;
+    }
+    unsigned long flags;
+    spin_lock_irqsave(&desc->lock, flags);
+    desc->affinity_hint = mask != NULL ? *mask : (struct cpumask){0};
+    spin_unlock_irqrestore(&desc->lock, flags);
+    return mask != NULL ? irq_set_affinity(irq, mask) : 0;
+}

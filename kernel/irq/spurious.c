@@ -121,7 +121,7 @@ bool irq_poll_lines(bool all)
 
 void irq_note_result(struct irq_desc *desc, irqreturn_t result)
 {
-    if (spurious_off || desc->killed) {
+    if (spurious_off || desc->killed || desc->data.chip->is_polled) {
         return;
     }
     if (result & ~(unsigned)(IRQ_HANDLED | IRQ_WAKE_THREAD)) {

@@ -31,7 +31,8 @@ static int driver_list(struct shell *sh)
 static struct pci_dev *driver_find(const char *name)
 {
     for (struct pci_dev *dev = pci_next(NULL); dev != NULL; dev = pci_next(dev)) {
-        if (strcmp(dev->dev.name, name) == 0 || strcmp(dev->dev.name + 5, name) == 0) {
+        if (strcmp(dev->dev.name, name) == 0 || strcmp(dev->dev.name + 5, name) == 0 ||
+            strcmp(dev->dev.alias, name) == 0) {
             return dev;
         }
     }

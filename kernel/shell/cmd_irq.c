@@ -50,7 +50,8 @@ static bool irq_dev_is_called(const struct pci_dev *dev, const char *name)
 {
     const char *full = dev->dev.name; // "0000:00:02.0"; "00:02.0" will do
 
-    if (strcmp(full, name) == 0 || (strlen(full) > 5 && strcmp(full + 5, name) == 0)) {
+    if (strcmp(full, name) == 0 || (strlen(full) > 5 && strcmp(full + 5, name) == 0) ||
+        strcmp(dev->dev.alias, name) == 0) {
         return true;
     }
     for (struct net_device *net = netdev_next(NULL); net != NULL; net = netdev_next(net)) {
@@ -205,7 +206,7 @@ static int irq_route(struct irq_walk *walk)
         shell_printf(walk->sh, "  device      %s (%s), %s", walk->dev->dev.name,
                      walk->dev->dev.driver != NULL ? walk->dev->dev.driver : "no driver",
                      pci_irq_type_name(walk->dev));
-        if (walk->dev->msi == NULL && walk->dev->pin != 0) {
+        if (walk->desc->data.chip == &ioapic_chip && walk->dev->pin != 0) {
             shell_printf(walk->sh, " pin %c", 'A' + walk->dev->pin - 1);
         }
         shell_printf(walk->sh, "\n");
@@ -325,7 +326,7 @@ static void why_device(struct irq_walk *walk)
         why_broken(walk, "PCI", "driver unbind DEVICE; driver bind DEVICE",
                    "bus master is off: it can neither do DMA nor send a message");
     }
-    if (dev->msi == NULL && (command & PCI_COMMAND_INTX_OFF_BIT)) {
+    if (dev->msi == NULL && dev->poll == NULL && (command & PCI_COMMAND_INTX_OFF_BIT)) {
         why_broken(walk, "PCI", "irq mode DEVICE intx", "INTx is disabled in its command register");
     }
 }
@@ -525,6 +526,8 @@ static int irq_why(struct irq_walk *walk)
     } else {
         if (desc->data.chip == &ioapic_chip) {
             why_wire(walk);
+        } else if (desc->data.chip->is_polled) {
+            why_ok(walk, "clock", "the device has no interrupt: it is asked %d times a second", 10);
         } else {
             why_message(walk);
         }
@@ -563,7 +566,11 @@ static int irq_mode(struct irq_walk *walk, const char *type)
     static const struct {
         const char *name;
         unsigned types;
-    } modes[] = {{"intx", PCI_IRQ_INTX}, {"msi", PCI_IRQ_MSI}, {"msix", PCI_IRQ_MSIX}, {"auto", 0}};
+    } modes[] = {{"intx", PCI_IRQ_INTX},
+                 {"msi", PCI_IRQ_MSI},
+                 {"msix", PCI_IRQ_MSIX},
+                 {"poll", PCI_IRQ_POLL},
+                 {"auto", 0}};
     struct pci_dev *dev = walk->dev;
 
     if (dev == NULL) {
@@ -588,7 +595,7 @@ static int irq_mode(struct irq_walk *walk, const char *type)
                      pci_irq_type_name(dev), pci_irq_vector(dev, 0));
         return 0;
     }
-    return shell_usage(walk->sh, "no such type: %s (intx, msi, msix, auto)", type);
+    return shell_usage(walk->sh, "no such type: %s (intx, msi, msix, poll, auto)", type);
 }
 
 static int cmd_irq(struct shell *sh, int argc, char **argv)
@@ -620,7 +627,8 @@ static int cmd_irq(struct shell *sh, int argc, char **argv)
     return shell_usage(sh, "unknown: %s", argv[1]);
 }
 
-COMMAND("irq", cmd_irq,
-        "irq [list] | irq route|why|enable|disable N|DEVICE | irq mode DEVICE intx|msi|msix|auto",
-        "one interrupt from pin to handler: its way, the first broken link, its mode\n"
-        "DEVICE is eth0, 00:1f.2 or a driver's name");
+COMMAND(
+    "irq", cmd_irq,
+    "irq [list] | irq route|why|enable|disable N|DEVICE | irq mode DEVICE intx|msi|msix|poll|auto",
+    "one interrupt from pin to handler: its way, the first broken link, its mode\n"
+    "DEVICE is eth0, 00:1f.2 or a driver's name");
