@@ -20,6 +20,7 @@
 #include <x86/frame.h>
 #include <x86/segments.h>
 #include <irq/desc.h>
+#include <sched/cputime.h>
 #include <sched/thread.h>
 #include <user/process.h>
 #include <defer/softirq.h>
@@ -32,23 +33,52 @@ static bool interrupt_may_switch(const struct cpu *cpu, const struct frame *fram
            cpu->bh_disabled == 0 && !cpu->serving_softirq && (frame->rflags & CPU_FLAGS_IF) != 0;
 }
 
+// The books of the CPU's time (<sched/cputime.h>), when a program's turn ends and begins again.
+static void interrupt_from_user(void)
+{
+    cputime_enter(&this_cpu(cputimes), CPU_SYSTEM);
+}
+
+static void interrupt_to_user(void)
+{
+    cputime_enter(&this_cpu(cputimes), current->nice > 0 ? CPU_NICE : CPU_USER);
+}
+
+// The CPU was not interrupted from outside: it ran into something, or asks for something.
+static void interrupt_trap(struct frame *frame)
+{
+    bool from_user = frame_is_user(frame);
+
+    if (from_user) {
+        interrupt_from_user();
+    }
+    if (frame->vector == VECTOR_SYSCALL) {
+        syscall(frame);
+    } else {
+        exception(frame);
+    }
+    if (from_user) {
+        interrupt_to_user();
+    }
+}
+
 void interrupt(struct frame *frame)
 {
     struct cpu *cpu = cpu_self();
 
-    if (frame->vector < EXC_COUNT) {
-        exception(frame);
+    if (frame->vector < EXC_COUNT || (frame->vector == VECTOR_SYSCALL && frame_is_user(frame))) {
+        interrupt_trap(frame);
         return;
     }
-    if (frame->vector == VECTOR_SYSCALL && frame_is_user(frame)) {
-        syscall(frame);
-        return;
-    }
+
+    struct cputime *time = &cputimes[cpu->id];
+    enum cpu_time before = cputime_enter(time, CPU_IRQ);
 
     cpu->irq_depth++;
     cpu->from_user = frame_is_user(frame);
     irq_dispatch((uint8_t)frame->vector);
     cpu->irq_depth--;
+    cputime_enter(time, cpu->from_user ? CPU_SYSTEM : before);
 
     if (cpu->irq_depth == 0 && !cpu->serving_softirq && cpu->bh_disabled == 0 &&
         softirq_pending()) {
@@ -59,5 +89,6 @@ void interrupt(struct frame *frame)
     }
     if (frame_is_user(frame)) {
         process_return(); // does not, if ^C was typed meanwhile
+        interrupt_to_user();
     }
 }

@@ -27,6 +27,9 @@ static inline uint32_t msecs_to_jiffies(uint32_t ms)
 // Nanoseconds since kernel entry; monotonic, the same on all CPUs as far as their TSCs are.
 uint64_t clock_ns(void);
 
+// The TSC when clock_ns() was 0; never 0 itself.
+uint64_t clock_start_tsc(void);
+
 // The rate the clock now runs at, and its setter (kernel/x86/clock.c, once).
 uint64_t clock_tsc_hz(void);
 void clock_set_tsc_hz(uint64_t hz);

@@ -120,19 +120,6 @@ void sched_preempt_irq(void);
 // For cpu_preempt_hook.
 void sched_preempt(void);
 
-// Where a CPU's time went, in nanoseconds, sampled by the tick: user nice system idle iowait irq
-// softirq (order of /proc/stat).
-enum cpu_time {
-    CPU_USER,
-    CPU_NICE,
-    CPU_SYSTEM,
-    CPU_IDLE,
-    CPU_IOWAIT,
-    CPU_IRQ,
-    CPU_SOFTIRQ,
-    CPU_TIME_COUNT
-};
-uint64_t sched_cpu_time_ns(unsigned cpu, enum cpu_time what);
 uint64_t sched_context_switches(void);
 uint64_t sched_threads_created(void);
 unsigned sched_running(void), sched_blocked(void);

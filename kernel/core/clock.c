@@ -13,7 +13,8 @@ volatile uint32_t jiffies = INITIAL_JIFFIES;
 
 static uint64_t clock_hz = CLOCK_ASSUMED_HZ;
 static uint64_t clock_mult = (1000000000ull << 32) / CLOCK_ASSUMED_HZ; // I: ns per cycle, 32.32
-static uint64_t clock_base_tsc; // I: TSC at kernel entry, or when the rate was set
+static uint64_t clock_start;    // I: TSC at kernel entry
+static uint64_t clock_base_tsc; // I: the same, or the TSC when the rate was set
 static uint64_t clock_base_ns;  // I
 
 static uint64_t clock_scale(uint64_t cycles)
@@ -31,10 +32,15 @@ uint64_t clock_ns(void)
     uint64_t now = rdtsc();
 
     if (unlikely(clock_base_tsc == 0)) { // first call: this is where time begins
-        clock_base_tsc = now;
+        clock_start = clock_base_tsc = now;
     }
     // A TSC that is a little behind on another CPU must not make a huge number.
     return now > clock_base_tsc ? clock_base_ns + clock_scale(now - clock_base_tsc) : clock_base_ns;
+}
+
+uint64_t clock_start_tsc(void)
+{
+    return clock_start;
 }
 
 uint64_t clock_tsc_hz(void)

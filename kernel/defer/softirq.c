@@ -24,6 +24,7 @@
 #include <core/log.h>
 #include <core/panic.h>
 #include <core/trace.h>
+#include <sched/cputime.h>
 #include <sched/thread.h>
 #include <defer/softirq.h>
 
@@ -132,6 +133,7 @@ static bool softirq_serve(struct softirq_cpu *self)
 
     cpu->preempt_off++;
     cpu->serving_softirq = true;
+    enum cpu_time before = cputime_enter(&cputimes[cpu->id], CPU_SOFTIRQ);
     do {
         uint32_t bits = self->pending;
 
@@ -142,6 +144,7 @@ static bool softirq_serve(struct softirq_cpu *self)
         }
         local_irq_disable();
     } while (self->pending != 0 && softirq_go_on(cpu, ++rounds, &end_ns));
+    cputime_enter(&cputimes[cpu->id], before);
     cpu->serving_softirq = false;
     cpu->preempt_off--;
     return self->pending != 0;

@@ -1,10 +1,8 @@
 // /proc/stat and /proc/uptime: where the CPUs' time went and how often what happened, as Linux
 // prints it.
 //
-// Times are sampled by each CPU's tick (sched_account() in kernel/sched/tick.c): what the tick
-// found is charged with the time since the tick before. Hard interrupts run with interrupts off, so
-// no tick ever finds one: their time counts as that of what they interrupted, as it does in Linux
-// unless it is built to measure each interrupt.
+// Times are measured at each transition (<sched/cputime.h>), not sampled by the tick: a CPU's row
+// adds up to the uptime, and an interrupt of a microsecond counts as a microsecond of irq.
 //
 // Context: thread.
 #include <contract/proc_file.h>
@@ -12,6 +10,7 @@
 #include <core/cpu.h>
 #include <x86/clock.h>
 #include <irq/desc.h>
+#include <sched/cputime.h>
 #include <sched/thread.h>
 #include <defer/softirq.h>
 
@@ -31,8 +30,11 @@ static void stat_show_cpus(struct text *t)
     uint64_t sum[CPU_TIME_COUNT] = {0};
 
     for_each_online_cpu (cpu) {
+        uint64_t ns[CPU_TIME_COUNT];
+
+        cputime_read(cpu, ns);
         for (unsigned what = 0; what < CPU_TIME_COUNT; what++) {
-            sum[what] += sched_cpu_time_ns(cpu, what);
+            sum[what] += ns[what];
         }
     }
     text_puts(t, "cpu ");
@@ -40,9 +42,7 @@ static void stat_show_cpus(struct text *t)
     for_each_online_cpu (cpu) {
         uint64_t ns[CPU_TIME_COUNT];
 
-        for (unsigned what = 0; what < CPU_TIME_COUNT; what++) {
-            ns[what] = sched_cpu_time_ns(cpu, what);
-        }
+        cputime_read(cpu, ns);
         text_printf(t, "cpu%u", cpu);
         stat_show_times(t, ns);
     }

@@ -5,6 +5,7 @@
 #include <core/cpu.h>
 #include <core/log.h>
 #include <core/panic.h>
+#include <sched/cputime.h>
 #include <sched/thread.h>
 
 #include "internal.h"
@@ -41,6 +42,8 @@ void schedule_atomic(void)
         local_irq_restore(flags);
         return;
     }
+    // What interrupted the thread must not be charged with what others do meanwhile.
+    enum cpu_time kind = cputime_enter(&cputimes[cpu->id], CPU_SYSTEM);
     struct cpumask allowed = thread->allowed, here = {0};
     cpumask_set(&here, cpu->id);
     thread->allowed = here;
@@ -53,6 +56,7 @@ void schedule_atomic(void)
     cpu->bh_disabled = saved.bh_disabled;
     cpu->preempt_off = saved.preempt_off;
     cpu->serving_softirq = saved.serving_softirq;
+    cputime_enter(&cputimes[cpu->id], kind);
     thread->allowed = allowed;
     local_irq_restore(flags);
 }

@@ -107,12 +107,6 @@ int sched_setaffinity(struct thread *thread, const struct cpumask *mask)
     return 0;
 }
 
-uint64_t sched_cpu_time_ns(unsigned cpu, enum cpu_time what)
-{
-    return cpu < MAX_CPUS && run_queues[cpu] != NULL ? READ_ONCE(run_queues[cpu]->time_ns[what])
-                                                     : 0;
-}
-
 uint64_t sched_context_switches(void)
 {
     uint64_t sum = 0;

@@ -35,8 +35,6 @@ struct run_queue {
     struct list_head fair;              // L
     uint64_t min_vruntime;              // L: never decreases
     uint64_t switches;                  // L
-    uint64_t tick_ns;                   // C: when time was last shared out
-    uint64_t time_ns[CPU_TIME_COUNT];   // C: written by this CPU's tick, read by all
     unsigned balance_ticks;             // C
     bool noted_waiting;                 // L: this CPU's bit is set in sched_waiting_mask
 };

@@ -38,6 +38,7 @@
 #include <x86/switch.h>
 #include <mm/map.h>
 #include <mm/slab.h>
+#include <sched/cputime.h>
 #include <sched/thread.h>
 
 #include "internal.h"
@@ -113,8 +114,10 @@ static void sched_switch_to(struct cpu *cpu, struct run_queue *queue, struct thr
 
     if (prev == queue->idle) {
         cpumask_clear(&sched_idle_mask, queue->cpu);
+        cputime_enter(&cputimes[cpu->id], CPU_SYSTEM);
     } else if (next == queue->idle) {
         cpumask_set(&sched_idle_mask, queue->cpu);
+        cputime_enter(&cputimes[cpu->id], CPU_IDLE);
     }
     if (unlikely(prev->stack != 0 && *(uint64_t *)prev->stack != STACK_MAGIC)) {
         panic("the stack of thread %s (%d) was overrun", prev->name, prev->tid);
@@ -256,6 +259,8 @@ void sched_idle(void)
 {
     struct run_queue *queue = this_cpu(run_queues);
 
+    local_irq_disable();
+    cputime_enter(&this_cpu(cputimes), CPU_IDLE);
     for (;;) {
         local_irq_disable();
         if (cpu_field(want_resched) || queue->waiting != 0) {
@@ -280,6 +285,7 @@ static void sched_set_up(struct cpu_sched *sched, unsigned cpu)
     sched->queue.running = &sched->idle;
     sched->idle.switched_in_ns = clock_ns();
     sleep_init_cpu(cpu);
+    cputime_init_cpu(cpu);
     cpus[cpu].thread = &sched->idle;
     run_queues[cpu] = &sched->queue;
     cpumask_set(&sched_mask, cpu);

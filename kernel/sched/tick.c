@@ -1,5 +1,5 @@
-// The tick: 250 times a second each CPU books the time that has passed, and asks whether the thread
-// that runs has had its slice.
+// The tick: 250 times a second a CPU that is not idle books the time that its thread has had, and
+// asks whether that was the thread's slice.
 //
 // Context: hard irq.
 #include <core/clock.h>
@@ -7,26 +7,6 @@
 #include <sched/thread.h>
 
 #include "internal.h"
-
-// Shares out the time since this CPU's last tick to what the tick interrupted.
-static void sched_account(struct run_queue *queue, uint64_t now_ns)
-{
-    enum cpu_time what = CPU_SYSTEM;
-
-    if (cpu_field(irq_depth) > 1) {
-        what = CPU_IRQ;
-    } else if (cpu_field(serving_softirq)) {
-        what = CPU_SOFTIRQ;
-    } else if (queue->running == queue->idle) {
-        what = CPU_IDLE;
-    } else if (cpu_field(from_user)) {
-        what = CPU_USER;
-    }
-    if (queue->tick_ns != 0 && now_ns > queue->tick_ns) {
-        queue->time_ns[what] += now_ns - queue->tick_ns;
-    }
-    queue->tick_ns = now_ns;
-}
 
 void sched_tick(void)
 {
@@ -36,7 +16,6 @@ void sched_tick(void)
 
     spin_lock(&queue->lock);
     thread = queue->running;
-    sched_account(queue, now_ns);
     queue_charge(queue, thread, now_ns);
     if (thread == queue->idle) {
         if (queue->waiting != 0 || place_in(&sched_waiting_mask, &sched_mask) < MAX_CPUS) {

@@ -23,6 +23,7 @@
 #include <core/log.h>
 #include <mm/slab.h>
 #include <sched/completion.h>
+#include <sched/cputime.h>
 #include <sched/thread.h>
 #include <user/process.h>
 #include <user/space.h>
@@ -130,6 +131,8 @@ static void process_main(void *arg)
 
     current->process = process;
     space_enter(&process->space);
+    local_irq_disable();
+    cputime_enter(&this_cpu(cputimes), CPU_USER);
     user_enter(process->entry, process->stack);
 }
 

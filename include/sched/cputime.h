@@ -1,0 +1,63 @@
+// Where each CPU's time goes, exactly: the clock is read whenever a CPU begins something of another
+// kind, once each time.
+//
+//   interrupt          kernel/interrupt.c      CPU_IRQ, then back to what it interrupted
+//   softirqs           kernel/defer/softirq.c  CPU_SOFTIRQ, then back
+//   program, kernel    kernel/interrupt.c      CPU_USER or CPU_NICE, CPU_SYSTEM
+//   idle thread        kernel/sched/sched.c    CPU_IDLE
+//
+// A CPU writes its own books with interrupts off and waits for nobody. Others who read them look at
+// the number of the entry before and after: odd, or another one, and they read again.
+//
+// NMIs are not counted: they may strike in the middle of this.
+#pragma once
+
+#include <core/cpu.h>
+#include <lib/types.h>
+
+// In the order of /proc/stat. Nobody waits for a disk with an idle CPU in his name: CPU_IOWAIT
+// stays 0, and that time is idle.
+enum cpu_time {
+    CPU_USER,
+    CPU_NICE,
+    CPU_SYSTEM,
+    CPU_IDLE,
+    CPU_IOWAIT,
+    CPU_IRQ,
+    CPU_SOFTIRQ,
+    CPU_TIME_COUNT
+};
+
+struct cputime {
+    uint32_t sequence;            // C: odd while the rest is being written
+    enum cpu_time kind;           // C: what it does now ...
+    uint64_t since;               // C: ... and since when; cycles, as all here
+    uint64_t tsc[CPU_TIME_COUNT]; // C: what was finished before
+} __aligned(64);
+
+extern struct cputime cputimes[MAX_CPUS];
+
+// This CPU, whose books these are, begins something of another kind. What it did before. Context:
+// interrupts off.
+static inline enum cpu_time cputime_enter(struct cputime *time, enum cpu_time kind)
+{
+    enum cpu_time before = time->kind;
+
+    time->sequence++;
+    barrier();
+    uint64_t now = rdtsc();
+    time->tsc[before] += now - time->since;
+    time->since = now;
+    time->kind = kind;
+    barrier();
+    time->sequence++;
+    return before;
+}
+
+// Opens the books of a CPU that has just come up: it was idle until now, or was booting the machine
+// if it is the first. Context: once per CPU, interrupts off.
+void cputime_init_cpu(unsigned cpu);
+// What a CPU has spent on each kind so far, in nanoseconds; together that is the time since boot.
+// Context: any.
+void cputime_read(unsigned cpu, uint64_t ns[CPU_TIME_COUNT]);
+uint64_t sched_cpu_time_ns(unsigned cpu, enum cpu_time what);

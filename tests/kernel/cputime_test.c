@@ -1,0 +1,148 @@
+// The books of the CPUs' time: nothing is missing, nothing is counted twice, and each kind of work
+// is found in its row. Work here is waiting by the clock, so a slow machine changes nothing.
+#include <contract/ktest.h>
+#include <core/clock.h>
+#include <core/cpu.h>
+#include <sched/completion.h>
+#include <sched/cputime.h>
+#include <sched/sleep.h>
+#include <sched/thread.h>
+#include <defer/softirq.h>
+#include <defer/tasklet.h>
+
+#include "eventually.h"
+#include "every_cpu.h"
+#include "message_line.h"
+
+enum {
+    CPUTIME_WORK_US = 2000,
+    CPUTIME_ROUNDING_NS = 1000, // each row is rounded by itself; a store takes its time
+};
+
+// Whoever reads another CPU's books reads the time of day a moment before the CPU's entry becomes
+// visible, at worst.
+KTEST(cputime, all_kinds_together_are_the_time_since_boot)
+{
+    for (unsigned round = 0; round < 200; round++) {
+        for_each_online_cpu (cpu) {
+            uint64_t ns[CPU_TIME_COUNT], sum = 0;
+            uint64_t before = clock_ns();
+
+            cputime_read(cpu, ns);
+            uint64_t after = clock_ns();
+            for (unsigned what = 0; what < CPU_TIME_COUNT; what++) {
+                sum += ns[what];
+            }
+            EXPECT(sum + CPUTIME_ROUNDING_NS >= before);
+            EXPECT(sum <= after + CPUTIME_ROUNDING_NS);
+        }
+    }
+}
+
+KTEST(cputime, no_row_ever_goes_back)
+{
+    static uint64_t last[MAX_CPUS][CPU_TIME_COUNT];
+
+    for (unsigned round = 0; round < 2000; round++) {
+        for_each_online_cpu (cpu) {
+            uint64_t ns[CPU_TIME_COUNT];
+
+            cputime_read(cpu, ns);
+            for (unsigned what = 0; what < CPU_TIME_COUNT; what++) {
+                EXPECT(ns[what] + CPUTIME_ROUNDING_NS >= last[cpu][what]);
+                last[cpu][what] = ns[what];
+            }
+        }
+    }
+}
+
+static irqreturn_t cputime_handler(int irq __unused, void *dev_id)
+{
+    uint32_t *calls = dev_id;
+
+    udelay(CPUTIME_WORK_US);
+    WRITE_ONCE(*calls, *calls + 1);
+    return IRQ_HANDLED;
+}
+
+KTEST(cputime, a_handler_is_in_the_row_irq)
+{
+    static uint32_t calls;
+    int irq = message_line_open(cputime_handler, &calls);
+
+    REQUIRE(irq > 0);
+    calls = 0;
+    for_each_online_cpu (cpu) {
+        uint64_t irq_ns = sched_cpu_time_ns(cpu, CPU_IRQ);
+        uint32_t before = READ_ONCE(calls);
+
+        message_line_send(irq, cpu);
+        EXPECT(message_line_reached(&calls, before + 1));
+        EXPECT(sched_cpu_time_ns(cpu, CPU_IRQ) - irq_ns >= CPUTIME_WORK_US * 1000);
+    }
+    message_line_close(irq, &calls);
+}
+
+static void cputime_callback(struct tasklet_struct *t __unused)
+{
+    udelay(CPUTIME_WORK_US);
+}
+
+static void cputime_tasklet_on_this_cpu(struct every_cpu *self)
+{
+    struct ktest_run *ktest = self->ktest;
+    struct tasklet_struct t;
+    uint64_t softirq_ns = sched_cpu_time_ns(self->cpu, CPU_SOFTIRQ);
+    uint64_t irq_ns = sched_cpu_time_ns(self->cpu, CPU_IRQ);
+
+    tasklet_setup(&t, cputime_callback, "cputime");
+    local_bh_disable(); // so that it runs here, when they are enabled again
+    tasklet_schedule(&t);
+    local_bh_enable();
+    EXPECT(EVENTUALLY(READ_ONCE(t.runs) == 1));
+    tasklet_kill(&t);
+    irq_ns = sched_cpu_time_ns(self->cpu, CPU_IRQ) - irq_ns; // it may have been interrupted
+    softirq_ns = sched_cpu_time_ns(self->cpu, CPU_SOFTIRQ) - softirq_ns;
+    EXPECT(softirq_ns > 0);
+    EXPECT(softirq_ns + irq_ns + CPUTIME_ROUNDING_NS >= CPUTIME_WORK_US * 1000);
+}
+
+KTEST(cputime, a_tasklet_is_in_the_row_softirq)
+{
+    EXPECT(every_cpu_run(ktest, cputime_tasklet_on_this_cpu, NULL));
+}
+
+static void cputime_thread_on_this_cpu(struct every_cpu *self)
+{
+    struct ktest_run *ktest = self->ktest;
+    uint64_t system_ns = sched_cpu_time_ns(self->cpu, CPU_SYSTEM);
+    uint64_t others_ns = sched_cpu_time_ns(self->cpu, CPU_IRQ) +
+                         sched_cpu_time_ns(self->cpu, CPU_SOFTIRQ) +
+                         sched_cpu_time_ns(self->cpu, CPU_USER);
+
+    udelay(CPUTIME_WORK_US);
+    others_ns = sched_cpu_time_ns(self->cpu, CPU_IRQ) + sched_cpu_time_ns(self->cpu, CPU_SOFTIRQ) +
+                sched_cpu_time_ns(self->cpu, CPU_USER) - others_ns;
+    system_ns = sched_cpu_time_ns(self->cpu, CPU_SYSTEM) - system_ns;
+    EXPECT(system_ns + others_ns + CPUTIME_ROUNDING_NS >= CPUTIME_WORK_US * 1000);
+}
+
+KTEST(cputime, a_thread_of_the_kernel_is_in_the_row_system)
+{
+    EXPECT(every_cpu_run(ktest, cputime_thread_on_this_cpu, NULL));
+}
+
+KTEST(cputime, waiting_is_in_no_row_but_idle)
+{
+    uint64_t idle_ns = 0;
+
+    for_each_online_cpu (cpu) {
+        idle_ns -= sched_cpu_time_ns(cpu, CPU_IDLE);
+        EXPECT_EQ(sched_cpu_time_ns(cpu, CPU_IOWAIT), 0);
+    }
+    msleep(20);
+    for_each_online_cpu (cpu) {
+        idle_ns += sched_cpu_time_ns(cpu, CPU_IDLE);
+    }
+    EXPECT(idle_ns > 0);
+}
