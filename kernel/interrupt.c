@@ -16,6 +16,7 @@
 // Context: called by entry.S for every vector; hard irq until irq_depth is back at 0. This file may
 // see all layers.
 #include <core/cpu.h>
+#include <core/rcu.h>
 #include <x86/exception.h>
 #include <x86/frame.h>
 #include <x86/segments.h>
@@ -71,6 +72,7 @@ void interrupt(struct frame *frame)
         return;
     }
 
+    rcu_idle_end();
     struct cputime *time = &cputimes[cpu->id];
     enum cpu_time before = cputime_enter(time, CPU_IRQ);
 

@@ -38,6 +38,7 @@
 #include <defer/irq_poll.h>
 #include <defer/irq_thread.h>
 #include <defer/line_poll.h>
+#include <defer/rcu.h>
 #include <defer/softirq.h>
 #include <defer/tasklet.h>
 #include <defer/timer.h>
@@ -280,6 +281,7 @@ __noreturn void kernel_main(const struct boot_info *boot)
     timer_init_subsystem();
     tasklet_init_subsystem();
     irq_poll_init_subsystem();
+    rcu_init_subsystem();
     tty_init();
     lapic_timer_periodic(HZ);
     local_irq_enable();

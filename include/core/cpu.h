@@ -31,6 +31,8 @@ struct cpu {
     bool online;           // A
     bool in_panic;         // C
     bool from_user;        // C: the interrupt that came last interrupted ring 3
+    bool rcu_idle;         // C: idles, no RCU readers here; read by others (<core/rcu.h>)
+    uint16_t rcu_passes;   // C: RCU quiescent states so far, wraps; read by others
 } __aligned(64);
 
 extern struct cpu cpus[MAX_CPUS];

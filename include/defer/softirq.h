@@ -19,6 +19,11 @@ enum softirq { // Linux's ten, in order
     HRTIMER_SOFTIRQ,
     RCU_SOFTIRQ,
     NR_SOFTIRQS,
+    // The pending word has 32 bits; two of those that Linux leaves free are for labs and tests, so
+    // that they need not disturb the ten. They are not shown in /proc.
+    SPARE_SOFTIRQ = NR_SOFTIRQS,
+    SPARE2_SOFTIRQ,
+    SOFTIRQ_SLOTS,
 };
 enum { SOFTIRQ_MAX_ROUNDS = 10, SOFTIRQ_MAX_MS = 2 };
 

@@ -82,15 +82,14 @@ void unregister_netdev(struct net_device *dev);                  // closes it, w
 // close and unregister.
 void rtnl_lock(void);
 void rtnl_unlock(void);
-// Under rtnl_lock, or in softirq or with bottom halves off: then the device stays until they are on
-// again.
+// Under rtnl_lock, or as an RCU reader: in softirq, or between rcu_read_lock() and its unlock; then
+// the device stays as long.
 struct net_device *netdev_find(const char *name);
 struct net_device *netdev_next(struct net_device *after); // NULL: the first; by ifindex
 int netdev_open(struct net_device *dev);                  // thread; takes rtnl_lock
 void netdev_close(struct net_device *dev);                // thread; takes rtnl_lock
 int netdev_set_up(const char *name, bool up); // either, by name: -ENODEV, or what the driver says
-// Returns when every softirq that may have seen what the caller took away has ended on every CPU.
-// Context: thread.
+// Returns when nobody can still hold what the caller took away: synchronize_rcu(). Context: thread.
 void synchronize_net(void);
 
 // Counters are added to from several CPUs at once.

@@ -32,15 +32,16 @@ struct softirq_cpu {
     uint32_t pending;            // C: bit n: softirq n
     bool handed_over;            // C: ksoftirqd has it; the ends of interrupts keep out
     struct thread *ksoftirqd;    // I
-    uint64_t count[NR_SOFTIRQS]; // C
+    uint64_t count[SOFTIRQ_SLOTS]; // C
 } __aligned(64);
 
 static struct softirq_cpu softirq_cpus[MAX_CPUS];
-static void (*softirq_actions[NR_SOFTIRQS])(void); // I
+static void (*softirq_actions[SOFTIRQ_SLOTS])(void); // I
 
-static const char *const softirq_names[NR_SOFTIRQS] = {
+static const char *const softirq_names[SOFTIRQ_SLOTS] = {
     "HI",       "TIMER",   "NET_TX", "NET_RX",  "BLOCK", //
-    "IRQ_POLL", "TASKLET", "SCHED",  "HRTIMER", "RCU",
+    "IRQ_POLL", "TASKLET", "SCHED",  "HRTIMER", "RCU",   //
+    "SPARE",    "SPARE2",
 };
 
 void open_softirq(enum softirq nr, void (*action)(void))

@@ -28,6 +28,7 @@
 #include <core/trace.h>
 #include <mm/slab.h>
 #include <sched/thread.h>
+#include <defer/rcu.h>
 #include <defer/softirq.h>
 #include <defer/timer.h>
 
@@ -224,6 +225,7 @@ void timer_tick(void)
 {
     struct timer_wheel *wheel = this_cpu(timer_wheels);
 
+    rcu_tick();
     if (cpu_id() == 0) {
         timer_advance_jiffies();
     }

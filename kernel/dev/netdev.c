@@ -18,9 +18,9 @@
 // Sending: dev_queue_xmit gives the packet to the driver under tx_lock; when the driver's ring is
 // full the packet waits in tx_waiting, bounded, until the driver wakes the queue.
 //
-// The list of devices is changed under rtnl_lock and read without a lock by softirqs: a removed
-// device keeps its place's next pointer until synchronize_net() says that no softirq can still
-// stand on it.
+// The list of devices is changed under rtnl_lock and read by RCU (<core/rcu.h>): softirqs look up
+// where a packet goes and take no lock. A removed device keeps its next pointer, and its memory,
+// until synchronize_net() says that nobody can still stand on it.
 //
 // Previous stop of a received frame: drivers/net/e1000/e1000.c. Next: kernel/net/eth.c.
 #include <lib/errno.h>
@@ -35,8 +35,8 @@
 #include <core/trace.h>
 #include <sched/mutex.h>
 #include <sched/sleep.h>
+#include <defer/rcu.h>
 #include <defer/softirq.h>
-#include <defer/work.h>
 #include <dev/netdev.h>
 
 enum {
@@ -366,7 +366,7 @@ void rtnl_unlock(void)
 struct net_device *netdev_next(struct net_device *after)
 {
     struct list_head *next =
-        after == NULL ? READ_ONCE(netdev_list.next) : READ_ONCE(after->link.next);
+        after == NULL ? rcu_dereference(netdev_list.next) : rcu_dereference(after->link.next);
     return next == &netdev_list ? NULL : list_entry(next, struct net_device, link);
 }
 
@@ -378,22 +378,9 @@ struct net_device *netdev_find(const char *name)
     return dev;
 }
 
-static void synchronize_net_here(struct work_struct *work)
-{
-    (void)work;
-}
-
-// A softirq keeps its CPU until it ends. So when a thread has run on a CPU, every softirq that was
-// under way there has ended.
 void synchronize_net(void)
 {
-    might_sleep();
-    for_each_online_cpu (cpu) {
-        struct work_struct here;
-        INIT_WORK(&here, synchronize_net_here);
-        schedule_work_on(cpu, &here);
-        flush_work(&here);
-    }
+    synchronize_rcu();
 }
 
 // "eth" becomes the first free of eth0, eth1, ...; the loopback device has its name alone.
@@ -428,7 +415,7 @@ int register_netdev(struct net_device *dev, const char *prefix)
             dev->tx_waiting_max = TX_WAITING_DEFAULT;
         }
         dev->ifindex = ++netdev_last_ifindex;
-        list_add_tail(&dev->link, &netdev_list);
+        list_add_tail_rcu(&dev->link, &netdev_list);
     }
     rtnl_unlock();
     if (error == 0 && dev->parent != NULL) {
@@ -509,9 +496,7 @@ void unregister_netdev(struct net_device *dev)
 {
     rtnl_lock();
     netdev_close_locked(dev);
-    // Not list_del: a softirq may stand on this device and go on to the next.
-    dev->link.next->prev = dev->link.prev;
-    WRITE_ONCE(dev->link.prev->next, dev->link.next);
+    list_del_rcu(&dev->link);
     rtnl_unlock();
     // Nobody comes upon it after this: what is forgotten then stays forgotten.
     synchronize_net();

@@ -32,6 +32,7 @@
 #include <core/cpu.h>
 #include <core/log.h>
 #include <core/panic.h>
+#include <core/rcu.h>
 #include <core/trace.h>
 #include <x86/msr.h>
 #include <x86/segments.h>
@@ -148,6 +149,7 @@ void sched_switch(enum leave leave)
     struct thread *prev = cpu->thread, *next;
     uint64_t now_ns;
 
+    rcu_quiescent();
     spin_lock(&queue->lock);
     cpu->want_resched = false;
     now_ns = clock_ns();
@@ -263,6 +265,7 @@ void sched_idle(void)
     cputime_enter(&this_cpu(cputimes), CPU_IDLE);
     for (;;) {
         local_irq_disable();
+        rcu_idle_end();
         if (cpu_field(want_resched) || queue->waiting != 0) {
             sched_switch(LEAVE_PREEMPTED); // who came before interrupts were on
             local_irq_enable();
@@ -270,6 +273,7 @@ void sched_idle(void)
             if (!cpumask_test(&sched_idle_mask, queue->cpu)) {
                 cpumask_set(&sched_idle_mask, queue->cpu);
             }
+            rcu_idle_begin();
             cpu_sti_hlt();
         }
     }

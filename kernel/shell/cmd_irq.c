@@ -22,6 +22,7 @@
 #include <contract/command.h>
 #include <core/clock.h>
 #include <core/kallsyms.h>
+#include <core/rcu.h>
 #include <x86/ioapic.h>
 #include <x86/lapic.h>
 #include <x86/segments.h>
@@ -54,10 +55,15 @@ static bool irq_dev_is_called(const struct pci_dev *dev, const char *name)
         strcmp(dev->dev.alias, name) == 0) {
         return true;
     }
-    for (struct net_device *net = netdev_next(NULL); net != NULL; net = netdev_next(net)) {
-        if (net->parent == &dev->dev && strcmp(net->name, name) == 0) {
-            return true;
-        }
+    struct net_device *net = NULL;
+
+    rcu_read_lock();
+    while ((net = netdev_next(net)) != NULL &&
+           (net->parent != &dev->dev || strcmp(net->name, name) != 0)) {
+    }
+    rcu_read_unlock();
+    if (net != NULL) {
+        return true;
     }
     return dev->dev.driver != NULL && strcmp(dev->dev.driver, name) == 0;
 }

@@ -77,9 +77,11 @@ static void complete_files(struct complete *c, const char *folder)
 
 static void complete_devices(struct complete *c)
 {
+    rtnl_lock(); // not as an RCU reader: what is shown may have to wait for the line
     for (struct net_device *dev = netdev_next(NULL); dev; dev = netdev_next(dev)) {
         complete_candidate(c, dev->name, false);
     }
+    rtnl_unlock();
     for (struct gendisk *disk = blk_next(NULL); disk; disk = blk_next(disk)) {
         complete_candidate(c, disk->name, false);
     }

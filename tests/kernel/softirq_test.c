@@ -1,5 +1,5 @@
-// Softirqs: run where they were raised, never nested, bounded. HRTIMER and RCU have no user in this
-// kernel, so they are ours.
+// Softirqs: run where they were raised, never nested, bounded. On the two numbers that are kept for
+// such experiments.
 #include <lib/string.h>
 #include <contract/ktest.h>
 #include <core/cpu.h>
@@ -42,7 +42,7 @@ static void softirq_test_action(void)
     }
     if (seen.again != 0 || READ_ONCE(seen.endless)) {
         seen.again -= seen.again != 0;
-        raise_softirq(HRTIMER_SOFTIRQ);
+        raise_softirq(SPARE_SOFTIRQ);
     }
     seen.inside[cpu]--;
     __atomic_fetch_add(&seen.runs, 1, __ATOMIC_SEQ_CST);
@@ -51,13 +51,13 @@ static void softirq_test_action(void)
 static void softirq_test_begin(void)
 {
     memset(&seen, 0, sizeof(seen));
-    open_softirq(HRTIMER_SOFTIRQ, softirq_test_action);
+    open_softirq(SPARE_SOFTIRQ, softirq_test_action);
 }
 
 KTEST(softirq, context)
 {
     softirq_test_begin();
-    raise_softirq(HRTIMER_SOFTIRQ);
+    raise_softirq(SPARE_SOFTIRQ);
     EXPECT(EVENTUALLY(runs() == 1));
     EXPECT(!seen.in_task);
     EXPECT(!seen.in_hardirq);
@@ -71,7 +71,7 @@ KTEST(softirq, bh_disable_holds_off_and_enable_runs)
     softirq_test_begin();
     local_bh_disable();
     local_bh_disable();
-    raise_softirq(HRTIMER_SOFTIRQ);
+    raise_softirq(SPARE_SOFTIRQ);
     for (volatile unsigned i = 0; i < 3000000; i++) { // some ticks come and go
     }
     EXPECT_EQ(runs(), 0);
@@ -87,13 +87,13 @@ KTEST(softirq, raising_is_a_bit)
 {
     softirq_test_begin();
     local_bh_disable();
-    raise_softirq(HRTIMER_SOFTIRQ);
-    raise_softirq(HRTIMER_SOFTIRQ);
+    raise_softirq(SPARE_SOFTIRQ);
+    raise_softirq(SPARE_SOFTIRQ);
     local_bh_enable();
     EXPECT_EQ(runs(), 1);
     seen.again = 3;
     local_bh_disable();
-    raise_softirq(HRTIMER_SOFTIRQ);
+    raise_softirq(SPARE_SOFTIRQ);
     local_bh_enable();
     EXPECT(EVENTUALLY(runs() == 5));
     msleep(20);
@@ -105,24 +105,24 @@ KTEST(softirq, counted_on_the_cpu_that_raised_it)
 {
     for_each_online_cpu (cpu) {
         struct cpumask only = {0}, all;
-        uint64_t before = softirq_count(HRTIMER_SOFTIRQ, cpu);
+        uint64_t before = softirq_count(SPARE_SOFTIRQ, cpu);
 
         softirq_test_begin();
         memset(&all, 0xff, sizeof(all));
         cpumask_set(&only, cpu);
         sched_setaffinity(current, &only);
-        raise_softirq(HRTIMER_SOFTIRQ);
+        raise_softirq(SPARE_SOFTIRQ);
         sched_setaffinity(current, &all);
         EXPECT(EVENTUALLY(runs() == 1));
         EXPECT_EQ(seen.cpu, cpu);
-        EXPECT_EQ(softirq_count(HRTIMER_SOFTIRQ, cpu), before + 1);
+        EXPECT_EQ(softirq_count(SPARE_SOFTIRQ, cpu), before + 1);
     }
 }
 
 static void raise_in_interrupt(void *arg)
 {
     (void)arg;
-    raise_softirq_irqoff(HRTIMER_SOFTIRQ);
+    raise_softirq_irqoff(SPARE_SOFTIRQ);
 }
 
 KTEST(softirq, raised_by_a_hard_interrupt)
@@ -167,7 +167,7 @@ KTEST(softirq, endless_softirq_leaves_threads_alive)
     if (cpu_count > 1) {
         smp_call_function_single(cpu_count - 1, raise_in_interrupt, NULL, true);
     } else {
-        raise_softirq(HRTIMER_SOFTIRQ);
+        raise_softirq(SPARE_SOFTIRQ);
     }
     EXPECT(EVENTUALLY(READ_ONCE(seen.by_thread)));
     for (unsigned i = 0; i < 5; i++) {
@@ -205,11 +205,11 @@ KTEST(softirq, served_in_the_order_of_their_numbers)
 {
     memset(order, 0, sizeof(order));
     order_length = 0;
-    open_softirq(HRTIMER_SOFTIRQ, first_action);
-    open_softirq(RCU_SOFTIRQ, second_action);
+    open_softirq(SPARE_SOFTIRQ, first_action);
+    open_softirq(SPARE2_SOFTIRQ, second_action);
     local_bh_disable();
-    raise_softirq(RCU_SOFTIRQ);
-    raise_softirq(HRTIMER_SOFTIRQ);
+    raise_softirq(SPARE2_SOFTIRQ);
+    raise_softirq(SPARE_SOFTIRQ);
     local_bh_enable();
     EXPECT(strcmp(order, "hr") == 0);
 }
