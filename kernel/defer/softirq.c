@@ -29,9 +29,9 @@
 #include <defer/softirq.h>
 
 struct softirq_cpu {
-    uint32_t pending;            // C: bit n: softirq n
-    bool handed_over;            // C: ksoftirqd has it; the ends of interrupts keep out
-    struct thread *ksoftirqd;    // I
+    uint32_t pending;              // C: bit n: softirq n
+    bool handed_over;              // C: ksoftirqd has it; the ends of interrupts keep out
+    struct thread *ksoftirqd;      // I
     uint64_t count[SOFTIRQ_SLOTS]; // C
 } __aligned(64);
 
