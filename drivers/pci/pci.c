@@ -260,6 +260,16 @@ static int pci_bind_locked(struct pci_dev *dev)
     return -ENODEV;
 }
 
+void pci_lock_binding(void)
+{
+    mutex_lock(&pci_bind_mutex);
+}
+
+void pci_unlock_binding(void)
+{
+    mutex_unlock(&pci_bind_mutex);
+}
+
 int pci_bind(struct pci_dev *dev)
 {
     mutex_lock(&pci_bind_mutex);

@@ -38,6 +38,11 @@ uint16_t pci_access_size(uint16_t segment, uint8_t bus); // 256 or 4096
 // after the scan.
 int pci_route_intx(const struct pci_dev *dev, const char **source);
 
+// Held while a device is given to a driver, taken away, or switched to another kind of interrupt.
+// pci.c; context: thread.
+void pci_lock_binding(void);
+void pci_unlock_binding(void);
+
 // Adds every function on the buses first .. last that can be reached from the first to the list, in
 // the order of the buses, and counts them. pci_scan.c; boot thread.
 void pci_scan(uint16_t segment, uint8_t first, uint8_t last, struct list_head *devices,

@@ -26,6 +26,7 @@
 #include <x86/lapic.h>
 #include <mm/map.h>
 #include <mm/slab.h>
+#include <irq/desc.h>
 #include <irq/route.h>
 #include <pci/pci.h>
 
@@ -46,7 +47,8 @@ struct pci_msi {
     int irqs[MSI_MAX_VECTORS]; // I
 };
 
-static bool msi_allowed = true; // I: boot option pci=nomsi
+static bool msi_allowed = true;  // I: boot option pci=nomsi
+static bool intx_allowed = true; // I: boot option pci=noirq
 
 // ---- MSI: the registers of one message ----------------------------------------------------------
 
@@ -319,7 +321,7 @@ int pci_alloc_irq_vectors(struct pci_dev *dev, unsigned least, unsigned most, un
     if (got < 0 && (types & PCI_IRQ_MSI) && msi_allowed) {
         got = msi_try(dev, false, least, most);
     }
-    if (got < 0 && (types & PCI_IRQ_INTX) && least == 1 && dev->irq >= 0) {
+    if (got < 0 && (types & PCI_IRQ_INTX) && least == 1 && dev->irq >= 0 && intx_allowed) {
         pci_intx(dev, true);
         got = 1;
     }
@@ -350,6 +352,73 @@ void pci_free_irq_vectors(struct pci_dev *dev)
     if (dev->poll != NULL) {
         pci_poll_free(dev);
     }
+}
+
+// ---- from one to another, while it works --------------------------------------------------------
+
+// Its type as a bit, and whether there is more than one of it.
+static unsigned msi_type_now(const struct pci_dev *dev)
+{
+    return dev->poll != NULL   ? PCI_IRQ_POLL
+           : dev->msi == NULL  ? PCI_IRQ_INTX
+           : dev->msi->is_msix ? PCI_IRQ_MSIX
+                               : PCI_IRQ_MSI;
+}
+
+// Gives it one interrupt of these types, whatever it was allowed before.
+static int msi_take(struct pci_dev *dev, unsigned types)
+{
+    unsigned allowed = dev->irq_types;
+
+    dev->irq_types = types;
+    int got = pci_alloc_irq_vectors(dev, 1, 1, types);
+    if (got < 0) {
+        dev->irq_types = allowed;
+    }
+    return got;
+}
+
+// Between the two the device speaks to nobody: its wire is cut, its message off. What it has to say
+// stays in its cause register, and the replay at the end has the handler look there.
+static int msi_switch(struct pci_dev *dev, unsigned types)
+{
+    unsigned before = msi_type_now(dev);
+    int irq = pci_irq_vector(dev, 0);
+
+    pci_intx(dev, false);
+    struct irqaction *action =
+        irq >= 0 ? irq_detach_action((unsigned)irq, pci_get_drvdata(dev)) : NULL;
+    if (action == NULL) {
+        pci_intx(dev, before == PCI_IRQ_INTX);
+        return -EOPNOTSUPP;
+    }
+    pci_free_irq_vectors(dev);
+    int got = msi_take(dev, types);
+    int error = got < 0 ? got : irq_attach_action((unsigned)pci_irq_vector(dev, 0), action);
+    if (error != 0) { // back to what it could: that one was its own a moment ago
+        pci_free_irq_vectors(dev);
+        if (msi_take(dev, before) < 0 ||
+            irq_attach_action((unsigned)pci_irq_vector(dev, 0), action) != 0) {
+            dev_err(&dev->dev, "is left without any interrupt");
+        }
+    }
+    dev->driver->irq_changed(dev, pci_irq_vector(dev, 0));
+    irq_replay((unsigned)pci_irq_vector(dev, 0));
+    return error;
+}
+
+int pci_switch_irq(struct pci_dev *dev, unsigned types)
+{
+    int error = -EOPNOTSUPP;
+
+    pci_lock_binding();
+    if (dev->driver == NULL) {
+        error = -ENODEV;
+    } else if (dev->driver->irq_changed != NULL && (dev->msi == NULL || dev->msi->count == 1)) {
+        error = msi_switch(dev, types);
+    }
+    pci_unlock_binding();
+    return error;
 }
 
 // ---- looking at them ----------------------------------------------------------------------------
@@ -397,10 +466,14 @@ bool pci_msi_is_pending(const struct pci_dev *dev, unsigned index)
 
 static int msi_option(const char *value)
 {
-    if (strcmp(value, "nomsi") != 0) {
+    bool noirq = strcmp(value, "noirq") == 0;
+
+    if (!noirq && strcmp(value, "nomsi") != 0) {
         return -EINVAL;
     }
     msi_allowed = false;
+    intx_allowed = intx_allowed && !noirq;
     return 0;
 }
-BOOT_OPTION("pci", msi_option, "pci=nomsi: devices interrupt by their wires, or are polled");
+BOOT_OPTION("pci", msi_option,
+            "pci=nomsi: devices interrupt by their wires only; pci=noirq: not at all (polled)");

@@ -12,7 +12,7 @@
 // `driver list`.
 //
 // This is one chip (contract/irq_chip.h), whose device is a timer. A person may ask for it, to see
-// what it costs: irq mode DEVICE poll.
+// what it costs: irq mode DEVICE poll. How often is /proc/irq/poll_hz.
 //
 // Context: the chip's functions under the descriptor's lock, interrupts off; the timer in softirq;
 // the rest thread. Previous: pci_msi.c.
@@ -25,6 +25,7 @@
 #include <mm/slab.h>
 #include <irq/desc.h>
 #include <irq/route.h>
+#include <defer/line_poll.h>
 #include <defer/timer.h>
 #include <pci/pci.h>
 
@@ -36,12 +37,10 @@ struct pci_poll {
     int irq;                 // I
 };
 
-enum { POLL_INTERVAL = HZ / 10 };
-
 static void poll_startup(struct irq_data *data)
 {
     struct pci_poll *poll = data->chip_data;
-    mod_timer(&poll->timer, jiffies + POLL_INTERVAL);
+    mod_timer(&poll->timer, jiffies + line_poll_interval());
 }
 
 static void poll_shutdown(struct irq_data *data)
@@ -93,7 +92,7 @@ static void poll_tick(struct timer_list *timer)
         if (!desc->masked && desc->depth == 0) {
             lapic_irq_retrigger(&desc->data);
         }
-        mod_timer(timer, jiffies + POLL_INTERVAL);
+        mod_timer(timer, jiffies + line_poll_interval());
     }
     spin_unlock_irqrestore(&desc->lock, flags);
 }
@@ -115,7 +114,7 @@ int pci_poll_alloc(struct pci_dev *dev)
     dev->poll = poll;
     pci_intx(dev, false);
     dev_warn(&dev->dev, "has no interrupt, and is asked %d times a second instead",
-             HZ / POLL_INTERVAL);
+             HZ / (int)line_poll_interval());
     return 1;
 }
 

@@ -1,4 +1,10 @@
-// Polls interrupt lines that were shut. Context: boot thread, once, after the timers.
+// Polls interrupt lines that were shut.
 #pragma once
 
+#include <lib/types.h>
+
+// Context: boot thread, once, after the timers.
 void line_poll_init(void);
+// Ticks between two questions, to a shut line or to a device without an interrupt:
+// /proc/irq/poll_hz, 10 a second unless told otherwise. Context: any.
+uint32_t line_poll_interval(void);

@@ -104,6 +104,15 @@ bool irq_poll_lines(bool all);
 // Told when a line was shut: tied by kernel/defer/line_poll.c, which polls from then on. Hard irq.
 extern void (*irq_killed_hook)(void);
 
+// Takes the action with this dev_id off an irq, as free_irq does, and puts it on another (the same
+// device's, which interrupts in another way from now on), whole, with its counts. detach: NULL when
+// there is none; an action with a thread stays, as the thread bears the irq's number. attach: 0 or
+// what request_irq says, and the action is then on no irq. Context: thread; in between the device
+// must be able to keep its event: `irq_replay` then calls the handlers once.
+struct irqaction *irq_detach_action(unsigned irq, const void *dev_id);
+int irq_attach_action(unsigned irq, struct irqaction *action);
+void irq_replay(unsigned irq);
+
 // Walks the action list; feeds the spurious detector. Called and returns with desc->lock held; lets
 // go of it around the handlers, in_progress says so meanwhile. Returns what the handlers said.
 irqreturn_t irq_handle_actions(struct irq_desc *desc);

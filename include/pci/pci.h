@@ -67,6 +67,10 @@ struct pci_driver {
     void (*remove)(struct pci_dev *dev);
     // Optional, for `irq why`. Context: thread, the device bound.
     void (*irq_state)(struct pci_dev *dev, struct pci_irq_state *state);
+    // Optional: the driver can be switched to another kind of interrupt while it works
+    // (pci_switch_irq). Its one handler has its drvdata for dev_id; here it learns the new irq.
+    // Context: thread.
+    void (*irq_changed)(struct pci_dev *dev, int irq);
 };
 #define PCI_DRIVER(name) LINKER_RECORD(pci_driver, pci_driver, name)
 // Use: PCI_DRIVER(e1000_driver) = {.name = "e1000", ...};
@@ -124,13 +128,18 @@ static inline void *pci_get_drvdata(const struct pci_dev *dev)
 // Gives the device between min and max interrupts of one of the allowed types: MSI-X, else MSI
 // (one), else its wire, else a clock's (said in the log). The device's other types are off then.
 // Returns how many; -ENOSPC: it can have none of them (said in the log), -EINVAL, -ENOMEM. Boot
-// option pci=nomsi leaves the last two. Context: thread, in probe, before the device may interrupt
+// option pci=nomsi leaves the last two, pci=noirq the last. Context: thread, in probe, before the device may interrupt
 // (NVMe: before it is enabled).
 int pci_alloc_irq_vectors(struct pci_dev *dev, unsigned min, unsigned max, unsigned types);
 // The irq of the index-th of them, for request_irq; -EINVAL.
 int pci_irq_vector(const struct pci_dev *dev, unsigned index);
 // Undo, after every free_irq. Context: thread.
 void pci_free_irq_vectors(struct pci_dev *dev);
+// Switches a bound device to the first of these types that it can have; its driver goes on working,
+// and what it said meanwhile is not lost. Where it can have none of them it keeps what it had. 0;
+// -EOPNOTSUPP: the driver has no irq_changed, or more than one interrupt, or a thread; -ENODEV: no
+// driver; -ENOSPC: it cannot. Context: thread.
+int pci_switch_irq(struct pci_dev *dev, unsigned types);
 // "MSI-X", "MSI", "INTx" or "POLL": what it uses now. And the message of an index as the device
 // holds it: false when it has none. And whether one waits behind its mask, where the device tells.
 const char *pci_irq_type_name(const struct pci_dev *dev);

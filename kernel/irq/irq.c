@@ -427,6 +427,65 @@ const char *free_irq(unsigned irq, void *dev_id)
     return name;
 }
 
+struct irqaction *irq_detach_action(unsigned irq, const void *dev_id)
+{
+    struct irq_desc *desc = irq_to_desc(irq);
+    struct irqaction *action = NULL;
+    unsigned long flags;
+    if (desc == NULL) {
+        return NULL;
+    }
+    spin_lock_irqsave(&desc->lock, flags);
+    for (action = desc->action; action != NULL && action->dev_id != dev_id;) {
+        action = action->next;
+    }
+    if (action != NULL && action->thread == NULL) {
+        irq_remove_action(desc, dev_id);
+    } else {
+        action = NULL;
+    }
+    spin_unlock_irqrestore(&desc->lock, flags);
+    if (action != NULL) {
+        synchronize_irq(irq);
+    }
+    return action;
+}
+
+int irq_attach_action(unsigned irq, struct irqaction *action)
+{
+    struct irq_desc *desc = irq_to_desc(irq);
+    unsigned long flags;
+    if (desc == NULL) {
+        return -EINVAL;
+    }
+    action->irq = irq;
+    action->next = NULL;
+    spin_lock_irqsave(&desc->lock, flags);
+    int err = irq_add_action(desc, action);
+    spin_unlock_irqrestore(&desc->lock, flags);
+    return err;
+}
+
+// What the device said while nobody listened was lost on the way: its level was cut, its message
+// went nowhere. So its handler is called once, and looks.
+void irq_replay(unsigned irq)
+{
+    struct irq_desc *desc = irq_to_desc(irq);
+    unsigned long flags;
+    if (desc == NULL) {
+        return;
+    }
+    spin_lock_irqsave(&desc->lock, flags);
+    if (desc->started && desc->depth == 0) {
+        if (!desc->data.level && desc->data.chip->irq_retrigger != NULL) {
+            desc->data.chip->irq_retrigger(&desc->data);
+        } else if (desc->in_progress == 0) {
+            irq_handle_actions(desc);
+        }
+    }
+    spin_unlock_irqrestore(&desc->lock, flags);
+}
+
 // ---- disable, enable, wait ----
 
 void synchronize_irq(unsigned irq)

@@ -567,6 +567,44 @@ static int irq_switch(struct irq_walk *walk, bool on)
     return 0;
 }
 
+// Where the driver cannot be switched while it works, it is taken off and put on again.
+static int irq_mode_rebind(struct pci_dev *dev, unsigned types)
+{
+    unsigned before = dev->irq_types;
+    int error = pci_unbind(dev);
+
+    dev->irq_types = types;
+    error = error == 0 ? pci_bind(dev) : error;
+    if (error != 0) { // it cannot: back to what it could
+        dev->irq_types = before;
+        pci_bind(dev);
+    }
+    return error;
+}
+
+static int irq_mode_switch(struct irq_walk *walk, const char *name, unsigned types)
+{
+    struct pci_dev *dev = walk->dev;
+    unsigned old_irq = walk->irq;
+    const char *old_type = pci_irq_type_name(dev), *how = "while it works";
+    int error = pci_switch_irq(dev, types != 0 ? types : PCI_IRQ_ALL_TYPES);
+
+    if (error == 0 && types == 0) {
+        dev->irq_types = 0;
+    }
+    if (error == -EOPNOTSUPP) {
+        how = "bound anew";
+        error = irq_mode_rebind(dev, types);
+    }
+    if (error != 0) {
+        return shell_error(walk->sh, "%s: cannot use %s: %s; it has %s", dev->dev.name, name,
+                           strerror(error), pci_irq_type_name(dev));
+    }
+    shell_printf(walk->sh, "%s: %s irq %u -> %s irq %d, %s\n", dev->dev.name, old_type, old_irq,
+                 pci_irq_type_name(dev), pci_irq_vector(dev, 0), how);
+    return 0;
+}
+
 static int irq_mode(struct irq_walk *walk, const char *type)
 {
     static const struct {
@@ -586,20 +624,7 @@ static int irq_mode(struct irq_walk *walk, const char *type)
         if (strcmp(modes[i].name, type) != 0) {
             continue;
         }
-        unsigned before = dev->irq_types, old_irq = walk->irq;
-        const char *old_type = pci_irq_type_name(dev);
-        int error = pci_unbind(dev);
-        dev->irq_types = modes[i].types;
-        error = error == 0 ? pci_bind(dev) : error;
-        if (error != 0) { // it cannot: back to what it could
-            dev->irq_types = before;
-            pci_bind(dev);
-            return shell_error(walk->sh, "%s: cannot use %s: %s; it has %s", dev->dev.name, type,
-                               strerror(error), pci_irq_type_name(dev));
-        }
-        shell_printf(walk->sh, "%s: %s irq %u -> %s irq %d\n", dev->dev.name, old_type, old_irq,
-                     pci_irq_type_name(dev), pci_irq_vector(dev, 0));
-        return 0;
+        return irq_mode_switch(walk, modes[i].name, modes[i].types);
     }
     return shell_usage(walk->sh, "no such type: %s (intx, msi, msix, poll, auto)", type);
 }

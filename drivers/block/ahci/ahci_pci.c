@@ -73,10 +73,38 @@ static void ahci_remove(struct pci_dev *dev)
     }
 }
 
+static void ahci_irq_changed(struct pci_dev *dev, int irq)
+{
+    struct ahci_hba *hba = pci_get_drvdata(dev);
+    WRITE_ONCE(hba->irq, irq);
+}
+
+// Causes of the ports as the controller gathers them; whether they come out is one bit for all.
+static void ahci_irq_state(struct pci_dev *dev, struct pci_irq_state *state)
+{
+    const struct ahci_hba *hba = pci_get_drvdata(dev);
+    uint32_t open = 0;
+    for (unsigned i = 0; i < AHCI_MAX_PORTS; i++) {
+        if (hba->ports[i] != NULL && port_rd(hba->ports[i], AHCI_PXIE) != 0) {
+            open |= BIT(i);
+        }
+    }
+    bool on = (ahci_rd(hba, AHCI_GHC) & AHCI_GHC_IE) != 0;
+    *state = (struct pci_irq_state){.cause = ahci_rd(hba, AHCI_IS),
+                                    .enabled = on ? open : 0,
+                                    .cause_name = "IS",
+                                    .enabled_name = "ports open by GHC.IE and PxIE"};
+}
+
 static const struct pci_device_id ahci_ids[] = {
     {.vendor = PCI_ANY_ID, .device = PCI_ANY_ID, .class_code = 0x010601, .class_mask = 0xffffff},
     {.vendor = 0},
 };
 
 PCI_DRIVER(ahci_driver)
-= {.name = "ahci", .ids = ahci_ids, .probe = ahci_probe, .remove = ahci_remove};
+= {.name = "ahci",
+   .ids = ahci_ids,
+   .probe = ahci_probe,
+   .remove = ahci_remove,
+   .irq_state = ahci_irq_state,
+   .irq_changed = ahci_irq_changed};

@@ -175,8 +175,8 @@ static int edu_probe(struct pci_dev *dev, const struct pci_device_id *id)
         goto unmap;
     }
     // Its wire is what it is for; `irq mode` gives it a message.
-    error =
-        pci_alloc_irq_vectors(dev, 1, 1, dev->irq_types == 0 ? PCI_IRQ_INTX : PCI_IRQ_ALL_TYPES);
+    error = pci_alloc_irq_vectors(
+        dev, 1, 1, dev->irq_types == 0 ? PCI_IRQ_INTX | PCI_IRQ_POLL : PCI_IRQ_ALL_TYPES);
     if (error < 0) {
         goto unmap;
     }

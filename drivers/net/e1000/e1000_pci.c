@@ -2,9 +2,10 @@
 // chip part, which knows no bus.
 //
 // Probe, in order; each step is undone by a label of its own, last first:
-//   1. memory decoding on          4. the chip: reset, address
-//   2. state                       5. bus mastering: from here on it may do DMA
-//   3. registers (BAR 0)           6. ethN appears
+//   1. memory decoding on                   5. the chip: reset, address
+//   2. state                                6. bus mastering: from here on it may do DMA
+//   3. registers (BAR 0)                    7. ethN appears
+//   4. its interrupt: a wire, or polled
 //
 // Context: thread.
 #include <lib/errno.h>
@@ -19,10 +20,6 @@ enum { PCI_VENDOR_INTEL = 0x8086 };
 
 static int e1000_probe(struct pci_dev *pci, const struct pci_device_id *id)
 {
-    if (pci->irq < 0) {
-        dev_err(&pci->dev, "no route is known for its interrupt wire");
-        return -ENXIO;
-    }
     int error = pci_enable_device(pci);
     if (error != 0) {
         dev_err(&pci->dev, "memory decoding does not turn on");
@@ -34,7 +31,6 @@ static int e1000_probe(struct pci_dev *pci, const struct pci_device_id *id)
         goto disable;
     }
     e->dev = &pci->dev;
-    e->irq = pci->irq;
     e->features = (unsigned)id->driver_data;
     e->regs = pci_map_bar(pci, 0, E1000_BAR_SIZE, "e1000");
     if (e->regs == NULL) {
@@ -46,9 +42,14 @@ static int e1000_probe(struct pci_dev *pci, const struct pci_device_id *id)
     if (error != 0) {
         goto unmap;
     }
+    error = pci_alloc_irq_vectors(pci, 1, 1, PCI_IRQ_ALL_TYPES);
+    if (error < 0) {
+        goto unmap;
+    }
+    e->irq = pci_irq_vector(pci, 0);
     error = e1000_attach(e);
     if (error != 0) {
-        goto unmap;
+        goto free_irq;
     }
     pci_set_drvdata(pci, e);
     pci_set_master(pci);
@@ -62,6 +63,8 @@ static int e1000_probe(struct pci_dev *pci, const struct pci_device_id *id)
 clear_master:
     pci_clear_master(pci);
     pci_set_drvdata(pci, NULL);
+free_irq:
+    pci_free_irq_vectors(pci);
 unmap:
     pci_unmap_bar(pci, 0);
 free_state:
@@ -76,6 +79,7 @@ static void e1000_remove(struct pci_dev *pci)
     struct e1000 *e = pci_get_drvdata(pci);
     pci_clear_master(pci);
     e1000_detach(e);
+    pci_free_irq_vectors(pci);
     pci_unmap_bar(pci, 0);
     pci_set_drvdata(pci, NULL);
     kfree(e);
@@ -93,6 +97,12 @@ static void e1000_irq_state(struct pci_dev *pci, struct pci_irq_state *state)
                                     .enabled_name = "IMS"};
 }
 
+static void e1000_irq_changed(struct pci_dev *pci, int irq)
+{
+    struct e1000 *e = pci_get_drvdata(pci);
+    WRITE_ONCE(e->irq, irq);
+}
+
 static const struct pci_device_id e1000_ids[] = {
     {PCI_VENDOR_INTEL, 0x100e, 0, 0, E1000_HAS_EERD | E1000_HAS_ITR}, // 82540EM: QEMU's e1000
     {PCI_VENDOR_INTEL, 0x100f, 0, 0,
@@ -107,4 +117,5 @@ PCI_DRIVER(e1000_driver)
    .ids = e1000_ids,
    .probe = e1000_probe,
    .remove = e1000_remove,
-   .irq_state = e1000_irq_state};
+   .irq_state = e1000_irq_state,
+   .irq_changed = e1000_irq_changed};
