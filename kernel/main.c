@@ -16,6 +16,7 @@
 #include <core/option.h>
 #include <core/panic.h>
 #include <core/stack_protector.h>
+#include <core/trace.h>
 #include <core/version.h>
 #include <x86/acpi.h>
 #include <x86/clock.h>
@@ -262,6 +263,7 @@ __noreturn void kernel_main(const struct boot_info *boot)
     stack_protector_init(cpu_random());
     pr_info(KERNEL_NAME " version " KERNEL_VERSION ", started by %s (%s) on %s", boot->loader,
             boot->protocol, cpuid_brand());
+    trace_enable(true);
     main_tie();
     main_read_options(boot);
 

@@ -13,6 +13,7 @@
 #include <lib/types.h>
 
 struct thread;
+struct trace_ring;
 
 // Offsets are used by kernel/x86/*.S and asserted in kernel/core/cpu.c.
 struct cpu {
@@ -33,6 +34,7 @@ struct cpu {
     bool from_user;        // C: the interrupt that came last interrupted ring 3
     bool rcu_idle;         // C: idles, no RCU readers here; read by others (<core/rcu.h>)
     uint16_t rcu_passes;   // C: RCU quiescent states so far, wraps; read by others
+    struct trace_ring *trace_ring; // A: where trace() writes; NULL: nowhere
 } __aligned(64);
 
 extern struct cpu cpus[MAX_CPUS];

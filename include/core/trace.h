@@ -1,8 +1,9 @@
-// The flight recorder: a ring of events per CPU, always on, about a dozen instructions an event.
-// Each stop of an interrupt's way leaves one record, so /proc/trace tells the story of
+// The flight recorder: a ring of events per CPU, always on, some twenty instructions an event. Each
+// stop of an interrupt's way leaves one record, so /proc/trace tells the story of
 // kernel/interrupt.c with cycles. Context: any.
 #pragma once
 
+#include <core/cpu.h>
 #include <lib/types.h>
 
 enum trace_event { // names as Linux's tracepoints where it has them: kernel/core/trace.c
@@ -38,9 +39,49 @@ struct trace_record {
     uint64_t tsc;
     uint32_t a;
     uint16_t event;
-    uint16_t cpu;
     uint64_t b;
 };
 
+enum { TRACE_RECORDS = 256 };
+
+struct trace_ring {
+    uint32_t next;                              // C: records ever drawn
+    struct trace_record records[TRACE_RECORDS]; // C
+} __aligned(64);
+
+#ifdef HOST_TEST // tests bring a recorder of their own (tests/host/stubs)
+
 void trace(enum trace_event event, uint32_t a, uint64_t b);
+
+#else
+
+// For who has read the time stamp counter anyway. One instruction on this CPU's own ring draws the
+// slot, so an interrupt cannot draw the same; while it is being filled a reader skips it.
+static inline void trace_at(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b)
+{
+    struct trace_ring *ring = cpu_field(trace_ring);
+    uint32_t slot = 1;
+
+    if (unlikely(ring == NULL)) { // recording is off
+        return;
+    }
+    __asm__ volatile("xaddl %0, %1" : "+r"(slot), "+m"(ring->next)::"memory");
+    struct trace_record *record = &ring->records[slot % TRACE_RECORDS];
+    WRITE_ONCE(record->event, TRACE_NONE);
+    barrier();
+    record->tsc = tsc;
+    record->a = a;
+    record->b = b;
+    barrier();
+    WRITE_ONCE(record->event, event);
+}
+
+static inline void trace(enum trace_event event, uint32_t a, uint64_t b)
+{
+    trace_at(rdtsc(), event, a, b);
+}
+
+#endif
+
+// Starts, or stops; the records stay. The boot starts it. Context: any.
 void trace_enable(bool on);

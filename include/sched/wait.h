@@ -39,6 +39,14 @@ void finish_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry);
 // MAX_SCHEDULE_TIMEOUT: no bound.
 #define MAX_SCHEDULE_TIMEOUT UINT32_MAX
 uint32_t schedule_timeout(uint32_t timeout_jiffies);
+static inline uint32_t schedule_timeout_in_line(uint32_t timeout_jiffies)
+{
+    if (__builtin_constant_p(timeout_jiffies) && timeout_jiffies == MAX_SCHEDULE_TIMEOUT) {
+        schedule();
+        return MAX_SCHEDULE_TIMEOUT;
+    }
+    return schedule_timeout(timeout_jiffies);
+}
 
 #define wait_event_common(queue, condition, state_, timeout_jiffies, interruptible) \
     ({                                                                              \
@@ -60,7 +68,7 @@ uint32_t schedule_timeout(uint32_t timeout_jiffies);
                     wait_result_ = 0;                                               \
                     break;                                                          \
                 }                                                                   \
-                wait_left_ = schedule_timeout(wait_left_);                          \
+                wait_left_ = schedule_timeout_in_line(wait_left_);                  \
                 if (condition) { /* the usual end: no need to queue again */        \
                     break;                                                          \
                 }                                                                   \

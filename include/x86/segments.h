@@ -24,7 +24,8 @@
 // Loads this CPU's GDT, TSS and IDT and its %gs base. `ist_tops` are IST_COUNT stack tops (16-byte
 // aligned). Context: once per CPU, interrupts off.
 void gdt_init_cpu(unsigned cpu, const uintptr_t ist_tops[IST_COUNT]);
-// Stack for entries from ring 3; called at each thread switch. Context: interrupts off.
+// Stack for entries from ring 3; called when a thread that has a program gets the CPU. Context:
+// interrupts off.
 void gdt_set_kernel_stack(uintptr_t top);
 
 // Fills all 256 gates and loads them on this CPU; idt_load only loads (other CPUs).

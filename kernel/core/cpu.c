@@ -21,7 +21,7 @@ _Static_assert(offsetof(struct cpu, id) == 8, "entry.S");
 _Static_assert(offsetof(struct cpu, thread) == 16, "entry.S");
 _Static_assert(offsetof(struct cpu, kernel_rsp) == 24, "entry.S");
 _Static_assert(offsetof(struct cpu, user_rsp) == 32, "entry.S");
-_Static_assert(sizeof(struct cpu) == 64, "one cache line a CPU");
+_Static_assert(sizeof(struct cpu) % 64 == 0, "no cache line is two CPUs'");
 
 void preempt_enable_slow(void)
 {

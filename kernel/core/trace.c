@@ -1,9 +1,10 @@
 // The flight recorder: per CPU a ring of the last TRACE_RECORDS events. Writers never wait: a slot
 // is drawn with one addition by the CPU that owns the ring (an interrupt between draw and fill
 // leaves its own, later slots), and old records are overwritten. A reader may therefore see a
-// record being replaced; it drops those whose event or order makes no sense.
+// record being replaced; it drops those whose event or order makes no sense. The writers' part is
+// in line, in <core/trace.h>; this file shows what they left.
 //
-// Context: any for trace(); thread for /proc/trace.
+// Context: thread, for /proc/trace; trace_enable() any.
 #include <contract/proc_file.h>
 #include <core/clock.h>
 #include <core/cpu.h>
@@ -12,16 +13,9 @@
 #include <lib/errno.h>
 #include <lib/string.h>
 
-enum { TRACE_RECORDS = 256, TRACE_CPUS = 16 };
+enum { TRACE_CPUS = 16 };
 
-struct trace_ring {
-    uint32_t next;                              // C: records ever drawn
-    struct trace_record records[TRACE_RECORDS]; // C
-} __aligned(64);
-
-static struct trace_ring
-    trace_rings[TRACE_CPUS]; // CPUs beyond share no ring: they are not recorded
-static bool trace_on = true; // A
+static struct trace_ring trace_rings[TRACE_CPUS]; // CPUs beyond have no ring: they are not recorded
 
 // Names as Linux's tracepoints; name_a and name_b say what the two values are.
 static const struct {
@@ -56,40 +50,21 @@ static const struct {
     [TRACE_DMA_UNMAP] = {"dma_unmap", "size", "bus"},
 };
 
-void trace(enum trace_event event, uint32_t a, uint64_t b)
-{
-    unsigned cpu = cpu_id();
-    struct trace_record *record;
-    uint32_t slot = 1;
-
-    if (!trace_on || cpu >= TRACE_CPUS) {
-        return;
-    }
-    // One instruction on this CPU's own ring: an interrupt cannot draw the same slot.
-    __asm__ volatile("xaddl %0, %1" : "+r"(slot), "+m"(trace_rings[cpu].next)::"memory");
-    record = &trace_rings[cpu].records[slot % TRACE_RECORDS];
-    record->event = TRACE_NONE; // a reader that comes now skips it
-    barrier();
-    record->tsc = rdtsc();
-    record->a = a;
-    record->b = b;
-    record->cpu = (uint16_t)cpu;
-    barrier();
-    record->event = (uint16_t)event;
-}
-
 void trace_enable(bool on)
 {
-    trace_on = on;
+    for (unsigned cpu = 0; cpu < TRACE_CPUS; cpu++) {
+        WRITE_ONCE(cpus[cpu].trace_ring, on ? &trace_rings[cpu] : NULL);
+    }
 }
 
-static void trace_show_record(struct text *t, const struct trace_record *r, uint64_t previous_tsc)
+static void trace_show_record(struct text *t, unsigned cpu, const struct trace_record *r,
+                              uint64_t previous_tsc)
 {
     uint64_t us = clock_tsc_to_ns(r->tsc) / 1000;
     const char *name_a = trace_events[r->event].name_a;
     const char *name_b = trace_events[r->event].name_b;
 
-    text_printf(t, "[%03u] %6llu.%06llu +%-8llu %s:", r->cpu, (unsigned long long)(us / 1000000),
+    text_printf(t, "[%03u] %6llu.%06llu +%-8llu %s:", cpu, (unsigned long long)(us / 1000000),
                 (unsigned long long)(us % 1000000),
                 (unsigned long long)(previous_tsc != 0 ? r->tsc - previous_tsc : 0),
                 trace_events[r->event].name);
@@ -140,7 +115,7 @@ static void trace_show(struct text *t, unsigned long index)
             break;
         }
         position[best_cpu]++;
-        trace_show_record(t, &best, previous_tsc);
+        trace_show_record(t, best_cpu, &best, previous_tsc);
         previous_tsc = best.tsc;
     }
 }

@@ -55,7 +55,7 @@ void sched_balance(struct run_queue *queue)
             if (thread != NULL) {
                 run_queue_add(queue, thread, false);
                 queue_note_waiting(queue);
-                cpu_self()->want_resched |= thread_preempts(thread, queue->running);
+                cpu_self()->want_resched |= run_queue_preempts(queue, thread);
                 return;
             }
         }

@@ -3,7 +3,7 @@
 
 #include "runqueue.h"
 
-#define STACK_MAGIC 0x746f7068616c6621 // the lowest word of every stack that thread.c made
+#define STACK_MAGIC 0x68616c66u // the lowest word of every stack that thread.c made
 
 // Why a thread gives the CPU away.
 enum leave { LEAVE_SLEEP, LEAVE_PREEMPTED, LEAVE_YIELD };
@@ -17,7 +17,6 @@ void sched_switch(enum leave leave);
 struct run_queue *queue_lock_of(struct thread *thread, unsigned long *flags);
 void queue_note_waiting(struct run_queue *queue);
 void queue_note_empty(struct run_queue *queue);
-void queue_charge(struct run_queue *queue, struct thread *thread, uint64_t now_ns);
 void queue_kick(unsigned cpu);
 void queue_insert(struct thread *thread, uint64_t origin_vruntime);
 void queue_release_and_insert(struct run_queue *queue, struct thread *thread,

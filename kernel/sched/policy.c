@@ -16,7 +16,7 @@ static void sched_requeue_after(struct thread *thread, struct run_queue *queue)
 {
     run_queue_add(queue, thread, false);
     queue_note_waiting(queue);
-    if (thread_preempts(thread, queue->running)) {
+    if (run_queue_preempts(queue, thread)) {
         queue_kick(queue->cpu);
     }
 }
@@ -32,13 +32,10 @@ static void sched_set(struct thread *thread, enum sched_policy policy, uint8_t p
     if (linked) {
         run_queue_remove(queue, thread);
     }
-    if (thread->rt_priority != 0 && priority == 0) {
+    if (thread_is_rt(thread) && priority == 0) {
         thread->vruntime = queue->min_vruntime; // no credit for the time in another class
     }
-    thread->policy = policy;
-    thread->rt_priority = priority;
-    thread->nice = nice;
-    thread->slice_ticks = thread_slice(thread);
+    thread_set_class(thread, policy, priority, nice);
     if (linked) {
         sched_requeue_after(thread, queue);
     } else if (thread->running && queue->waiting != 0) {
@@ -88,6 +85,7 @@ int sched_setaffinity(struct thread *thread, const struct cpumask *mask)
     }
     queue = queue_lock_of(thread, &flags);
     thread->allowed = *mask;
+    thread->misplaced = false;
     if (cpumask_test(mask, queue->cpu)) {
         spin_unlock_irqrestore(&queue->lock, flags);
         return 0;
@@ -101,6 +99,7 @@ int sched_setaffinity(struct thread *thread, const struct cpumask *mask)
         return 0;
     }
     if (thread->running) {
+        thread->misplaced = true;
         queue_kick(queue->cpu); // queue_put_current() sends it away
     }
     spin_unlock_irqrestore(&queue->lock, flags);

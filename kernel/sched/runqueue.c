@@ -1,9 +1,11 @@
-// Picks who runs next: see runqueue.h for the picture.
+// Picks who runs next: see runqueue.h for the picture and for what every switch needs.
 //
 // Fairness: each OTHER thread has a virtual run time that advances the slower the more weight the
-// thread has. The list is sorted by it; a thread that comes back from running has nearly always
-// more than the others, so the search for its place starts at the end. Virtual times are compared
-// by their difference, so they may wrap.
+// thread has. The list is sorted by it.
+//
+// Realtime threads may starve everybody else, and a FIFO thread in a loop would take the console
+// away from whom could stop it. So in each second they get 950 ms while others wait; for the rest
+// of it the others go first.
 #include "runqueue.h"
 
 // 1024 * 1.25^-nice, rounded; nice -20 .. 19.
@@ -13,28 +15,48 @@ static const uint32_t nice_weights[40] = {
     1024,  819,   655,   524,   419,   336,   268,   215,   172,   137,   //
     110,   88,    70,    56,    45,    36,    29,    23,    18,    15,
 };
-enum { WEIGHT_NICE_0 = 1024, WEIGHT_IDLE_POLICY = 3 };
+enum { WEIGHT_IDLE_POLICY = 3 };
 
-uint32_t thread_weight(const struct thread *thread)
-{
-    return thread->policy == SCHED_IDLE ? WEIGHT_IDLE_POLICY : nice_weights[thread->nice + 20];
-}
+uint64_t fair_sleeper_cycles, fair_preempt_cycles;
+struct rt_limit rt_limit = {.runtime_us = 950 * 1000, .period_us = 1000 * 1000};
 
-uint32_t thread_slice(const struct thread *thread)
-{
-    return thread->policy == SCHED_RR ? RR_SLICE_TICKS : FAIR_SLICE_TICKS;
-}
+// ---- what a thread is --------------------------------------------------------------------------
 
-static bool vruntime_before(uint64_t a, uint64_t b)
+// A weight of 0: its run time has no virtual counterpart.
+static void thread_update(struct thread *thread)
 {
-    return (int64_t)(a - b) < 0;
-}
-
-static void run_queue_advance(struct run_queue *queue, uint64_t vruntime)
-{
-    if (vruntime_before(queue->min_vruntime, vruntime)) {
-        queue->min_vruntime = vruntime;
+    thread->rt_effective = max(thread->rt_priority, thread->rt_boost);
+    if (thread->rt_effective != 0) {
+        thread->weight = 0;
+    } else if (thread->policy == SCHED_IDLE) {
+        thread->weight = WEIGHT_IDLE_POLICY;
+    } else {
+        thread->weight = nice_weights[thread->nice + 20];
     }
+}
+
+void thread_set_class(struct thread *thread, enum sched_policy policy, unsigned priority, int nice)
+{
+    thread->policy = policy;
+    thread->rt_priority = (uint8_t)priority;
+    thread->nice = (int8_t)nice;
+    thread_update(thread);
+    thread->slice_ticks = thread_slice(thread);
+}
+
+void thread_set_boost(struct thread *thread, unsigned boost)
+{
+    thread->rt_boost = (uint8_t)boost;
+    thread_update(thread);
+}
+
+// ---- the lists ---------------------------------------------------------------------------------
+
+void run_queue_init_times(uint64_t tsc_hz)
+{
+    fair_sleeper_cycles = tsc_hz / 1000000 * FAIR_SLEEPER_US;
+    fair_preempt_cycles = tsc_hz / 1000000 * FAIR_PREEMPT_US;
+    rt_limit_set(rt_limit.runtime_us, rt_limit.period_us, tsc_hz);
 }
 
 void run_queue_init(struct run_queue *queue, unsigned cpu)
@@ -47,28 +69,16 @@ void run_queue_init(struct run_queue *queue, unsigned cpu)
     INIT_LIST_HEAD(&queue->fair);
 }
 
-static void run_queue_add_fair(struct run_queue *queue, struct thread *thread)
+static unsigned run_queue_rt_bit(unsigned priority)
 {
-    struct list_head *after = queue->fair.prev;
-
-    while (
-        after != &queue->fair &&
-        vruntime_before(thread->vruntime, list_entry(after, struct thread, queue_link)->vruntime)) {
-        after = after->prev;
-    }
-    list_add(&thread->queue_link, after);
+    return RT_PRIORITIES - 1 - priority;
 }
 
-void run_queue_add(struct run_queue *queue, struct thread *thread, bool at_head)
+static void run_queue_add_rt(struct run_queue *queue, struct thread *thread, bool at_head)
 {
-    unsigned priority = thread->rt_priority;
+    unsigned priority = thread->rt_effective, bit = run_queue_rt_bit(priority);
 
     queue->waiting++;
-    if (priority == 0) {
-        run_queue_add_fair(queue, thread);
-        return;
-    }
-    unsigned bit = RT_PRIORITIES - 1 - priority;
     queue->rt_bits[bit / 64] |= BIT64(bit % 64);
     if (at_head) {
         list_add(&thread->queue_link, &queue->rt[priority]);
@@ -77,14 +87,22 @@ void run_queue_add(struct run_queue *queue, struct thread *thread, bool at_head)
     }
 }
 
+void run_queue_add(struct run_queue *queue, struct thread *thread, bool at_head)
+{
+    if (thread_is_rt(thread)) {
+        run_queue_add_rt(queue, thread, at_head);
+    } else {
+        run_queue_add_fair(queue, thread);
+    }
+}
+
 void run_queue_remove(struct run_queue *queue, struct thread *thread)
 {
-    unsigned priority = thread->rt_priority;
+    unsigned priority = thread->rt_effective, bit = run_queue_rt_bit(priority);
 
     queue->waiting--;
     list_del_init(&thread->queue_link);
     if (priority != 0 && list_empty(&queue->rt[priority])) {
-        unsigned bit = RT_PRIORITIES - 1 - priority;
         queue->rt_bits[bit / 64] &= ~BIT64(bit % 64);
     }
 }
@@ -94,29 +112,21 @@ static unsigned run_queue_best_rt(const struct run_queue *queue)
 {
     for (unsigned word = 0; word < ARRAY_SIZE(queue->rt_bits); word++) {
         if (queue->rt_bits[word] != 0) {
-            return RT_PRIORITIES - 1 -
-                   (word * 64 + (unsigned)__builtin_ctzll(queue->rt_bits[word]));
+            return run_queue_rt_bit(word * 64 + (unsigned)__builtin_ctzll(queue->rt_bits[word]));
         }
     }
     return 0;
 }
 
-struct thread *run_queue_take(struct run_queue *queue)
+struct thread *run_queue_take_rt(struct run_queue *queue)
 {
     struct thread *thread;
 
-    if (queue->waiting == 0) {
-        return NULL;
+    if (unlikely(queue->rt_throttled) && !list_empty(&queue->fair)) {
+        return run_queue_take_fair(queue);
     }
-    if (unlikely((queue->rt_bits[0] | queue->rt_bits[1]) != 0)) {
-        thread = list_first_entry(&queue->rt[run_queue_best_rt(queue)], struct thread, queue_link);
-        run_queue_remove(queue, thread);
-        return thread;
-    }
-    thread = list_first_entry(&queue->fair, struct thread, queue_link);
-    queue->waiting--;
-    list_del_init(&thread->queue_link);
-    run_queue_advance(queue, thread->vruntime);
+    thread = list_first_entry(&queue->rt[run_queue_best_rt(queue)], struct thread, queue_link);
+    run_queue_remove(queue, thread);
     return thread;
 }
 
@@ -136,10 +146,8 @@ struct thread *run_queue_take_for(struct run_queue *queue, unsigned cpu)
 {
     struct thread *thread = NULL;
 
-    if (run_queue_best_rt(queue) != 0) {
-        for (unsigned priority = RT_PRIORITIES - 1; priority > 0 && thread == NULL; priority--) {
-            thread = run_queue_find_for(&queue->rt[priority], cpu);
-        }
+    for (unsigned priority = run_queue_best_rt(queue); priority > 0 && thread == NULL; priority--) {
+        thread = run_queue_find_for(&queue->rt[priority], cpu);
     }
     if (thread == NULL) {
         thread = run_queue_find_for(&queue->fair, cpu);
@@ -150,27 +158,19 @@ struct thread *run_queue_take_for(struct run_queue *queue, unsigned cpu)
     return thread;
 }
 
-void run_queue_charge(struct run_queue *queue, struct thread *thread, uint64_t delta_ns)
-{
-    thread->runtime_ns += delta_ns;
-    if (thread_is_rt(thread) || thread == queue->idle) {
-        return;
-    }
-    uint32_t weight = thread_weight(thread);
-    thread->vruntime += weight == WEIGHT_NICE_0 ? delta_ns : delta_ns * WEIGHT_NICE_0 / weight;
-    // While somebody waits, time moves on with whom run_queue_take() chooses.
-    if (list_empty(&queue->fair)) {
-        run_queue_advance(queue, thread->vruntime);
-    }
-}
+// ---- time --------------------------------------------------------------------------------------
 
-void run_queue_place_woken(struct run_queue *queue, struct thread *thread)
+bool run_queue_charge_weighted(struct run_queue *queue, struct thread *thread, uint64_t delta)
 {
-    uint64_t earliest = queue->min_vruntime - FAIR_SLEEPER_NS;
-
-    if (vruntime_before(thread->vruntime, earliest)) {
-        thread->vruntime = earliest;
+    if (thread_is_rt(thread)) {
+        queue->rt_used += delta;
+        return false;
     }
+    if (thread->weight == 0) {
+        return false;
+    }
+    thread->vruntime += delta * WEIGHT_NICE_0 / thread->weight;
+    return true;
 }
 
 void run_queue_place_moved(struct run_queue *queue, struct thread *thread, uint64_t origin)
@@ -178,27 +178,67 @@ void run_queue_place_moved(struct run_queue *queue, struct thread *thread, uint6
     thread->vruntime += queue->min_vruntime - origin;
 }
 
-void run_queue_yield(struct run_queue *queue, struct thread *thread)
+bool run_queue_preempts(const struct run_queue *queue, const struct thread *woken)
 {
-    if (!thread_is_rt(thread) && !list_empty(&queue->fair)) {
-        uint64_t first = list_first_entry(&queue->fair, struct thread, queue_link)->vruntime;
-        if (vruntime_before(thread->vruntime, first)) {
-            thread->vruntime = first;
-        }
-    }
-}
+    const struct thread *running = queue->running;
 
-bool thread_preempts(const struct thread *woken, const struct thread *running)
-{
-    if (running->tid == 0) {
+    if (running == queue->idle) {
         return true;
     }
-    if (woken->rt_priority != running->rt_priority) {
-        return woken->rt_priority > running->rt_priority;
+    if (queue->rt_throttled && thread_is_rt(woken) != thread_is_rt(running)) {
+        return thread_is_rt(running); // the fair ones go first
+    }
+    if (woken->rt_effective != running->rt_effective) {
+        return woken->rt_effective > running->rt_effective;
     }
     if (thread_is_rt(woken) || woken->policy == SCHED_IDLE) {
         return false;
     }
     return running->policy == SCHED_IDLE ||
-           (int64_t)(running->vruntime - woken->vruntime) > FAIR_PREEMPT_NS;
+           (int64_t)(running->vruntime - woken->vruntime) > (int64_t)fair_preempt_cycles;
+}
+
+void rt_limit_set(int64_t runtime_us, int64_t period_us, uint64_t tsc_hz)
+{
+    uint64_t per_us = tsc_hz / 1000000;
+
+    WRITE_ONCE(rt_limit.period_us, period_us);
+    WRITE_ONCE(rt_limit.runtime_us, runtime_us);
+    WRITE_ONCE(rt_limit.period_cycles, (uint64_t)period_us * per_us);
+    WRITE_ONCE(rt_limit.runtime_cycles,
+               runtime_us < 0 ? UINT64_MAX : (uint64_t)runtime_us * per_us);
+}
+
+// True when the throttle has just gone on or off and somebody else should run for that.
+static bool run_queue_tick_rt(struct run_queue *queue, uint64_t now)
+{
+    bool was = queue->rt_throttled;
+
+    if (now - queue->rt_period_began >= READ_ONCE(rt_limit.period_cycles)) {
+        queue->rt_period_began = now;
+        queue->rt_used = 0;
+    }
+    queue->rt_throttled = queue->rt_used > READ_ONCE(rt_limit.runtime_cycles);
+    queue->rt_throttled_count += queue->rt_throttled && !was;
+    if (thread_is_rt(queue->running)) {
+        return queue->rt_throttled && !list_empty(&queue->fair);
+    }
+    return was && !queue->rt_throttled && run_queue_best_rt(queue) != 0;
+}
+
+bool run_queue_tick(struct run_queue *queue, uint64_t now)
+{
+    struct thread *thread = queue->running;
+    bool look_again = run_queue_tick_rt(queue, now);
+
+    if (thread == queue->idle) {
+        return queue->waiting != 0;
+    }
+    if (thread_is_rt(thread) && thread->policy != SCHED_RR) {
+        return look_again; // FIFO, and who is boosted: until it sleeps
+    }
+    if (thread->slice_ticks != 0) {
+        thread->slice_ticks--;
+    }
+    return look_again || (thread->slice_ticks == 0 && queue->waiting != 0);
 }

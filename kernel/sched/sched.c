@@ -59,7 +59,8 @@ struct cpumask sched_waiting_mask;      // A: CPUs on whose queue somebody waits
 
 // What becomes of the thread that leaves the CPU. One that is dead, or may not run here any more,
 // is left over for its successor: it cannot be dealt with while we stand on its stack.
-static void queue_put_current(struct run_queue *queue, struct thread *thread, enum leave leave)
+static inline void queue_put_current(struct run_queue *queue, struct thread *thread,
+                                     enum leave leave)
 {
     if (thread->state != THREAD_RUNNING && leave != LEAVE_PREEMPTED) {
         thread->on_queue = false;
@@ -69,7 +70,7 @@ static void queue_put_current(struct run_queue *queue, struct thread *thread, en
         }
         return;
     }
-    if (unlikely(!cpumask_test(&thread->allowed, queue->cpu))) {
+    if (unlikely(thread->misplaced)) {
         queue->leftover = thread;
         return;
     }
@@ -80,21 +81,19 @@ static void queue_put_current(struct run_queue *queue, struct thread *thread, en
     if (!at_head) {
         thread->slice_ticks = thread_slice(thread);
     }
-    run_queue_add(queue, thread, at_head);
+    if (likely(!thread_is_rt(thread))) {
+        run_queue_add_fair(queue, thread);
+    } else {
+        run_queue_add(queue, thread, at_head);
+    }
     queue_note_waiting(queue);
 }
 
-// The second half of every switch, on the new stack: drops the lock that the predecessor took, and
-// sees off whom it left over.
-static void sched_finish_switch(void)
+// Sees off whom the predecessor left over; the queue's lock goes in between.
+static __noinline void sched_see_off(struct run_queue *queue)
 {
-    struct run_queue *queue = this_cpu(run_queues);
     struct thread *leftover = queue->leftover;
 
-    if (likely(leftover == NULL)) {
-        spin_unlock(&queue->lock);
-        return;
-    }
     queue->leftover = NULL;
     if (leftover->state == THREAD_DEAD) {
         spin_unlock(&queue->lock);
@@ -103,42 +102,72 @@ static void sched_finish_switch(void)
     }
     uint64_t origin = queue->min_vruntime;
     leftover->cpu = (uint16_t)place_moved(leftover);
+    leftover->misplaced = false;
     spin_unlock(&queue->lock);
     queue_insert(leftover, origin);
 }
 
-static void sched_switch_to(struct cpu *cpu, struct run_queue *queue, struct thread *prev,
-                            struct thread *next)
+// The second half of every switch, on the new stack: drops the lock that the predecessor took.
+static inline void sched_finish_switch(void)
 {
-    uint32_t preempt_off = cpu->preempt_off;
-    uintptr_t stack_top = next->stack + KERNEL_STACK_SIZE;
+    struct run_queue *queue = this_cpu(run_queues);
 
+    if (unlikely(queue->leftover != NULL)) {
+        sched_see_off(queue);
+    } else {
+        spin_unlock(&queue->lock);
+    }
+}
+
+static inline void sched_note_idle(struct run_queue *queue, const struct thread *prev,
+                                   const struct thread *next)
+{
     if (prev == queue->idle) {
         cpumask_clear(&sched_idle_mask, queue->cpu);
-        cputime_enter(&cputimes[cpu->id], CPU_SYSTEM);
+        cputime_enter(&cputimes[queue->cpu], CPU_SYSTEM);
     } else if (next == queue->idle) {
         cpumask_set(&sched_idle_mask, queue->cpu);
-        cputime_enter(&cputimes[cpu->id], CPU_IDLE);
+        cputime_enter(&cputimes[queue->cpu], CPU_IDLE);
     }
-    if (unlikely(prev->stack != 0 && *(uint64_t *)prev->stack != STACK_MAGIC)) {
-        panic("the stack of thread %s (%d) was overrun", prev->name, prev->tid);
+}
+
+static __noinline void sched_stack_overrun(const struct thread *thread)
+{
+    panic("the stack of thread %s (%d) was overrun", thread->name, thread->tid);
+}
+
+// One of the two runs a program: another address space, and a stack for its entries from ring 3.
+// All tables have the same kernel's half.
+static __noinline void sched_switch_program(const struct thread *prev, const struct thread *next)
+{
+    if (next->cr3 != prev->cr3) {
+        write_cr3(next->cr3 != 0 ? next->cr3 : map_root());
+    }
+    if (next->cr3 != 0) {
+        gdt_set_kernel_stack(next->stack + KERNEL_STACK_SIZE);
+    }
+}
+
+static inline void sched_switch_to(struct cpu *cpu, struct run_queue *queue, struct thread *prev,
+                                   struct thread *next, uint64_t now)
+{
+    sched_note_idle(queue, prev, next);
+    if (unlikely(*prev->stack_end != STACK_MAGIC)) {
+        sched_stack_overrun(prev);
     }
     prev->running = false;
     next->running = true;
+    next->switched_in = now;
     next->switches++;
     queue->switches++;
     queue->running = next;
     cpu->thread = next;
-    cpu->kernel_rsp = stack_top;
-    gdt_set_kernel_stack(stack_top);
-    if (unlikely(next->cr3 != prev->cr3)) { // all tables have the same kernel's half
-        write_cr3(next->cr3 != 0 ? next->cr3 : map_root());
+    if (unlikely((prev->cr3 | next->cr3) != 0)) {
+        sched_switch_program(prev, next);
     }
-    trace(TRACE_SCHED_SWITCH, (uint32_t)prev->tid, (uint64_t)next->tid);
+    trace_at(now, TRACE_SCHED_SWITCH, (uint32_t)prev->tid, (uint64_t)next->tid);
     switch_stacks(&prev->saved_rsp, next->saved_rsp);
-    // Back again, perhaps on another CPU; `preempt_off` came along on the stack.
-    cpu_self()->preempt_off = preempt_off;
-    sched_finish_switch();
+    sched_finish_switch(); // back again, perhaps on another CPU
 }
 
 // Chooses who runs now. Interrupts off on entry and exit; may be on in between, while others run.
@@ -147,36 +176,33 @@ void sched_switch(enum leave leave)
     struct cpu *cpu = cpu_self();
     struct run_queue *queue = run_queues[cpu->id];
     struct thread *prev = cpu->thread, *next;
-    uint64_t now_ns;
 
     rcu_quiescent();
     spin_lock(&queue->lock);
     cpu->want_resched = false;
-    now_ns = clock_ns();
-    queue_charge(queue, prev, now_ns);
-    if (prev != queue->idle) {
+    uint64_t now = rdtsc(); // the only look at the clock in a switch
+    run_queue_charge(queue, prev, now);
+    if (likely(prev != queue->idle)) {
         queue_put_current(queue, prev, leave);
     }
     next = run_queue_take(queue);
-    if (next == NULL) {
+    if (unlikely(next == NULL)) {
         next = queue_steal_any(queue);
+        if (next == NULL) {
+            next = queue->idle;
+        }
     }
-    if (next == NULL) {
-        next = queue->idle;
-    }
-    if (next == prev) {
+    if (unlikely(next == prev)) {
         spin_unlock(&queue->lock);
         return;
     }
-    next->switched_in_ns = now_ns;
-    sched_switch_to(cpu, queue, prev, next);
+    sched_switch_to(cpu, queue, prev, next, now);
 }
 
 void sched_first_run(void *arg)
 {
     struct thread *thread = arg;
 
-    cpu_self()->preempt_off = 1; // the queue's lock, as in every other switch
     sched_finish_switch();
     local_irq_enable();
     thread->fn(thread->arg);
@@ -287,7 +313,7 @@ static void sched_set_up(struct cpu_sched *sched, unsigned cpu)
     thread_init_idle(&sched->idle, cpu);
     sched->queue.idle = &sched->idle;
     sched->queue.running = &sched->idle;
-    sched->idle.switched_in_ns = clock_ns();
+    sched->idle.switched_in = rdtsc();
     sleep_init_cpu(cpu);
     cputime_init_cpu(cpu);
     cpus[cpu].thread = &sched->idle;
@@ -298,6 +324,7 @@ static void sched_set_up(struct cpu_sched *sched, unsigned cpu)
 
 void sched_init(void)
 {
+    run_queue_init_times(clock_tsc_hz());
     sched_set_up(&boot_sched, 0);
 }
 

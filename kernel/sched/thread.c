@@ -103,7 +103,7 @@ static uintptr_t stack_make(void)
         stack = map_stack();
     }
     if (stack != NULL) {
-        *(uint64_t *)stack = STACK_MAGIC;
+        *(uint32_t *)stack = STACK_MAGIC;
     }
     return (uintptr_t)stack;
 }
@@ -113,7 +113,6 @@ static uintptr_t stack_make(void)
 static void thread_init(struct thread *thread, unsigned cpu)
 {
     thread->cpu = (uint16_t)cpu;
-    thread->slice_ticks = FAIR_SLICE_TICKS;
     INIT_LIST_HEAD(&thread->queue_link);
     INIT_LIST_HEAD(&thread->all_link);
 }
@@ -129,7 +128,10 @@ static void thread_table_add(struct thread *thread)
 
 void thread_init_idle(struct thread *thread, unsigned cpu)
 {
+    static const uint32_t no_stack_end = STACK_MAGIC; // its stack is the boot's, not ours
+
     thread_init(thread, cpu);
+    thread->stack_end = &no_stack_end;
     snprintf(thread->name, sizeof(thread->name), "swapper/%u", cpu);
     thread->policy = SCHED_IDLE;
     thread->references = 1;
@@ -154,7 +156,9 @@ static struct thread *thread_make(void (*fn)(void *arg), void *arg, const char *
         kfree(block);
         return NULL;
     }
+    thread->stack_end = (const uint32_t *)thread->stack;
     thread_init(thread, 0);
+    thread_set_class(thread, SCHED_OTHER, 0, 0);
     init_completion(&block->exited);
     thread->exited = &block->exited;
     vsnprintf(thread->name, sizeof(thread->name), name_format, args);

@@ -11,23 +11,13 @@
 void sched_tick(void)
 {
     struct run_queue *queue = this_cpu(run_queues);
-    struct thread *thread;
-    uint64_t now_ns = clock_ns();
 
     spin_lock(&queue->lock);
-    thread = queue->running;
-    queue_charge(queue, thread, now_ns);
-    if (thread == queue->idle) {
-        if (queue->waiting != 0 || place_in(&sched_waiting_mask, &sched_mask) < MAX_CPUS) {
-            cpu_self()->want_resched = true;
-        }
-    } else if (thread->policy != SCHED_FIFO) {
-        if (thread->slice_ticks != 0) {
-            thread->slice_ticks--;
-        }
-        if (thread->slice_ticks == 0 && queue->waiting != 0) {
-            cpu_self()->want_resched = true;
-        }
+    uint64_t now = rdtsc();
+    run_queue_charge(queue, queue->running, now);
+    if (run_queue_tick(queue, now) ||
+        (queue->running == queue->idle && place_in(&sched_waiting_mask, &sched_mask) < MAX_CPUS)) {
+        cpu_self()->want_resched = true;
     }
     sched_balance(queue);
     queue_note_empty(queue);

@@ -47,15 +47,6 @@ void queue_note_empty(struct run_queue *queue)
     }
 }
 
-void queue_charge(struct run_queue *queue, struct thread *thread, uint64_t now_ns)
-{
-    // TSCs of two CPUs may differ by a little: time never runs backwards in the books.
-    if (likely(now_ns > thread->switched_in_ns)) {
-        run_queue_charge(queue, thread, now_ns - thread->switched_in_ns);
-        thread->switched_in_ns = now_ns;
-    }
-}
-
 static bool queue_is_idle(const struct run_queue *queue)
 {
     return READ_ONCE(queue->running) == queue->idle && READ_ONCE(queue->waiting) == 0;
@@ -154,7 +145,7 @@ void queue_insert(struct thread *thread, uint64_t origin_vruntime)
     run_queue_place_woken(queue, thread);
     run_queue_add(queue, thread, false);
     queue_note_waiting(queue);
-    bool preempts = thread_preempts(thread, queue->running);
+    bool preempts = run_queue_preempts(queue, thread);
     spin_unlock(&queue->lock); // from here on the thread may run, end and be freed
     if (preempts) {
         queue_kick(queue->cpu);
@@ -197,7 +188,7 @@ static bool sched_wake(struct thread *thread, bool only_interruptible)
         run_queue_place_woken(queue, thread);
         run_queue_add(queue, thread, false);
         queue_note_waiting(queue);
-        if (thread_preempts(thread, queue->running)) {
+        if (run_queue_preempts(queue, thread)) {
             queue_kick(cpu);
         }
         spin_unlock_irqrestore(&queue->lock, flags); // switches at once if that is possible here
@@ -205,6 +196,7 @@ static bool sched_wake(struct thread *thread, bool only_interruptible)
         uint64_t origin = queue->min_vruntime;
 
         thread->cpu = (uint16_t)cpu;
+        thread->misplaced = false;
         queue_release_and_insert(queue, thread, origin, flags);
     }
     return true;

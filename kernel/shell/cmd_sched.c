@@ -55,7 +55,7 @@ static void ps_copy(struct thread *thread, void *arg)
     row->rt_priority = thread->rt_priority;
     row->nice = thread->nice;
     row->state = ps_state(thread);
-    row->runtime_ns = thread->runtime_ns;
+    row->runtime_ns = clock_tsc_to_ns(thread->runtime);
     row->switches = thread->switches;
     row->wait_channel = row->state == 'R' ? NULL : thread->wait_channel;
     strscpy(row->name, thread->name, sizeof(row->name));

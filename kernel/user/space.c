@@ -21,6 +21,7 @@
 #include <core/panic.h>
 #include <x86/cpuid.h>
 #include <x86/msr.h>
+#include <x86/segments.h>
 #include <mm/map.h>
 #include <mm/page.h>
 #include <sched/thread.h>
@@ -138,8 +139,10 @@ void space_free(struct space *space)
 
 void space_enter(const struct space *space)
 {
-    preempt_disable();
+    unsigned long flags = local_irq_save();
+
     current->cr3 = space != NULL ? virt_to_phys(space->root) : 0;
     write_cr3(space != NULL ? current->cr3 : map_root());
-    preempt_enable();
+    gdt_set_kernel_stack(current->stack + KERNEL_STACK_SIZE); // the switch does it from now on
+    local_irq_restore(flags);
 }

@@ -13,13 +13,14 @@ static struct run_queue queue;
 static struct thread idle;
 static int last_tid;
 
+// One tick of the time stamp counter is a nanosecond here.
+#define HZ_OF_TSC 1000000000ull
+
 static struct thread make(enum sched_policy policy, int priority, int nice)
 {
-    struct thread thread = {.tid = ++last_tid,
-                            .policy = policy,
-                            .rt_priority = (uint8_t)priority,
-                            .nice = (int8_t)nice};
+    struct thread thread = {.tid = ++last_tid};
 
+    thread_set_class(&thread, policy, (unsigned)priority, nice);
     thread.allowed.bits[0] = UINT64_MAX;
     return thread;
 }
@@ -29,7 +30,19 @@ static int set_up(void **state)
     (void)state;
     queue = (struct run_queue){.idle = &idle, .running = &idle};
     run_queue_init(&queue, 0);
+    run_queue_init_times(HZ_OF_TSC);
     return 0;
+}
+
+static void charge(struct thread *thread, uint64_t delta)
+{
+    run_queue_charge(&queue, thread, thread->switched_in + delta);
+}
+
+static bool thread_preempts(const struct thread *woken, struct thread *running)
+{
+    queue.running = running;
+    return run_queue_preempts(&queue, woken);
 }
 
 static void test_empty(void **state)
@@ -110,7 +123,7 @@ static void play(struct thread *threads, unsigned count, unsigned ticks, unsigne
     }
     for (unsigned tick = 0; tick < ticks; tick++) {
         struct thread *thread = run_queue_take(&queue);
-        run_queue_charge(&queue, thread, 4000000);
+        charge(thread, 4000000);
         had[thread - threads]++;
         run_queue_add(&queue, thread, false);
     }
@@ -150,7 +163,7 @@ static void test_weights(void **state)
     (void)state;
     for (int nice = -20; nice < 19; nice++) {
         struct thread a = make(SCHED_OTHER, 0, nice), b = make(SCHED_OTHER, 0, nice + 1);
-        assert_in_range(thread_weight(&a) * 100 / thread_weight(&b), 118, 131);
+        assert_in_range(a.weight * 100 / b.weight, 118, 131);
     }
 }
 
@@ -165,7 +178,7 @@ static void test_sleepers_credit_is_bounded(void **state)
     recent.vruntime = queue.min_vruntime + 77;
     run_queue_place_woken(&queue, &sleeper);
     run_queue_place_woken(&queue, &recent);
-    assert_int_equal(sleeper.vruntime, queue.min_vruntime - FAIR_SLEEPER_NS);
+    assert_int_equal(sleeper.vruntime, queue.min_vruntime - FAIR_SLEEPER_US * 1000);
     assert_int_equal(recent.vruntime, queue.min_vruntime + 77);
 }
 
@@ -176,13 +189,13 @@ static void test_time_goes_on_for_one_alone(void **state)
 
     (void)state;
     for (unsigned tick = 0; tick < 1000; tick++) {
-        run_queue_charge(&queue, &alone, 4000000);
+        charge(&alone, 4000000);
     }
     run_queue_place_woken(&queue, &sleeper);
-    assert_int_equal(alone.vruntime - sleeper.vruntime, FAIR_SLEEPER_NS);
+    assert_int_equal(alone.vruntime - sleeper.vruntime, FAIR_SLEEPER_US * 1000);
     // And so does one that runs while others wait, as soon as somebody is chosen.
     run_queue_add(&queue, &sleeper, false);
-    run_queue_charge(&queue, &alone, 4000000);
+    charge(&alone, 4000000);
     run_queue_add(&queue, &alone, false);
     assert_ptr_equal(run_queue_take(&queue), &sleeper);
     assert_ptr_equal(run_queue_take(&queue), &alone);
@@ -231,6 +244,75 @@ static void test_taken_for_another_cpu(void **state)
     assert_ptr_equal(run_queue_take_for(&queue, 0), &bound);
 }
 
+// A FIFO thread that never sleeps leaves a twentieth of the CPU to the others, while there are any.
+static void test_realtime_is_throttled(void **state)
+{
+    enum { TICK = 4000000, TICKS = 25000 };
+    struct thread fifo = make(SCHED_FIFO, 99, 0), other = make(SCHED_OTHER, 0, 0);
+    unsigned had_fifo = 0, had_other = 0;
+
+    (void)state;
+    run_queue_add(&queue, &other, false);
+    queue.running = &fifo;
+    for (uint64_t now = TICK; now <= (uint64_t)TICK * TICKS; now += TICK) {
+        run_queue_charge(&queue, queue.running, now);
+        *(queue.running == &fifo ? &had_fifo : &had_other) += 1;
+        if (run_queue_tick(&queue, now)) {
+            run_queue_add(&queue, queue.running, queue.running->slice_ticks != 0);
+            queue.running = run_queue_take(&queue);
+            queue.running->switched_in = now;
+        }
+    }
+    assert_in_range(had_other, TICKS * 4 / 100, TICKS * 6 / 100);
+    assert_int_equal(had_fifo + had_other, TICKS);
+    assert_in_range(queue.rt_throttled_count, 99, 101); // once in each second
+}
+
+// With nobody to starve, and without the limit, it has all.
+static void test_realtime_alone_is_not(void **state)
+{
+    struct thread fifo = make(SCHED_FIFO, 1, 0), better = make(SCHED_RR, 2, 0);
+
+    (void)state;
+    queue.running = &fifo;
+    for (uint64_t now = 0; now < 3 * HZ_OF_TSC; now += HZ_OF_TSC / HZ) {
+        run_queue_charge(&queue, &fifo, now);
+        assert_false(run_queue_tick(&queue, now));
+    }
+    assert_true(queue.rt_throttled);
+    assert_true(run_queue_preempts(&queue, &better)); // among themselves nothing changes
+    run_queue_add(&queue, &fifo, false);
+    assert_ptr_equal(run_queue_take(&queue), &fifo);
+
+    rt_limit_set(-1, 1000000, HZ_OF_TSC);
+    struct thread other = make(SCHED_OTHER, 0, 0);
+    run_queue_add(&queue, &other, false);
+    for (uint64_t now = 3 * HZ_OF_TSC; now < 6 * HZ_OF_TSC; now += HZ_OF_TSC / HZ) {
+        run_queue_charge(&queue, &fifo, now);
+        assert_false(run_queue_tick(&queue, now));
+    }
+    rt_limit_set(950000, 1000000, HZ_OF_TSC);
+}
+
+// A loan counts while it lasts, and only where it is more than the borrower's own.
+static void test_boost(void **state)
+{
+    struct thread other = make(SCHED_OTHER, 0, 5), fifo = make(SCHED_FIFO, 30, 0);
+
+    (void)state;
+    thread_set_boost(&other, 40);
+    thread_set_boost(&fifo, 20);
+    assert_int_equal(fifo.rt_effective, 30);
+    run_queue_add(&queue, &fifo, false);
+    run_queue_add(&queue, &other, false);
+    assert_ptr_equal(run_queue_take(&queue), &other);
+    thread_set_boost(&other, 0);
+    assert_int_equal(other.rt_effective, 0);
+    assert_int_equal(other.weight, make(SCHED_OTHER, 0, 5).weight);
+    run_queue_add(&queue, &other, false);
+    assert_ptr_equal(run_queue_take(&queue), &fifo);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +328,9 @@ int main(void)
         cmocka_unit_test_setup(test_moving_keeps_the_distance, set_up),
         cmocka_unit_test_setup(test_yield_lets_the_first_pass, set_up),
         cmocka_unit_test_setup(test_taken_for_another_cpu, set_up),
+        cmocka_unit_test_setup(test_realtime_is_throttled, set_up),
+        cmocka_unit_test_setup(test_realtime_alone_is_not, set_up),
+        cmocka_unit_test_setup(test_boost, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -425,6 +425,6 @@ KTEST(sched, switches_and_run_time_are_counted)
     EXPECT(sched_context_switches() >= switches + 2);
     EXPECT(current->switches > own);
     EXPECT(thread->switches >= 1);
-    EXPECT(thread->runtime_ns > 0);
+    EXPECT(thread->runtime > 0);
     thread_put(thread);
 }
