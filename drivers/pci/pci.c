@@ -23,7 +23,6 @@
 #include <mm/map.h>
 #include <mm/slab.h>
 #include <sched/mutex.h>
-#include <dma/dma.h>
 
 #include "pci_config.h"
 #include "pci_regs.h"
@@ -212,19 +211,6 @@ static const struct pci_device_id *pci_match(const struct pci_driver *driver,
     return NULL;
 }
 
-// A driver that has gone may have left nothing to the device: what it still holds, it may still
-// write to.
-static void pci_check_dma(const struct pci_dev *dev, const char *driver)
-{
-    unsigned held = dma_outstanding(&dev->dev);
-
-    if (held != 0) {
-        pr_err("BUG: %s %s: leaves %u DMA mappings behind (cat /proc/dma-map)", driver,
-               dev->dev.name, held);
-        warn_at(__FILE__, __LINE__, "DMA mappings leak");
-    }
-}
-
 static void pci_forget_driver(struct pci_dev *dev)
 {
     dev->driver = NULL;
@@ -246,11 +232,13 @@ static int pci_bind_locked(struct pci_dev *dev)
         }
         dev->driver = driver;
         dev->dev.driver = driver->name;
+        pci_leak_begin(dev);
         int error = driver->probe(dev, id);
         if (error == 0) {
+            pci_leak_cancel();
             return 0;
         }
-        pci_check_dma(dev, driver->name);
+        pci_leak_end(dev);
         pci_forget_driver(dev);
         pr_warn("%s %s: no: %s", driver->name, dev->dev.name, strerror(error));
         if (error != -ENODEV) {
@@ -280,16 +268,16 @@ int pci_bind(struct pci_dev *dev)
 
 int pci_unbind(struct pci_dev *dev)
 {
-    int error = -ENODEV;
+    int leaks = -ENODEV;
     mutex_lock(&pci_bind_mutex);
     if (dev->driver != NULL) {
+        pci_leak_begin(dev);
         dev->driver->remove(dev);
-        pci_check_dma(dev, dev->driver->name);
+        leaks = (int)pci_leak_end(dev);
         pci_forget_driver(dev);
-        error = 0;
     }
     mutex_unlock(&pci_bind_mutex);
-    return error;
+    return leaks;
 }
 
 void pci_probe_all(void)

@@ -43,6 +43,13 @@ int pci_route_intx(const struct pci_dev *dev, const char **source);
 void pci_lock_binding(void);
 void pci_unlock_binding(void);
 
+// Around a driver's remove, or its probe: looks at what it frees, and says what it forgot. end: how
+// many things that were; cancel: the probe went well, nothing was to be given back. pci_leak.c;
+// context: thread, the binding lock held.
+void pci_leak_begin(const struct pci_dev *dev);
+unsigned pci_leak_end(const struct pci_dev *dev);
+void pci_leak_cancel(void);
+
 // Adds every function on the buses first .. last that can be reached from the first to the list, in
 // the order of the buses, and counts them. pci_scan.c; boot thread.
 void pci_scan(uint16_t segment, uint8_t first, uint8_t last, struct list_head *devices,

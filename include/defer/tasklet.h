@@ -23,5 +23,8 @@ void tasklet_schedule(
 void tasklet_hi_schedule(struct tasklet_struct *t); // HI_SOFTIRQ
 void tasklet_disable(struct tasklet_struct *t);     // waits until it is not running; thread context
 void tasklet_enable(struct tasklet_struct *t);
+// A tasklet that was asked for or runs, and lies in this memory, or NULL: for a check before it is
+// freed. Context: any.
+struct tasklet_struct *tasklet_find(const void *start, size_t size);
 void tasklet_kill(
     struct tasklet_struct *t); // waits until it is neither scheduled nor running; thread context

@@ -26,6 +26,9 @@ int mod_timer(struct timer_list *timer, uint32_t expires_jiffies);
 void add_timer(struct timer_list *timer);
 void add_timer_on(struct timer_list *timer, unsigned cpu);
 bool timer_pending(const struct timer_list *timer);
+// A timer that is pending and lies in this memory, or NULL: for a check before it is freed.
+// Context: thread.
+struct timer_list *timer_find(const void *start, size_t size);
 // 1 when it was pending; the function may still be running. Context: any.
 int del_timer(struct timer_list *timer);
 // The same, and waits for the function. Context: thread; not from the function itself, nor with a

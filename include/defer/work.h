@@ -53,6 +53,9 @@ bool flush_work(struct work_struct *work);
 bool cancel_work_sync(struct work_struct *work);
 bool cancel_delayed_work_sync(struct delayed_work *work);
 void flush_workqueue(struct workqueue_struct *wq);
+// An item that is queued, or runs, and lies in this memory, or NULL: for a check before it is
+// freed. (A delayed one that waits is a timer: timer_find.) Context: thread.
+struct work_struct *work_find(const void *start, size_t size);
 
 // max_active: how many of its items may be under way in one pool at a time, 0 for the default. An
 // unbound queue with 1 runs its items strictly one after another. NULL when there is no memory.

@@ -112,6 +112,9 @@ extern void (*irq_killed_hook)(void);
 struct irqaction *irq_detach_action(unsigned irq, const void *dev_id);
 int irq_attach_action(unsigned irq, struct irqaction *action);
 void irq_replay(unsigned irq);
+// A handler whose dev_id lies in this memory: its dev_id, with the irq and the handler's name; NULL:
+// none. For a check before the memory is freed. Context: thread.
+void *irq_find_dev_id(const void *start, size_t size, unsigned *irq, const char **name);
 
 // Walks the action list; feeds the spurious detector. Called and returns with desc->lock held; lets
 // go of it around the handlers, in_progress says so meanwhile. Returns what the handlers said.

@@ -21,6 +21,9 @@ void *kcalloc(size_t count, size_t size, enum gfp flags) __must_check;
 // NULL is fine; a double or foreign free is a BUG with a backtrace and a leak, no corruption.
 void kfree(const void *pointer);
 size_t ksize(const void *pointer);
+// Told of each object before kfree takes it back, while it is not NULL: a check that has something
+// to look for in memory that is given up (drivers/pci/pci_leak.c). Context: kfree's.
+extern void (*slab_free_hook)(const void *object, size_t size);
 
 // Large buffers that need not be physically contiguous (mapped in the vmap area). Context: thread.
 void *vmalloc(size_t size) __must_check;

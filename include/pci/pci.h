@@ -81,7 +81,8 @@ void pci_init(void);
 // Gives every device to the first driver whose ids match. Context: thread.
 void pci_probe_all(void);
 // Bind and unbind by hand. 0; -EBUSY: has a driver; -ENODEV: nobody wants it, or has none; or what
-// the probe said. Context: thread.
+// the probe said. unbind: how many things the driver left behind (said in the log; they were cleared
+// away, but for DMA mappings). Context: thread.
 int pci_bind(struct pci_dev *dev);
 int pci_unbind(struct pci_dev *dev);
 

@@ -215,6 +215,25 @@ void tasklet_kill(struct tasklet_struct *t)
     tasklet_clear(t, TASKLET_SCHEDULED);
 }
 
+// A tasklet that waits for its turn is on no list that others may walk. But memory that holds one
+// holds a pointer to its kind, and those are few and known.
+struct tasklet_struct *tasklet_find(const void *start, size_t size)
+{
+    const size_t at_kind = offsetof(struct tasklet_struct, kind);
+
+    for (size_t at = at_kind; at + sizeof(void *) <= size; at += sizeof(void *)) {
+        uintptr_t base = (uintptr_t)start + at - at_kind;
+        struct tasklet_struct *t = (struct tasklet_struct *)base;
+        const struct tasklet_kind *kind = t->kind;
+
+        if (kind >= tasklet_kinds && kind < tasklet_kinds + TASKLET_KINDS &&
+            t->callback == kind->callback && tasklet_state(t) != 0) {
+            return t;
+        }
+    }
+    return NULL;
+}
+
 void tasklet_init_subsystem(void)
 {
     for (unsigned cpu = 0; cpu < MAX_CPUS; cpu++) {

@@ -169,6 +169,37 @@ int del_timer_sync(struct timer_list *timer)
     }
 }
 
+// ---- finding -----------------------------------------------------------------------------------
+
+struct timer_search {
+    uintptr_t start, end;
+    struct timer_list *found;
+};
+
+static void timer_search_one(struct timer_list *timer, void *arg)
+{
+    struct timer_search *search = arg;
+
+    if ((uintptr_t)timer >= search->start && (uintptr_t)timer < search->end) {
+        search->found = timer;
+    }
+}
+
+struct timer_list *timer_find(const void *start, size_t size)
+{
+    struct timer_search search = {.start = (uintptr_t)start, .end = (uintptr_t)start + size};
+
+    for (unsigned cpu = 0; cpu < cpu_count && search.found == NULL; cpu++) {
+        struct timer_wheel *wheel = timer_wheels[cpu];
+        unsigned long flags;
+
+        spin_lock_irqsave(&wheel->lock, flags);
+        wheel_for_each(&wheel->wheel, timer_search_one, &search);
+        spin_unlock_irqrestore(&wheel->lock, flags);
+    }
+    return search.found;
+}
+
 // ---- running -----------------------------------------------------------------------------------
 
 // Takes a due timer off and calls its function. The wheel is locked on entry and exit, not in

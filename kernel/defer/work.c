@@ -527,6 +527,45 @@ void destroy_workqueue(struct workqueue_struct *wq)
     kfree(wq);
 }
 
+static struct work_struct *work_find_in_pool(struct worker_pool *pool, uintptr_t start,
+                                             uintptr_t end)
+{
+    struct work_struct *work, *found = NULL;
+    struct worker *worker;
+    unsigned long flags;
+
+    if (pool == NULL) {
+        return NULL;
+    }
+    spin_lock_irqsave(&pool->lock, flags);
+    list_for_each_entry (work, &pool->items, link) {
+        if ((uintptr_t)work >= start && (uintptr_t)work < end) {
+            found = work;
+        }
+    }
+    list_for_each_entry (worker, &pool->busy, link) {
+        if ((uintptr_t)worker->item >= start && (uintptr_t)worker->item < end) {
+            found = worker->item;
+        }
+    }
+    spin_unlock_irqrestore(&pool->lock, flags);
+    return found;
+}
+
+struct work_struct *work_find(const void *start, size_t size)
+{
+    uintptr_t from = (uintptr_t)start, to = from + size;
+    struct work_struct *found = NULL;
+
+    for (unsigned highpri = 0; highpri < 2 && found == NULL; highpri++) {
+        found = work_find_in_pool(work_unbound_pools[highpri], from, to);
+        for (unsigned cpu = 0; cpu < cpu_count && found == NULL; cpu++) {
+            found = work_find_in_pool(work_pools[cpu][highpri], from, to);
+        }
+    }
+    return found;
+}
+
 void workqueue_init(void)
 {
     system_wq = alloc_workqueue("events", 0, 0);

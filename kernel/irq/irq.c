@@ -486,6 +486,31 @@ void irq_replay(unsigned irq)
     spin_unlock_irqrestore(&desc->lock, flags);
 }
 
+void *irq_find_dev_id(const void *start, size_t size, unsigned *irq, const char **name)
+{
+    for (unsigned i = 0; i < irq_count(); i++) {
+        struct irq_desc *desc = irq_to_desc(i);
+        void *found = NULL;
+        unsigned long flags;
+        if (desc == NULL) {
+            continue;
+        }
+        spin_lock_irqsave(&desc->lock, flags);
+        for (struct irqaction *action = desc->action; action != NULL; action = action->next) {
+            if ((uintptr_t)action->dev_id - (uintptr_t)start < size) {
+                found = action->dev_id;
+                *irq = i;
+                *name = action->name;
+            }
+        }
+        spin_unlock_irqrestore(&desc->lock, flags);
+        if (found != NULL) {
+            return found;
+        }
+    }
+    return NULL;
+}
+
 // ---- disable, enable, wait ----
 
 void synchronize_irq(unsigned irq)

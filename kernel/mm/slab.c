@@ -735,11 +735,17 @@ void *kcalloc(size_t count, size_t size, enum gfp flags)
     return kmalloc(bytes, flags | GFP_ZERO);
 }
 
+void (*slab_free_hook)(const void *object, size_t size);
+
 void kfree(const void *pointer)
 {
     struct page *page = page_of(pointer);
     void *object = (void *)(uintptr_t)pointer;
+    void (*hook)(const void *object, size_t size) = READ_ONCE(slab_free_hook);
 
+    if (unlikely(hook != NULL) && pointer != NULL) {
+        hook(pointer, ksize(pointer));
+    }
     if (likely(page != NULL && page->kind == PAGE_SLAB)) {
         slab_free(page->owner, object, __builtin_return_address(0));
         return;

@@ -2,14 +2,13 @@
 // on.
 //
 // Unbinding is the order of removal at work (the driver's remove): no new work, no interrupt, no
-// thread or timer or poll, no DMA, and only then the memory. What a driver forgot to give back is
-// found here: mappings that its device still holds, handlers that still stand on its irq.
+// thread or timer or poll, no DMA, and only then the memory. What a driver forgot is found by
+// drivers/pci/pci_leak.c, which tells that order.
 //
 // Context: thread.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/command.h>
-#include <irq/desc.h>
 #include <dma/dma.h>
 #include <pci/pci.h>
 
@@ -39,41 +38,16 @@ static struct pci_dev *driver_find(const char *name)
     return NULL;
 }
 
-// How many handlers stand on an irq.
-static unsigned driver_handlers(int irq)
-{
-    struct irq_desc *desc = irq >= 0 ? irq_to_desc((unsigned)irq) : NULL;
-    unsigned count = 0;
-    unsigned long flags;
-
-    if (desc == NULL) {
-        return 0;
-    }
-    spin_lock_irqsave(&desc->lock, flags);
-    for (const struct irqaction *action = desc->action; action != NULL; action = action->next) {
-        count++;
-    }
-    spin_unlock_irqrestore(&desc->lock, flags);
-    return count;
-}
-
 static int driver_unbind(struct shell *sh, struct pci_dev *dev)
 {
-    int irq = pci_irq_vector(dev, 0);
-    bool message = dev->msi != NULL;
-    unsigned handlers = driver_handlers(irq);
-    int error = pci_unbind(dev);
+    int leaks = pci_unbind(dev);
 
-    if (error != 0) {
+    if (leaks < 0) {
         return shell_error(sh, "%s: no driver is bound to it", dev->dev.name);
     }
-    unsigned mappings = dma_outstanding(&dev->dev);
-    if (mappings != 0) {
-        return shell_error(sh, "%s: LEAK: %u DMA mappings are left (/proc/dma-map shows whose)",
-                           dev->dev.name, mappings);
-    }
-    if (!message && handlers != 0 && driver_handlers(irq) >= handlers) {
-        return shell_error(sh, "%s: LEAK: its handler still stands on irq %d", dev->dev.name, irq);
+    if (leaks > 0) {
+        return shell_error(sh, "%s: LEAK: %d things are left behind (dmesg says which)",
+                           dev->dev.name, leaks);
     }
     return 0;
 }

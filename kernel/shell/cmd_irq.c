@@ -571,7 +571,7 @@ static int irq_switch(struct irq_walk *walk, bool on)
 static int irq_mode_rebind(struct pci_dev *dev, unsigned types)
 {
     unsigned before = dev->irq_types;
-    int error = pci_unbind(dev);
+    int error = min(pci_unbind(dev), 0);
 
     dev->irq_types = types;
     error = error == 0 ? pci_bind(dev) : error;
