@@ -11,6 +11,9 @@ extern const struct irq_chip soft_line_chip;
 
 // Takes a number and a vector, and requests the irq. Its number, or -errno. Context: thread.
 int soft_line_open(irq_handler_t handler, void *dev_id, const char *name);
+// The same with a thread, which the handler asks for by IRQ_WAKE_THREAD.
+int soft_line_open_threaded(irq_handler_t handler, irq_handler_t thread_fn, void *dev_id,
+                            const char *name);
 // Context: thread.
 void soft_line_close(int irq, void *dev_id);
 

@@ -36,15 +36,24 @@ const struct irq_chip soft_line_chip = {
     .irq_set_affinity = soft_line_moved,
 };
 
-int soft_line_open(irq_handler_t handler, void *dev_id, const char *name)
+int soft_line_open_threaded(irq_handler_t handler, irq_handler_t thread_fn, void *dev_id,
+                            const char *name)
 {
     int irq = route_alloc_message(&soft_line_chip, NULL, 0);
-    int err = irq < 0 ? irq : request_irq((unsigned)irq, handler, IRQF_NO_THREAD, name, dev_id);
+    int err = irq;
 
+    if (irq >= 0) {
+        err = request_threaded_irq((unsigned)irq, handler, thread_fn, IRQF_NO_THREAD, name, dev_id);
+    }
     if (irq >= 0 && err != 0) {
         route_free_message((unsigned)irq);
     }
     return err != 0 ? err : irq;
+}
+
+int soft_line_open(irq_handler_t handler, void *dev_id, const char *name)
+{
+    return soft_line_open_threaded(handler, NULL, dev_id, name);
 }
 
 void soft_line_close(int irq, void *dev_id)
