@@ -80,12 +80,12 @@ void interrupt(struct frame *frame)
     cpu->from_user = frame_is_user(frame);
     irq_dispatch((uint8_t)frame->vector);
     cpu->irq_depth--;
-    cputime_enter(time, cpu->from_user ? CPU_SYSTEM : before);
-
     if (cpu->irq_depth == 0 && !cpu->serving_softirq && cpu->bh_disabled == 0 &&
         softirq_pending()) {
         softirq_run();
     }
+    cputime_enter(time, frame_is_user(frame) ? CPU_SYSTEM : before);
+
     if (interrupt_may_switch(cpu, frame)) {
         sched_preempt_irq();
     }

@@ -34,8 +34,8 @@ void raise_softirq(enum softirq nr);        // any context
 void raise_softirq_irqoff(enum softirq nr); // interrupts off
 bool softirq_pending(void);                 // this CPU
 
-// The spine's call at the end of the outermost hard interrupt. Entered and left with interrupts
-// off, on in between.
+// The spine's call at the end of the outermost hard interrupt, when softirq_pending(). Entered and
+// left with interrupts off, on in between.
 void softirq_run(void);
 void softirq_start_threads(void); // ksoftirqd/N for each CPU that is online; called as CPUs come up
 
@@ -45,4 +45,17 @@ void local_bh_disable(void);
 void local_bh_enable(void);
 
 uint64_t softirq_count(enum softirq nr, unsigned cpu);
+uint64_t softirq_time_ns(enum softirq nr, unsigned cpu); // with the interrupts that struck meanwhile
+
+// How a CPU's bounds work out. A serving is one stay in softirq context, of one round or more; it
+// ends with something left for one of three reasons.
+struct softirq_stat { // C: read by others
+    uint64_t servings, rounds;
+    uint64_t by_thread;     // servings in ksoftirqd
+    uint64_t out_of_rounds; // ends: SOFTIRQ_MAX_ROUNDS
+    uint64_t out_of_time;   // ends: SOFTIRQ_MAX_MS
+    uint64_t thread_waits;  // ends: a thread should run
+    uint64_t handed_over;   // to ksoftirqd
+};
+const struct softirq_stat *softirq_stat(unsigned cpu);
 const char *softirq_name(enum softirq nr);

@@ -1,13 +1,11 @@
 // Tasklets: a function to be run soon, once, in softirq context, never on two CPUs at once.
 #pragma once
 
-#include <core/spinlock.h>
-#include <lib/list.h>
 #include <lib/types.h>
 
 struct tasklet_struct {
-    struct list_head link;                      // C: the list of the CPU that scheduled it
-    uint32_t state;                             // A: TASKLET_SCHEDULED, TASKLET_RUNNING
+    struct tasklet_struct *next;                // C: on the list of the CPU that scheduled it
+    uint32_t state;                             // A: scheduled, running, parked
     uint32_t disabled;                          // A: tasklet_disable() nesting
     void (*callback)(struct tasklet_struct *t); // I
     const char *name;                           // I
@@ -22,6 +20,7 @@ void tasklet_schedule(
     struct tasklet_struct *t); // any context; scheduled while running: runs exactly once more
 void tasklet_hi_schedule(struct tasklet_struct *t); // HI_SOFTIRQ
 void tasklet_disable(struct tasklet_struct *t);     // waits until it is not running; thread context
+void tasklet_disable_nosync(struct tasklet_struct *t); // does not wait: any context
 void tasklet_enable(struct tasklet_struct *t);
 // A tasklet that was asked for or runs, and lies in this memory, or NULL: for a check before it is
 // freed. Context: any.

@@ -30,9 +30,13 @@
 
 struct softirq_cpu {
     uint32_t pending;              // C: bit n: softirq n
+    uint32_t rounds;               // C: of the serving that is under way
     bool handed_over;              // C: ksoftirqd has it; the ends of interrupts keep out
     struct thread *ksoftirqd;      // I
+    uint64_t end_ns;               // C: when that serving should come to an end
+    struct softirq_stat stat;      // C: read by others
     uint64_t count[SOFTIRQ_SLOTS]; // C
+    uint64_t tsc[SOFTIRQ_SLOTS];   // C: time spent in each
 } __aligned(64);
 
 static struct softirq_cpu softirq_cpus[MAX_CPUS];
@@ -51,7 +55,7 @@ void open_softirq(enum softirq nr, void (*action)(void))
 
 // ---- raising -----------------------------------------------------------------------------------
 
-static void softirq_wake_thread(const struct softirq_cpu *self)
+static __noinline void softirq_wake_thread(const struct softirq_cpu *self)
 {
     if (self->ksoftirqd != NULL) {
         wake_up_process(self->ksoftirqd);
@@ -60,13 +64,14 @@ static void softirq_wake_thread(const struct softirq_cpu *self)
 
 void raise_softirq_irqoff(enum softirq nr)
 {
-    struct softirq_cpu *self = &this_cpu(softirq_cpus);
+    const struct cpu *cpu = cpu_self();
+    struct softirq_cpu *self = &softirq_cpus[cpu->id];
 
     self->pending |= BIT(nr);
     trace(TRACE_SOFTIRQ_RAISE, nr, 0);
     // In an interrupt its end will look, in a softirq the next round, with bottom halves off their
     // enabling. In a thread nobody would look before the next interrupt.
-    if (!in_hardirq() && !in_softirq()) {
+    if (cpu->irq_depth == 0 && !cpu->serving_softirq && cpu->bh_disabled == 0) {
         softirq_wake_thread(self);
     }
 }
@@ -90,81 +95,118 @@ bool softirq_pending(void)
 
 // ---- running -----------------------------------------------------------------------------------
 
-static void softirq_call(struct softirq_cpu *self, unsigned nr)
+// What must not happen, told once a second at most.
+static __noinline void softirq_unopened(unsigned nr)
+{
+    pr_ratelimited(LOG_ERR, "BUG: softirq %s was raised but nobody opened it", softirq_names[nr]);
+}
+
+static __noinline void softirq_unbalanced(unsigned nr, uint32_t preempt_off)
+{
+    pr_err("BUG: softirq %s came back with preempt_off %u, went with %u", softirq_names[nr],
+           cpu_field(preempt_off), preempt_off);
+    cpu_self()->preempt_off = preempt_off;
+    WARN_ON(true);
+}
+
+static inline void softirq_call(struct softirq_cpu *self, unsigned nr)
 {
     uint32_t preempt_off = cpu_field(preempt_off);
+    void (*action)(void) = softirq_actions[nr];
 
     self->count[nr]++;
     trace(TRACE_SOFTIRQ_ENTRY, nr, 0);
-    if (likely(softirq_actions[nr] != NULL)) {
-        softirq_actions[nr]();
+    if (likely(action != NULL)) {
+        action();
     } else {
-        pr_ratelimited(LOG_ERR, "BUG: softirq %s was raised but nobody opened it",
-                       softirq_names[nr]);
+        softirq_unopened(nr);
     }
     trace(TRACE_SOFTIRQ_EXIT, nr, 0);
     if (unlikely(cpu_field(preempt_off) != preempt_off)) {
-        pr_err("BUG: softirq %s came back with preempt_off %u, went with %u", softirq_names[nr],
-               cpu_field(preempt_off), preempt_off);
-        cpu_self()->preempt_off = preempt_off;
-        WARN_ON(true);
+        softirq_unbalanced(nr, preempt_off);
     }
 }
 
 // May there be another round? The clock is read only when there was a first one: most often one is
 // all.
-static bool softirq_go_on(const struct cpu *cpu, unsigned rounds, uint64_t *end_ns)
+static __noinline bool softirq_go_on(const struct cpu *cpu, struct softirq_cpu *self)
 {
     uint64_t now_ns = clock_ns();
 
-    if (rounds == 1) {
-        *end_ns = now_ns + SOFTIRQ_MAX_MS * 1000000ull;
+    if (self->rounds++ == 0) {
+        self->end_ns = now_ns + SOFTIRQ_MAX_MS * 1000000ull;
     }
-    return rounds < SOFTIRQ_MAX_ROUNDS && !READ_ONCE(cpu->want_resched) && now_ns < *end_ns;
+    if (self->rounds >= SOFTIRQ_MAX_ROUNDS) {
+        self->stat.out_of_rounds++;
+        return false;
+    }
+    if (now_ns >= self->end_ns) {
+        self->stat.out_of_time++;
+        return false;
+    }
+    if (READ_ONCE(cpu->want_resched)) {
+        self->stat.thread_waits++;
+        return false;
+    }
+    return true;
 }
 
 // Serves what is pending, in rounds. True when it stopped with something left. Interrupts are off
 // on entry and exit, on while handlers run. Preemption stays off: the CPU is in softirq context all
 // the time.
-static bool softirq_serve(struct softirq_cpu *self)
+static inline bool softirq_serve(struct softirq_cpu *self)
 {
     struct cpu *cpu = cpu_self();
-    uint64_t end_ns = UINT64_MAX;
-    unsigned rounds = 0;
+    struct cputime *time = &cputimes[cpu->id];
+    uint32_t bits;
 
     cpu->preempt_off++;
     cpu->serving_softirq = true;
-    enum cpu_time before = cputime_enter(&cputimes[cpu->id], CPU_SOFTIRQ);
+    enum cpu_time before = cputime_enter(time, CPU_SOFTIRQ);
+    uint64_t tsc = time->since;
+    self->rounds = 0;
+    self->stat.servings++;
     do {
-        uint32_t bits = self->pending;
-
+        bits = self->pending;
         self->pending = 0;
+        self->stat.rounds++;
         local_irq_enable();
-        for (; bits != 0; bits &= bits - 1) {
-            softirq_call(self, (unsigned)__builtin_ctz(bits));
-        }
+        do {
+            unsigned nr = (unsigned)__builtin_ctz(bits);
+
+            softirq_call(self, nr);
+            uint64_t now = rdtsc();
+            self->tsc[nr] += now - tsc;
+            tsc = now;
+            bits &= bits - 1;
+        } while (bits != 0);
         local_irq_disable();
-    } while (self->pending != 0 && softirq_go_on(cpu, ++rounds, &end_ns));
-    cputime_enter(&cputimes[cpu->id], before);
+    } while (unlikely(self->pending != 0) && softirq_go_on(cpu, self));
+    cputime_enter(time, before);
     cpu->serving_softirq = false;
     cpu->preempt_off--;
     return self->pending != 0;
+}
+
+static __noinline void softirq_hand_over(struct softirq_cpu *self)
+{
+    if (self->ksoftirqd != NULL) {
+        self->stat.handed_over += !self->handed_over;
+        self->handed_over = true;
+        softirq_wake_thread(self);
+    }
 }
 
 void softirq_run(void)
 {
     struct softirq_cpu *self = &this_cpu(softirq_cpus);
 
-    if (in_softirq()) {
-        return;
-    }
     // ksoftirqd cannot catch up while a realtime thread runs; then softirqs go on here, bounded.
-    if (self->handed_over && current->rt_priority == 0) {
+    if (unlikely(self->handed_over) && current->rt_priority == 0) {
         return;
     }
-    if (softirq_serve(self) && self->ksoftirqd != NULL) {
-        self->handed_over = true;
-        softirq_wake_thread(self);
+    if (unlikely(softirq_serve(self))) {
+        softirq_hand_over(self);
     }
 }
 
@@ -178,6 +220,21 @@ void local_bh_disable(void)
     barrier();
 }
 
+// What became pending meanwhile runs here and now, if this is a place for it.
+static __noinline void softirq_run_enabled(const struct cpu *cpu)
+{
+    unsigned long flags = local_irq_save();
+
+    if (cpu->irq_depth == 0 && !cpu->serving_softirq && softirq_pending()) {
+        if ((flags & CPU_FLAGS_IF) != 0) {
+            softirq_run();
+        } else { // handlers need interrupts on, and the caller wants them off
+            softirq_wake_thread(&this_cpu(softirq_cpus));
+        }
+    }
+    local_irq_restore(flags);
+}
+
 void local_bh_enable(void)
 {
     struct cpu *cpu = cpu_self();
@@ -186,17 +243,8 @@ void local_bh_enable(void)
     if (WARN_ON(cpu->bh_disabled == 0)) {
         return;
     }
-    cpu->bh_disabled--;
-    if (cpu->bh_disabled == 0 && unlikely(softirq_pending()) && !in_hardirq() &&
-        !cpu->serving_softirq) {
-        unsigned long flags = local_irq_save();
-
-        if ((flags & CPU_FLAGS_IF) != 0) {
-            softirq_run();
-        } else { // handlers need interrupts on, and the caller wants them off
-            softirq_wake_thread(&this_cpu(softirq_cpus));
-        }
-        local_irq_restore(flags);
+    if (--cpu->bh_disabled == 0 && softirq_pending()) {
+        softirq_run_enabled(cpu);
     }
     preempt_enable();
 }
@@ -216,6 +264,7 @@ static void softirq_thread(void *arg)
             local_irq_enable();
             schedule();
         } else {
+            self->stat.by_thread++;
             softirq_serve(self);
             local_irq_enable();
             sched_preempt();
@@ -249,6 +298,16 @@ const char *softirq_name(enum softirq nr)
     return softirq_names[nr];
 }
 
+uint64_t softirq_time_ns(enum softirq nr, unsigned cpu)
+{
+    return clock_tsc_to_ns(READ_ONCE(softirq_cpus[cpu].tsc[nr]));
+}
+
+const struct softirq_stat *softirq_stat(unsigned cpu)
+{
+    return &softirq_cpus[cpu].stat;
+}
+
 // As Linux prints it: a column for each CPU that the machine has.
 static void softirq_show(struct text *t, unsigned long index)
 {
@@ -267,4 +326,35 @@ static void softirq_show(struct text *t, unsigned long index)
     }
 }
 
+// What Linux has no file for: how the bounds work out. Times include the interrupts that struck
+// meanwhile.
+static void softirq_stat_show(struct text *t, unsigned long index)
+{
+    (void)index;
+    text_puts(t, " CPU     SERVINGS       ROUNDS  BY_KSOFTIRQD  HANDED_OVER  ENDED_BY: "
+                 "ROUNDS     TIME  THREAD\n");
+    for_each_online_cpu (cpu) {
+        const struct softirq_stat *stat = softirq_stat(cpu);
+
+        text_printf(t, "%4u %12llu %12llu %13llu %12llu %17llu %8llu %7llu\n", cpu,
+                    (unsigned long long)stat->servings, (unsigned long long)stat->rounds,
+                    (unsigned long long)stat->by_thread, (unsigned long long)stat->handed_over,
+                    (unsigned long long)stat->out_of_rounds, (unsigned long long)stat->out_of_time,
+                    (unsigned long long)stat->thread_waits);
+    }
+    text_printf(t, "\n%-9s %12s %14s %8s\n", "SOFTIRQ", "RUNS", "TIME_US", "AVG_NS");
+    for (unsigned nr = 0; nr < NR_SOFTIRQS; nr++) {
+        uint64_t runs = 0, ns = 0;
+
+        for_each_online_cpu (cpu) {
+            runs += softirq_count(nr, cpu);
+            ns += softirq_time_ns(nr, cpu);
+        }
+        text_printf(t, "%-9s %12llu %14llu %8llu\n", softirq_names[nr], (unsigned long long)runs,
+                    (unsigned long long)(ns / 1000),
+                    (unsigned long long)(runs != 0 ? ns / runs : 0));
+    }
+}
+
 PROC_FILE("softirqs", softirq_show);
+PROC_FILE("softirq_stat", softirq_stat_show);

@@ -28,9 +28,13 @@
 
 enum { TASKLET_SCHEDULED = 1, TASKLET_RUNNING = 2, TASKLET_PARKED = 4, TASKLET_HI = 8 };
 
+struct tasklet_list {
+    struct tasklet_struct *first; // C
+    struct tasklet_struct **end;  // C: where the next one is linked
+};
+
 struct tasklet_cpu {
-    struct list_head hi;     // C
-    struct list_head normal; // C
+    struct tasklet_list hi, normal;
 };
 
 // Tasklets with the same function, for /proc/tasklets. Tasklets come and go; this stays.
@@ -94,13 +98,15 @@ static uint32_t tasklet_state(const struct tasklet_struct *t)
 }
 
 // Puts a tasklet, whose SCHEDULED the caller has set, on this CPU's list.
-static void tasklet_enqueue(struct tasklet_struct *t)
+static void tasklet_enqueue(struct tasklet_struct *t, bool hi)
 {
     unsigned long flags = local_irq_save();
     struct tasklet_cpu *self = &this_cpu(tasklet_cpus);
-    bool hi = (tasklet_state(t) & TASKLET_HI) != 0;
+    struct tasklet_list *list = hi ? &self->hi : &self->normal;
 
-    list_add_tail(&t->link, hi ? &self->hi : &self->normal);
+    t->next = NULL;
+    *list->end = t;
+    list->end = &t->next;
     raise_softirq_irqoff(hi ? HI_SOFTIRQ : TASKLET_SOFTIRQ);
     local_irq_restore(flags);
     if (unlikely(cpu_field(want_resched))) {
@@ -108,19 +114,23 @@ static void tasklet_enqueue(struct tasklet_struct *t)
     }
 }
 
+static bool tasklet_is_hi(const struct tasklet_struct *t)
+{
+    return (tasklet_state(t) & TASKLET_HI) != 0;
+}
+
 void tasklet_schedule(struct tasklet_struct *t)
 {
     if (tasklet_set(t, TASKLET_SCHEDULED)) {
-        tasklet_clear(t, TASKLET_HI);
-        tasklet_enqueue(t);
+        tasklet_enqueue(t, false);
     }
 }
 
 void tasklet_hi_schedule(struct tasklet_struct *t)
 {
     if (tasklet_set(t, TASKLET_SCHEDULED)) {
-        tasklet_set(t, TASKLET_HI);
-        tasklet_enqueue(t);
+        tasklet_set(t, TASKLET_HI); // for those who have to put it on a list again
+        tasklet_enqueue(t, true);
     }
 }
 
@@ -130,20 +140,23 @@ static void tasklet_park(struct tasklet_struct *t)
 {
     tasklet_set(t, TASKLET_PARKED);
     if (__atomic_load_n(&t->disabled, __ATOMIC_SEQ_CST) == 0 && tasklet_clear(t, TASKLET_PARKED)) {
-        tasklet_enqueue(t);
+        tasklet_enqueue(t, tasklet_is_hi(t));
     }
 }
 
 static void tasklet_run_one(struct tasklet_struct *t)
 {
-    if (!tasklet_set(t, TASKLET_RUNNING)) { // on another CPU, right now
-        tasklet_enqueue(t);
+    if (unlikely(!tasklet_set(t, TASKLET_RUNNING))) { // on another CPU, right now
+        tasklet_enqueue(t, tasklet_is_hi(t));
         return;
     }
-    if (__atomic_load_n(&t->disabled, __ATOMIC_SEQ_CST) != 0) {
+    if (unlikely(__atomic_load_n(&t->disabled, __ATOMIC_SEQ_CST) != 0)) {
         tasklet_clear(t, TASKLET_RUNNING);
         tasklet_park(t);
         return;
+    }
+    if (unlikely(tasklet_is_hi(t))) {
+        tasklet_clear(t, TASKLET_HI);
     }
     WARN_ON(!tasklet_clear(t, TASKLET_SCHEDULED));
     t->runs++;
@@ -155,18 +168,19 @@ static void tasklet_run_one(struct tasklet_struct *t)
     tasklet_clear(t, TASKLET_RUNNING);
 }
 
-static void tasklet_action(struct list_head *list)
+// The whole list is taken at once: what is scheduled from here on waits for the next round.
+static void tasklet_action(struct tasklet_list *list)
 {
-    LIST_HEAD(todo);
-
     local_irq_disable();
-    list_splice_tail_init(list, &todo);
+    struct tasklet_struct *t = list->first;
+    list->first = NULL;
+    list->end = &list->first;
     local_irq_enable();
-    while (!list_empty(&todo)) {
-        struct tasklet_struct *t = list_first_entry(&todo, struct tasklet_struct, link);
+    while (t != NULL) {
+        struct tasklet_struct *next = t->next; // before it may be scheduled again
 
-        list_del(&t->link); // before it may be scheduled again
         tasklet_run_one(t);
+        t = next;
     }
 }
 
@@ -180,10 +194,15 @@ static void tasklet_hi_softirq(void)
     tasklet_action(&this_cpu(tasklet_cpus).hi);
 }
 
+void tasklet_disable_nosync(struct tasklet_struct *t)
+{
+    __atomic_fetch_add(&t->disabled, 1, __ATOMIC_SEQ_CST);
+}
+
 void tasklet_disable(struct tasklet_struct *t)
 {
     assert_context(CTX_THREAD | CTX_ATOMIC);
-    __atomic_fetch_add(&t->disabled, 1, __ATOMIC_SEQ_CST);
+    tasklet_disable_nosync(t);
     while (tasklet_state(t) & TASKLET_RUNNING) { // in a softirq of another CPU: not for long
         cpu_relax();
     }
@@ -196,7 +215,7 @@ void tasklet_enable(struct tasklet_struct *t)
     }
     if (__atomic_sub_fetch(&t->disabled, 1, __ATOMIC_SEQ_CST) == 0 &&
         tasklet_clear(t, TASKLET_PARKED)) {
-        tasklet_enqueue(t);
+        tasklet_enqueue(t, tasklet_is_hi(t));
     }
 }
 
@@ -237,8 +256,10 @@ struct tasklet_struct *tasklet_find(const void *start, size_t size)
 void tasklet_init_subsystem(void)
 {
     for (unsigned cpu = 0; cpu < MAX_CPUS; cpu++) {
-        INIT_LIST_HEAD(&tasklet_cpus[cpu].hi);
-        INIT_LIST_HEAD(&tasklet_cpus[cpu].normal);
+        struct tasklet_cpu *self = &tasklet_cpus[cpu];
+
+        self->hi.end = &self->hi.first;
+        self->normal.end = &self->normal.first;
     }
     open_softirq(HI_SOFTIRQ, tasklet_hi_softirq);
     open_softirq(TASKLET_SOFTIRQ, tasklet_normal_softirq);
