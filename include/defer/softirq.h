@@ -45,7 +45,8 @@ void local_bh_disable(void);
 void local_bh_enable(void);
 
 uint64_t softirq_count(enum softirq nr, unsigned cpu);
-uint64_t softirq_time_ns(enum softirq nr, unsigned cpu); // with the interrupts that struck meanwhile
+uint64_t softirq_time_ns(enum softirq nr,
+                         unsigned cpu); // with the interrupts that struck meanwhile
 
 // How a CPU's bounds work out. A serving is one stay in softirq context, of one round or more; it
 // ends with something left for one of three reasons.
