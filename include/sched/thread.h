@@ -25,6 +25,7 @@ enum sched_policy {
 
 struct process;
 struct wait_queue_head;
+struct blk_plug;
 
 struct thread {
     int tid;                     // I: shown as PID; 0 is each CPU's idle thread
@@ -63,7 +64,8 @@ struct thread {
     // I: told before the thread sleeps (true) and after it has woken (false), in its own context.
     // NULL for most threads.
     void (*sleep_hook)(struct thread *thread, bool asleep);
-    void *private_data; // of its owner: exception_catch, the shell's job
+    struct blk_plug *plug; // C: requests that it collects, of the block layer
+    void *private_data;    // of its owner: exception_catch, the shell's job
 };
 
 #define current (cpu_current())

@@ -1,80 +1,139 @@
-// The block layer's core: who has a request, who is told when it is done, which disks there are.
+// The block layer's core: the life of a request.
 //
-// A disk accepts `queue_depth` requests at a time; the rest wait in its list. A request changes
-// hands four times, and each step is made under the disk's lock or by one atomic exchange, so "done
-// exactly once" is not a hope:
+// A disk has one or more hardware queues. Each accepts as many requests at a time as it has tags;
+// the rest wait in its list. A request changes hands four times, and each step is made under the
+// queue's lock or by one atomic exchange, so "done exactly once" is not a hope:
 //
 //    maker            block layer                       driver
-//   IDLE ──blk_submit──> WAITING ──room in the queue──> STARTED
-//     ^                     └── the disk goes: -ENXIO ──┐   │ blk_complete_request, any context:
+//   IDLE ──blk_submit──> WAITING ──a tag is free──────> STARTED
+//     ^                   │   ^── blk_requeue_request ──┘   │
+//     │                   └──── the disk goes: -ENXIO ──┐   │ blk_complete_request, any context:
 //     │                                                 v   v a list insertion, a raised softirq
 //     └────── request->done, in BLOCK_SOFTIRQ ────────── DONE
 //
-// Completions are put on a list of the CPU that took the interrupt; the softirq counts them
-// (/proc/diskstats), calls `done`, and feeds the driver from the waiting list. Merging and sorting
-// are left out on purpose: what an emulated disk and an SSD gain from an elevator is nothing, and
-// the path stays short enough to read.
+// The interrupt only asks (blk_mq_reap). BLOCK_SOFTIRQ on the same CPU lets the driver look what is
+// done, counts it (/proc/diskstats), feeds the driver from the waiting list, and calls `done`; a
+// queue at a time, so that thirty requests which finished together take its lock once. A queue is
+// never reaped on two CPUs at once: who asks while it runs makes it run once more.
 //
-// Context: blk_submit from threads and softirqs; blk_complete_request from anywhere; the list of
-// disks from threads. Next: kernel/dev/block_io.c (whole transfers that sleep),
-// drivers/block/ahci/ahci_port.c (a driver).
-#include <dev/block.h>
-
+//   reap_state   0 ──asked──> WANTED ──softirq──> RUNNING ──> 0
+//                                                  └─asked──> RUNNING|WANTED ──> again
+//
+// There is no elevator: what an emulated disk and an SSD gain from one is nothing, and the path
+// stays short enough to read. Requests that follow each other on the disk are merged (block_merge.c).
+//
+// Context: blk_submit from threads and softirqs; blk_mq_reap and blk_complete_request from anywhere.
+// Next: kernel/dev/block_io.c (whole transfers that sleep), drivers/block/ahci/ahci_disk.c (a
+// driver).
 #include <lib/errno.h>
-#include <lib/format.h>
-#include <lib/string.h>
 #include <core/clock.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <core/trace.h>
 #include <mm/slab.h>
 #include <sched/sleep.h>
+#include <sched/thread.h>
 #include <defer/softirq.h>
+#include <dev/block.h>
 
-enum { BLK_DRAIN_MS = 60000, BLK_MAX_DISKS_OF_A_KIND = 128 };
+#include "block_internal.h"
 
-static struct list_head blk_done[MAX_CPUS]; // C: completed, waiting for this CPU's softirq
-static DEFINE_SPINLOCK(blk_disks_lock);
-static LIST_HEAD(blk_disks); // L: in the order of their names
+enum { REAP_WANTED = 1, REAP_RUNNING = 2, REAP_MAX_ROUNDS = 4, BLK_QUIESCE_MS = 10000 };
 
-// ---- accounting ---------------------------------------------------------------------------------
+struct blk_cpu {
+    struct list_head reap; // C: queues that this CPU was asked to look at
+    struct list_head done; // C: completed requests
+    bool serving;          // C: the softirq is at it and will look at both lists again
+} __aligned(64);
 
-// Time in which the disk had something to do, and the same weighted with how much: brought up to
-// date before in_flight changes.
-static void blk_account_time(struct disk_stats *stats, uint64_t now_ns)
-{
-    uint64_t elapsed_ns = now_ns - stats->stamp_ns;
-    if (stats->in_flight != 0) {
-        stats->io_ns += elapsed_ns;
-        stats->weighted_ns += elapsed_ns * stats->in_flight;
-    }
-    stats->stamp_ns = now_ns;
-}
-
-static void blk_account_done(struct gendisk *disk, const struct request *request)
-{
-    struct disk_stats *stats = &disk->stats;
-    uint64_t now_ns = clock_ns();
-    blk_account_time(stats, now_ns);
-    stats->in_flight--;
-    stats->ios[request->op]++;
-    stats->ticks_ns[request->op] += now_ns - request->start_ns;
-    if (request->op != REQ_OP_FLUSH && request->status == 0) {
-        stats->sectors[request->op] += request->sectors;
-    }
-}
+static struct blk_cpu blk_cpus[MAX_CPUS];
 
 static uint32_t blk_trace_device(const struct gendisk *disk)
 {
     return (uint32_t)disk->major << 20 | disk->minor;
 }
 
+// ---- accounting ---------------------------------------------------------------------------------
+
+// How long the disk had anything to do: from the first request in to the last one out. Two CPUs that
+// meet at the turn may lose the time between their readings of the clock.
+static void blk_account_begin(struct gendisk *disk, uint64_t now_ns)
+{
+    if (__atomic_fetch_add(&disk->in_flight, 1, __ATOMIC_RELAXED) == 0) {
+        WRITE_ONCE(disk->io_stamp_ns, now_ns);
+    }
+}
+
+static void blk_account_end(struct gendisk *disk, uint64_t now_ns, uint32_t count)
+{
+    if (__atomic_sub_fetch(&disk->in_flight, count, __ATOMIC_RELAXED) == 0) {
+        uint64_t since_ns = READ_ONCE(disk->io_stamp_ns);
+        if (now_ns > since_ns) {
+            __atomic_fetch_add(&disk->io_ns, now_ns - since_ns, __ATOMIC_RELAXED);
+        }
+    }
+}
+
+// A partition counts for itself; whoever reads its numbers sees each of them whole, not all of one
+// moment.
+static void blk_account_partition(struct request *request, uint64_t now_ns)
+{
+    struct disk_stats *stats = &request->disk->stats;
+    __atomic_fetch_add(&stats->ios[request->op], 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&stats->ticks_ns[request->op], now_ns - request->start_ns, __ATOMIC_RELAXED);
+    if (request->status == 0) {
+        __atomic_fetch_add(&stats->sectors[request->op], request->sectors, __ATOMIC_RELAXED);
+    }
+    blk_account_end(request->disk, now_ns, 1);
+}
+
+// Counts a request that is over, under its queue's lock; returns how many were merged into it.
+static uint32_t blk_account_done_locked(struct blk_mq_hw_ctx *hctx, struct request *request,
+                                        uint64_t now_ns)
+{
+    struct disk_stats *stats = &hctx->stats;
+    enum req_op op = request->op;
+    uint32_t count = 0;
+    if (likely((unsigned)op < REQ_OP_COUNT)) {
+        stats->ios[op]++;
+        stats->ticks_ns[op] += now_ns - request->start_ns;
+        stats->sectors[op] += request->status == 0 ? request->total_sectors : 0;
+    }
+    for (struct request *part = request; part != NULL; part = part->merged) {
+        part->status = request->status;
+        count++;
+        if (unlikely(part->disk->whole != NULL) && (unsigned)op < REQ_OP_COUNT) {
+            blk_account_partition(part, now_ns);
+        }
+    }
+    return count;
+}
+
 // ---- down: to the driver ------------------------------------------------------------------------
 
-// What a driver need not check again. Returns 0, -EINVAL, -ENOSPC (beyond the end), -EROFS.
-static int blk_check(const struct gendisk *disk, const struct request *request)
+static int blk_check_segments(const struct gendisk *disk, const struct request *request)
 {
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, boundary = disk->segment_boundary;
+    uint32_t align = disk->dma_alignment, most = disk->max_segment_size;
+    for (unsigned i = 0; i < request->segment_count; i++) {
+        const struct blk_segment *segment = &request->segments[i];
+        uintptr_t start = (uintptr_t)segment->data, end = start + segment->length;
+        if (segment->length == 0 || ((start | segment->length) & align) != 0 ||
+            (most != 0 && segment->length > most) ||
+            (i != 0 && (start & disk->virt_boundary) != 0) ||
+            (i + 1 != request->segment_count && (end & disk->virt_boundary) != 0) ||
+            (boundary != 0 && ((start ^ (end - 1)) & ~boundary) != 0)) {
+            return -EINVAL;
+        }
+        bytes += segment->length;
+    }
+    return bytes == (uint64_t)request->sectors * SECTOR_SIZE ? 0 : -EINVAL;
+}
+
+// What a driver need not check again. Returns 0, -EINVAL, -ENOSPC (beyond the end), -EROFS.
+static int blk_check(const struct gendisk *disk, const struct gendisk *whole,
+                     const struct request *request)
+{
     if (request->op == REQ_OP_FLUSH) {
         return request->sectors == 0 && request->segment_count == 0 ? 0 : -EINVAL;
     }
@@ -84,131 +143,367 @@ static int blk_check(const struct gendisk *disk, const struct request *request)
     if (request->op == REQ_OP_WRITE && disk->read_only) {
         return -EROFS;
     }
-    if (request->sectors == 0 || request->sectors > disk->max_sectors ||
-        request->segment_count == 0 || request->segment_count > disk->max_segments) {
+    if (request->sectors == 0 || request->sectors > whole->max_sectors ||
+        request->segment_count == 0 || request->segment_count > whole->max_segments) {
         return -EINVAL;
     }
     if (request->sector >= disk->capacity || request->sectors > disk->capacity - request->sector) {
         return -ENOSPC;
     }
-    for (unsigned i = 0; i < request->segment_count; i++) {
-        const struct blk_segment *segment = &request->segments[i];
-        if (segment->length == 0 || (segment->length & 1) != 0 ||
-            ((uintptr_t)segment->data & 1) != 0) {
-            return -EINVAL;
-        }
-        bytes += segment->length;
-    }
-    return bytes == (uint64_t)request->sectors * SECTOR_SIZE ? 0 : -EINVAL;
+    return blk_check_segments(whole, request);
 }
 
-// Takes the next request for the driver, if it has room. Caller holds the lock and must call
-// blk_start for what it gets.
-static struct request *blk_take_locked(struct gendisk *disk)
+// The driver gets it next. Caller holds the lock and has seen a free tag.
+static void blk_start_locked(struct blk_mq_hw_ctx *hctx, struct request *request)
 {
-    struct request *request = list_first_entry_or_null(&disk->waiting, struct request, link);
-    if (request == NULL || disk->started >= disk->queue_depth) {
-        return NULL;
-    }
-    list_del_init(&request->link);
+    struct gendisk *disk = hctx->disk;
+    uint16_t tag = hctx->free_tags[--hctx->free_count];
+    hctx->by_tag[tag] = request;
+    request->tag = tag;
+    request->deadline =
+        jiffies + (request->op == REQ_OP_FLUSH ? disk->timeout_jiffies * 3 : disk->timeout_jiffies);
     WRITE_ONCE(request->state, REQUEST_STARTED);
-    disk->started++;
-    __atomic_fetch_add(&disk->submitting, 1, __ATOMIC_RELAXED);
-    return request;
 }
 
-// Takes the request back that the driver had no room for. When a completion came between its "no"
-// and this, nobody else would look at the list again: then the result is the request to try next.
-static struct request *blk_put_back(struct gendisk *disk, struct request *request, uint32_t kicks)
+static void blk_free_tag_locked(struct blk_mq_hw_ctx *hctx, struct request *request)
 {
-    unsigned long flags;
-    struct request *next = NULL;
-    spin_lock_irqsave(&disk->lock, flags);
-    WRITE_ONCE(request->state, REQUEST_WAITING);
-    disk->started--;
-    list_add(&request->link, &disk->waiting);
-    if (disk->kicks != kicks && !disk->gone) {
-        next = blk_take_locked(disk);
+    if (likely(request->tag != BLK_NO_TAG)) {
+        hctx->by_tag[request->tag] = NULL;
+        hctx->free_tags[hctx->free_count++] = request->tag;
+        request->tag = BLK_NO_TAG;
     }
-    spin_unlock_irqrestore(&disk->lock, flags);
-    return next;
 }
 
-static struct request *blk_take(struct gendisk *disk)
+// Takes what waits, as far as there are tags. Caller holds the lock and must call blk_dispatch for
+// what it gets.
+static unsigned blk_take_locked(struct blk_mq_hw_ctx *hctx, struct request **batch)
+{
+    unsigned count = 0;
+    while (!list_empty(&hctx->waiting) && hctx->free_count != 0 && count < BLK_BATCH &&
+           READ_ONCE(hctx->disk->stopped) == 0) {
+        batch[count] = list_first_entry(&hctx->waiting, struct request, link);
+        list_del(&batch[count]->link);
+        blk_start_locked(hctx, batch[count++]);
+    }
+    if (count != 0) {
+        __atomic_fetch_add(&hctx->submitting, 1, __ATOMIC_RELAXED);
+    }
+    return count;
+}
+
+static unsigned blk_take(struct blk_mq_hw_ctx *hctx, struct request **batch)
 {
     unsigned long flags;
-    spin_lock_irqsave(&disk->lock, flags);
-    struct request *request = disk->gone ? NULL : blk_take_locked(disk);
-    spin_unlock_irqrestore(&disk->lock, flags);
-    return request;
+    spin_lock_irqsave(&hctx->lock, flags);
+    unsigned count = blk_take_locked(hctx, batch);
+    spin_unlock_irqrestore(&hctx->lock, flags);
+    return count;
 }
 
-// Hands a taken request to the driver, outside the lock, and goes on while there are more and it
-// has room. A request may be done, and freed, before submit returns. The disk may not: del_gendisk
-// waits until nobody is submitting.
-static void blk_start(struct gendisk *disk, struct request *request)
+// Takes the requests back that the driver had no room for, in order. True when a completion came
+// between its "no" and this: nobody else would look at the list again.
+static bool blk_put_back(struct blk_mq_hw_ctx *hctx, struct request **batch, unsigned count,
+                         uint32_t kicks)
 {
-    while (request != NULL) {
-        struct request *next = NULL;
-        uint32_t kicks = READ_ONCE(disk->kicks);
-        trace(TRACE_BLOCK_SUBMIT, blk_trace_device(disk), request->sector);
-        int error = disk->submit(disk, request);
+    unsigned long flags;
+    spin_lock_irqsave(&hctx->lock, flags);
+    while (count-- != 0) {
+        blk_free_tag_locked(hctx, batch[count]);
+        WRITE_ONCE(batch[count]->state, REQUEST_WAITING);
+        list_add(&batch[count]->link, &hctx->waiting);
+    }
+    bool again = hctx->kicks != kicks;
+    spin_unlock_irqrestore(&hctx->lock, flags);
+    return again;
+}
+
+// Offers the batch to the driver. False: it had no room, and there is no reason to try again now.
+static bool blk_offer(struct blk_mq_hw_ctx *hctx, struct request **batch, unsigned count)
+{
+    const struct blk_mq_ops *ops = hctx->disk->ops;
+    uint32_t kicks = READ_ONCE(hctx->kicks);
+    int error = 0;
+    for (unsigned i = 0; i < count; i++) {
+        trace(TRACE_BLOCK_SUBMIT, blk_trace_device(hctx->disk), batch[i]->pos);
+        error = ops->queue_rq(hctx, batch[i], i + 1 == count);
         if (unlikely(error == -EBUSY)) {
-            next = blk_put_back(disk, request, kicks);
-        } else {
-            if (unlikely(error != 0)) {
-                blk_complete_request(request, error);
+            if (i != 0 && ops->commit_rqs != NULL) {
+                ops->commit_rqs(hctx);
             }
-            if (unlikely(!list_empty(&disk->waiting))) {
-                next = blk_take(disk);
-            }
+            return blk_put_back(hctx, batch + i, count - i, kicks);
         }
-        __atomic_fetch_sub(&disk->submitting, 1, __ATOMIC_RELEASE);
-        request = next;
+        if (unlikely(error != 0)) {
+            blk_complete_request(batch[i], error);
+        }
     }
+    if (unlikely(error != 0) && count > 1 && ops->commit_rqs != NULL) {
+        ops->commit_rqs(hctx); // the last one was to ring, and did not
+    }
+    return true;
+}
+
+// Hands what was taken to the driver, outside the lock, and goes on while there is more and it has
+// room. A request may be done, and freed, before queue_rq returns. The disk may not: del_gendisk
+// waits until nobody is submitting.
+static void blk_dispatch(struct blk_mq_hw_ctx *hctx, struct request **batch, unsigned count)
+{
+    while (count != 0) {
+        bool more = blk_offer(hctx, batch, count);
+        if (unlikely(READ_ONCE(hctx->disk->timeout_armed) == 0)) {
+            blk_timeout_arm(hctx->disk);
+        }
+        count = likely(list_empty(&hctx->waiting)) || !more ? 0 : blk_take(hctx, batch);
+        __atomic_fetch_sub(&hctx->submitting, 1, __ATOMIC_RELEASE);
+    }
+}
+
+static void blk_run_hctx(struct blk_mq_hw_ctx *hctx)
+{
+    struct request *batch[BLK_BATCH];
+    unsigned long flags;
+    spin_lock_irqsave(&hctx->lock, flags);
+    hctx->kicks++;
+    unsigned count = blk_take_locked(hctx, batch);
+    spin_unlock_irqrestore(&hctx->lock, flags);
+    blk_dispatch(hctx, batch, count);
 }
 
 void blk_run_queue(struct gendisk *disk)
 {
+    for (unsigned i = 0; i < disk->queue_count; i++) {
+        blk_run_hctx(&disk->queues[i]);
+    }
+}
+
+// Behind what waits already, or into the last of them when it follows that on the disk.
+static void blk_wait_locked(struct blk_mq_hw_ctx *hctx, struct request *request)
+{
+    WRITE_ONCE(request->state, REQUEST_WAITING);
+    if (!list_empty(&hctx->waiting)) {
+        struct request *last = list_entry(hctx->waiting.prev, struct request, link);
+        if (blk_merge(last, request)) {
+            hctx->stats.merges[request->op]++;
+            return;
+        }
+    }
+    list_add_tail(&request->link, &hctx->waiting);
+}
+
+static void blk_refuse(struct request *request, int error)
+{
+    WRITE_ONCE(request->state, REQUEST_STARTED); // never the driver's, but completed like any other
+    blk_complete_request(request, error);
+}
+
+void blk_enqueue(struct blk_mq_hw_ctx *hctx, struct request *request)
+{
+    struct request *batch[BLK_BATCH];
     unsigned long flags;
-    spin_lock_irqsave(&disk->lock, flags);
-    disk->kicks++;
-    struct request *request = disk->gone ? NULL : blk_take_locked(disk);
-    spin_unlock_irqrestore(&disk->lock, flags);
-    blk_start(disk, request);
+    unsigned count = 1;
+
+    spin_lock_irqsave(&hctx->lock, flags);
+    uint32_t stopped = READ_ONCE(hctx->disk->stopped);
+    if (likely(stopped == 0 && hctx->free_count != 0 && list_empty(&hctx->waiting))) {
+        batch[0] = request;
+        blk_start_locked(hctx, request);
+        __atomic_fetch_add(&hctx->submitting, 1, __ATOMIC_RELAXED);
+    } else if ((stopped & BLK_GONE) != 0) {
+        count = 0;
+    } else {
+        blk_wait_locked(hctx, request); // in order: an older one goes first
+        count = blk_take_locked(hctx, batch);
+    }
+    spin_unlock_irqrestore(&hctx->lock, flags);
+    if (unlikely((stopped & BLK_GONE) != 0)) {
+        blk_refuse(request, -ENXIO);
+    }
+    blk_dispatch(hctx, batch, count);
+}
+
+void blk_enqueue_list(struct blk_mq_hw_ctx *hctx, struct list_head *requests)
+{
+    struct request *batch[BLK_BATCH];
+    unsigned long flags;
+    unsigned count = 0;
+
+    spin_lock_irqsave(&hctx->lock, flags);
+    bool gone = (READ_ONCE(hctx->disk->stopped) & BLK_GONE) != 0;
+    while (!gone && !list_empty(requests)) {
+        struct request *request = list_first_entry(requests, struct request, link);
+        list_del(&request->link);
+        blk_wait_locked(hctx, request);
+    }
+    count = blk_take_locked(hctx, batch);
+    spin_unlock_irqrestore(&hctx->lock, flags);
+    while (!list_empty(requests)) {
+        struct request *request = list_first_entry(requests, struct request, link);
+        list_del(&request->link);
+        blk_refuse(request, -ENXIO);
+    }
+    blk_dispatch(hctx, batch, count);
+}
+
+void blk_request_init(struct request *request, struct gendisk *disk, enum req_op op,
+                      uint64_t sector, uint32_t sectors, void *data,
+                      void (*done)(struct request *request), void *private_data)
+{
+    request->op = op;
+    request->sectors = sectors;
+    request->sector = sector;
+    request->segment_count = sectors == 0 ? 0 : 1;
+    request->segments = &request->segment;
+    request->segment.data = data;
+    request->segment.length = sectors * SECTOR_SIZE;
+    request->done = done;
+    request->private_data = private_data;
+    request->disk = disk;
+    request->state = REQUEST_IDLE;
+    request->alone = false;
 }
 
 void blk_submit(struct request *request)
 {
-    struct gendisk *disk = request->disk;
-    unsigned long flags;
+    struct gendisk *disk = request->disk, *whole = blk_whole(disk);
+    int error = blk_check(disk, whole, request);
+    unsigned queue = whole->queue_count == 1 ? 0 : cpu_id() % whole->queue_count;
 
     request->status = 0;
-    int error = blk_check(disk, request);
+    request->pos = request->sector + disk->start;
+    request->total_sectors = request->sectors;
+    request->total_segments = (uint16_t)request->segment_count;
+    request->tag = BLK_NO_TAG;
+    request->hctx = &whole->queues[queue];
+    request->merged = NULL;
     request->start_ns = clock_ns();
-    spin_lock_irqsave(&disk->lock, flags);
-    blk_account_time(&disk->stats, request->start_ns);
-    disk->stats.in_flight++;
-    if (disk->gone) {
-        error = -ENXIO;
+    blk_account_begin(whole, request->start_ns);
+    if (unlikely(whole != disk)) {
+        blk_account_begin(disk, request->start_ns);
+        error = (READ_ONCE(disk->stopped) & BLK_GONE) != 0 ? -ENXIO : error;
     }
-    if (error != 0) { // never the driver's, but completed like any other
-        WRITE_ONCE(request->state, REQUEST_STARTED);
-        disk->started++;
-    } else {
-        WRITE_ONCE(request->state, REQUEST_WAITING);
-        list_add_tail(&request->link, &disk->waiting);
-        request = blk_take_locked(disk); // in order: an older one goes first
-    }
-    spin_unlock_irqrestore(&disk->lock, flags);
-    if (error != 0) {
-        blk_complete_request(request, error);
-    } else {
-        blk_start(disk, request);
+    if (unlikely(error != 0)) {
+        blk_refuse(request, error);
+    } else if (likely(current->plug == NULL) || !blk_plug_add(request)) {
+        blk_enqueue(request->hctx, request);
     }
 }
 
+void blk_requeue_request(struct request *request)
+{
+    struct blk_mq_hw_ctx *hctx = request->hctx;
+    unsigned long flags;
+    spin_lock_irqsave(&hctx->lock, flags);
+    if (!WARN_ON(request->state != REQUEST_STARTED)) {
+        blk_free_tag_locked(hctx, request);
+        WRITE_ONCE(request->state, REQUEST_WAITING);
+        list_add(&request->link, &hctx->waiting);
+        hctx->stats.requeues++;
+    }
+    spin_unlock_irqrestore(&hctx->lock, flags);
+}
+
 // ---- up: from the driver ------------------------------------------------------------------------
+
+// Adds to one of this CPU's lists, and has the softirq look at it unless it is at it already.
+static void blk_leave_to_softirq(struct list_head *link, bool done)
+{
+    unsigned long flags = local_irq_save();
+    struct blk_cpu *self = &this_cpu(blk_cpus);
+    list_add_tail(link, done ? &self->done : &self->reap);
+    if (!self->serving) {
+        raise_softirq_irqoff(BLOCK_SOFTIRQ);
+    }
+    local_irq_restore(flags);
+}
+
+// A merged request failed: which part of it is to blame shows when each is tried alone.
+static void blk_take_apart_locked(struct blk_mq_hw_ctx *hctx, struct request *request)
+{
+    struct list_head *place = &hctx->waiting;
+    while (request != NULL) {
+        struct request *next = request->merged;
+        request->merged = NULL;
+        request->alone = true;
+        request->status = 0;
+        request->total_sectors = request->sectors;
+        request->total_segments = (uint16_t)request->segment_count;
+        WRITE_ONCE(request->state, REQUEST_WAITING);
+        list_add(&request->link, place);
+        place = &request->link;
+        request = next;
+    }
+    hctx->stats.requeues++;
+}
+
+// Counts the requests of one queue at the head of the list, and gives their tags back; those that
+// are not over yet leave the list. Returns how many stay at its head to be told.
+static unsigned blk_settle_locked(struct blk_mq_hw_ctx *hctx, struct list_head *list,
+                                  uint64_t now_ns)
+{
+    struct request *request, *next;
+    uint32_t told = 0, ended = 0;
+    list_for_each_entry_safe (request, next, list, link) {
+        if (request->hctx != hctx) {
+            break;
+        }
+        if (unlikely(request == hctx->examined)) {
+            list_del(&request->link);
+            hctx->examined_done = true;
+            continue;
+        }
+        trace(TRACE_BLOCK_DONE, blk_trace_device(hctx->disk), request->pos);
+        blk_free_tag_locked(hctx, request);
+        if (unlikely(request->status != 0 && request->merged != NULL)) {
+            list_del(&request->link);
+            blk_take_apart_locked(hctx, request);
+            continue;
+        }
+        ended += blk_account_done_locked(hctx, request, now_ns);
+        told++;
+    }
+    if (ended != 0) {
+        blk_account_end(hctx->disk, now_ns, ended);
+    }
+    hctx->kicks++;
+    return told;
+}
+
+static void blk_tell(struct request *request)
+{
+    while (request != NULL) {
+        struct request *next = request->merged; // `done` may free it
+        request->done(request);
+        request = next;
+    }
+}
+
+// Ends all requests of the list. The driver gets its next ones before their makers are told: it
+// should not be idle meanwhile. When the last is told, the disk may be freed.
+static void blk_finish_list(struct list_head *list)
+{
+    struct request *batch[BLK_BATCH];
+    while (!list_empty(list)) {
+        struct blk_mq_hw_ctx *hctx = list_first_entry(list, struct request, link)->hctx;
+        uint64_t now_ns = clock_ns();
+        unsigned long flags;
+        spin_lock_irqsave(&hctx->lock, flags);
+        unsigned told = blk_settle_locked(hctx, list, now_ns);
+        unsigned count = blk_take_locked(hctx, batch);
+        spin_unlock_irqrestore(&hctx->lock, flags);
+        blk_dispatch(hctx, batch, count);
+        while (told-- != 0) {
+            struct request *request = list_first_entry(list, struct request, link);
+            list_del(&request->link);
+            blk_tell(request);
+        }
+    }
+}
+
+void blk_finish_examined(struct request *request)
+{
+    LIST_HEAD(list);
+    list_add(&request->link, &list);
+    blk_finish_list(&list);
+}
 
 void blk_complete_request(struct request *request, int status)
 {
@@ -218,225 +513,172 @@ void blk_complete_request(struct request *request, int status)
         return;
     }
     request->status = status;
-    unsigned long flags = local_irq_save();
-    list_add_tail(&request->link, &this_cpu(blk_done));
-    raise_softirq_irqoff(BLOCK_SOFTIRQ);
-    local_irq_restore(flags);
+    if (unlikely(in_hardirq()) &&
+        READ_ONCE(request->hctx->disk->completion) == BLK_COMPLETE_HARDIRQ) {
+        blk_finish_examined(request);
+        return;
+    }
+    blk_leave_to_softirq(&request->link, true);
 }
 
-static void blk_finish(struct request *request)
+// Lets the driver look, again and again while it is asked to meanwhile; not for ever.
+static void blk_reap(struct blk_mq_hw_ctx *hctx)
 {
-    struct gendisk *disk = request->disk;
-    unsigned long flags;
-
-    trace(TRACE_BLOCK_DONE, blk_trace_device(disk), request->sector);
-    spin_lock_irqsave(&disk->lock, flags);
-    blk_account_done(disk, request);
-    disk->started--;
-    disk->kicks++;
-    struct request *next = disk->gone ? NULL : blk_take_locked(disk);
-    spin_unlock_irqrestore(&disk->lock, flags);
-
-    // From here on the disk may be freed, unless there is a next request, whose maker keeps it.
-    request->done(request);
-    blk_start(disk, next);
+    const struct blk_mq_ops *ops = hctx->disk->ops;
+    uint32_t state = REAP_RUNNING;
+    for (unsigned rounds = 0; rounds < REAP_MAX_ROUNDS; rounds++) {
+        __atomic_store_n(&hctx->reap_state, REAP_RUNNING, __ATOMIC_SEQ_CST);
+        ops->reap(hctx, hctx->disk->queue_depth);
+        state = REAP_RUNNING;
+        if (__atomic_compare_exchange_n(&hctx->reap_state, &state, 0, false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_SEQ_CST)) {
+            return;
+        }
+    }
+    __atomic_store_n(&hctx->reap_state, REAP_WANTED, __ATOMIC_SEQ_CST);
+    blk_leave_to_softirq(&hctx->reap_link, false);
 }
 
-// The handler of BLOCK_SOFTIRQ. What is completed while it runs raises it again.
+void blk_mq_reap(struct blk_mq_hw_ctx *hctx)
+{
+    if (__atomic_fetch_or(&hctx->reap_state, REAP_WANTED, __ATOMIC_SEQ_CST) != 0) {
+        return; // whoever was asked first looks once more
+    }
+    if (unlikely((READ_ONCE(hctx->disk->stopped) & BLK_GONE) != 0 &&
+                 READ_ONCE(hctx->disk->in_flight) == 0)) { // an interrupt after del_gendisk
+        __atomic_store_n(&hctx->reap_state, 0, __ATOMIC_SEQ_CST);
+        return;
+    }
+    if (READ_ONCE(hctx->disk->completion) == BLK_COMPLETE_HARDIRQ && in_hardirq()) {
+        blk_reap(hctx);
+        return;
+    }
+    blk_leave_to_softirq(&hctx->reap_link, false);
+}
+
+// The handler of BLOCK_SOFTIRQ. What comes in while it ends raises it again.
 static void blk_softirq(void)
 {
+    LIST_HEAD(reap);
     LIST_HEAD(done);
-    unsigned long flags = local_irq_save();
-    list_splice_tail_init(&this_cpu(blk_done), &done);
-    local_irq_restore(flags);
-    while (!list_empty(&done)) {
-        struct request *request = list_first_entry(&done, struct request, link);
-        list_del_init(&request->link);
-        blk_finish(request);
+    local_irq_disable();
+    struct blk_cpu *self = &this_cpu(blk_cpus);
+    self->serving = true;
+    list_splice_tail_init(&self->reap, &reap);
+    local_irq_enable();
+    while (!list_empty(&reap)) {
+        struct blk_mq_hw_ctx *hctx = list_first_entry(&reap, struct blk_mq_hw_ctx, reap_link);
+        list_del(&hctx->reap_link); // before it may be asked for again
+        blk_reap(hctx);
     }
+    local_irq_disable();
+    list_splice_tail_init(&self->done, &done);
+    self->serving = false;
+    if (unlikely(!list_empty(&self->reap))) {
+        raise_softirq_irqoff(BLOCK_SOFTIRQ);
+    }
+    local_irq_enable();
+    blk_finish_list(&done);
 }
 
 void blk_init(void)
 {
     for (unsigned cpu = 0; cpu < MAX_CPUS; cpu++) {
-        INIT_LIST_HEAD(&blk_done[cpu]);
+        INIT_LIST_HEAD(&blk_cpus[cpu].reap);
+        INIT_LIST_HEAD(&blk_cpus[cpu].done);
     }
     open_softirq(BLOCK_SOFTIRQ, blk_softirq);
+    blk_timeout_init();
 }
 
-// ---- disks --------------------------------------------------------------------------------------
+// ---- standing still -----------------------------------------------------------------------------
 
-struct gendisk *alloc_disk(void)
-{
-    struct gendisk *disk = kzalloc(sizeof(*disk), GFP_KERNEL);
-    if (disk != NULL) {
-        spin_lock_init(&disk->lock, "disk");
-        mutex_init(&disk->write_mutex, "disk write");
-        INIT_LIST_HEAD(&disk->waiting);
-        INIT_LIST_HEAD(&disk->link);
-        disk->references = 1;
-    }
-    return disk;
-}
-
-// Device numbers as Linux assigns them (Documentation/admin-guide/devices.txt): 16 minors a disk.
-static void blk_set_numbers(struct gendisk *disk, const char *prefix)
-{
-    static const uint8_t sd_majors[] = {8, 65, 66, 67, 68, 69, 70, 71};
-    if (strcmp(prefix, "sd") == 0) {
-        disk->major = sd_majors[disk->order / 16];
-        disk->minor = (uint16_t)(disk->order % 16 * 16);
-    } else if (strcmp(prefix, "sr") == 0) {
-        disk->major = 11;
-        disk->minor = (uint16_t)disk->order;
-    } else {
-        disk->major = 259; // "block extended", where Linux puts what has no numbers of its own
-        disk->minor = (uint16_t)disk->order;
-    }
-}
-
-// "sd" and 0..127 to "sda" .. "sdz", "sdaa" ..; "sr" and a number to "sr0".
-static void blk_set_name(struct gendisk *disk, const char *prefix)
-{
-    if (strcmp(prefix, "sd") != 0) {
-        snprintf(disk->name, sizeof(disk->name), "%s%u", prefix, disk->order);
-    } else if (disk->order < 26) {
-        snprintf(disk->name, sizeof(disk->name), "sd%c", 'a' + disk->order);
-    } else {
-        snprintf(disk->name, sizeof(disk->name), "sd%c%c", 'a' + disk->order / 26 - 1,
-                 'a' + disk->order % 26);
-    }
-}
-
-static bool blk_has_prefix(const struct gendisk *disk, const char *prefix)
-{
-    size_t length = strlen(prefix);
-    return strncmp(disk->name, prefix, length) == 0 &&
-           (strcmp(prefix, "sd") != 0 || disk->name[length] >= 'a');
-}
-
-int add_disk(struct gendisk *disk, const char *prefix)
-{
-    size_t length = strlen(prefix);
-    if (length == 0 || length > 4 || disk->submit == NULL || disk->capacity == 0 ||
-        disk->queue_depth == 0 || disk->max_sectors == 0 || disk->max_segments == 0 ||
-        disk->max_segments > BLK_MAX_SEGMENTS) {
-        return -EINVAL;
-    }
-    // The list is in order, so the first gap among the disks of this kind is both the number and
-    // the place.
-    struct list_head *place = &blk_disks;
-    struct gendisk *other;
-    disk->order = 0;
-    spin_lock(&blk_disks_lock);
-    list_for_each_entry (other, &blk_disks, link) {
-        if (blk_has_prefix(other, prefix)) {
-            if (other->order != disk->order) {
-                break;
-            }
-            disk->order++;
-        } else if (strcmp(other->name, prefix) > 0) {
-            break;
-        }
-        place = &other->link;
-    }
-    if (disk->order >= BLK_MAX_DISKS_OF_A_KIND) {
-        spin_unlock(&blk_disks_lock);
-        return -ENOSPC;
-    }
-    blk_set_name(disk, prefix);
-    blk_set_numbers(disk, prefix);
-    list_add(&disk->link, place);
-    spin_unlock(&blk_disks_lock);
-    return 0;
-}
-
-// Nothing of the driver's is with the hardware, and nobody is inside its submit.
-static bool blk_is_quiet(struct gendisk *disk)
+// Whoever takes a lock after this sees what was written to `stopped` before.
+static void blk_see_stopped(struct gendisk *disk)
 {
     unsigned long flags;
-    spin_lock_irqsave(&disk->lock, flags);
-    bool quiet = disk->stats.in_flight == 0;
-    spin_unlock_irqrestore(&disk->lock, flags);
-    return quiet && __atomic_load_n(&disk->submitting, __ATOMIC_ACQUIRE) == 0;
+    for (unsigned i = 0; i < disk->queue_count; i++) {
+        spin_lock_irqsave(&disk->queues[i].lock, flags);
+        spin_unlock_irqrestore(&disk->queues[i].lock, flags);
+    }
 }
 
-int del_gendisk(struct gendisk *disk)
+static bool blk_nobody_submits(const struct gendisk *disk)
 {
-    LIST_HEAD(refused);
-    unsigned long flags;
+    for (unsigned i = 0; i < disk->queue_count; i++) {
+        if (__atomic_load_n(&disk->queues[i].submitting, __ATOMIC_ACQUIRE) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
 
-    spin_lock(&blk_disks_lock);
-    list_del_init(&disk->link);
-    spin_unlock(&blk_disks_lock);
-
-    for (unsigned waited_ms = 0;; waited_ms++) {
-        // In the loop: a submit that answers -EBUSY puts its request back.
-        spin_lock_irqsave(&disk->lock, flags);
-        disk->gone = true;
-        struct request *request;
-        list_for_each_entry (request, &disk->waiting, link) {
-            WRITE_ONCE(request->state, REQUEST_STARTED);
-            disk->started++;
-        }
-        list_splice_tail_init(&disk->waiting, &refused);
-        spin_unlock_irqrestore(&disk->lock, flags);
-        while (!list_empty(&refused)) {
-            request = list_first_entry(&refused, struct request, link);
-            list_del_init(&request->link);
-            blk_complete_request(request, -ENXIO);
-        }
-        if (blk_is_quiet(disk)) {
-            blk_put(disk);
-            return 0;
-        }
-        if (waited_ms >= BLK_DRAIN_MS) {
-            pr_err("%s: %u requests were never given back by the driver", disk->name,
-                   disk->stats.in_flight);
-            return -ETIMEDOUT;
+void blk_mq_quiesce_queue(struct gendisk *disk)
+{
+    might_sleep();
+    __atomic_fetch_add(&disk->stopped, BLK_QUIESCED, __ATOMIC_SEQ_CST);
+    blk_see_stopped(disk);
+    for (unsigned waited_ms = 0; !blk_nobody_submits(disk); waited_ms++) {
+        if (WARN_ON(waited_ms == BLK_QUIESCE_MS)) { // a driver whose queue_rq does not end
+            return;
         }
         msleep(1);
     }
 }
 
-struct gendisk *blk_find(const char *name)
+void blk_mq_unquiesce_queue(struct gendisk *disk)
 {
-    struct gendisk *disk, *found = NULL;
-    spin_lock(&blk_disks_lock);
-    list_for_each_entry (disk, &blk_disks, link) {
-        if (strcmp(disk->name, name) == 0) {
-            __atomic_fetch_add(&disk->references, 1, __ATOMIC_RELAXED);
-            found = disk;
-            break;
+    WARN_ON(__atomic_fetch_sub(&disk->stopped, BLK_QUIESCED, __ATOMIC_SEQ_CST) < BLK_QUIESCED);
+    blk_run_queue(disk);
+}
+
+bool blk_is_quiet(struct gendisk *disk)
+{
+    for (unsigned i = 0; i < disk->queue_count; i++) {
+        if (__atomic_load_n(&disk->queues[i].reap_state, __ATOMIC_SEQ_CST) != 0) {
+            return false;
         }
     }
-    spin_unlock(&blk_disks_lock);
-    return found;
+    return __atomic_load_n(&disk->in_flight, __ATOMIC_ACQUIRE) == 0 && blk_nobody_submits(disk);
 }
 
-struct gendisk *blk_next(struct gendisk *after)
+void blk_refuse_waiting(struct gendisk *disk)
 {
-    struct gendisk *next = NULL;
-    spin_lock(&blk_disks_lock);
-    struct list_head *link = after == NULL ? &blk_disks : &after->link;
-    if (link->next != &blk_disks && link->next != link) { // a disk that went links to itself
-        next = list_entry(link->next, struct gendisk, link);
-        __atomic_fetch_add(&next->references, 1, __ATOMIC_RELAXED);
+    unsigned long flags;
+    for (unsigned i = 0; i < disk->queue_count; i++) {
+        struct blk_mq_hw_ctx *hctx = &disk->queues[i];
+        LIST_HEAD(refused);
+        spin_lock_irqsave(&hctx->lock, flags);
+        list_splice_tail_init(&hctx->waiting, &refused);
+        spin_unlock_irqrestore(&hctx->lock, flags);
+        while (!list_empty(&refused)) {
+            struct request *request = list_first_entry(&refused, struct request, link);
+            list_del(&request->link);
+            for (struct request *part = request, *next; part != NULL; part = next) {
+                next = part->merged; // each gets its own error: nothing is tried again
+                part->merged = NULL;
+                blk_refuse(part, -ENXIO);
+            }
+        }
     }
-    spin_unlock(&blk_disks_lock);
-    if (after != NULL) {
-        blk_put(after);
-    }
-    return next;
 }
 
-void blk_put(struct gendisk *disk)
+// ---- what the driver has ------------------------------------------------------------------------
+
+struct request *blk_mq_tag_to_rq(struct blk_mq_hw_ctx *hctx, uint32_t tag)
 {
-    uint32_t before = __atomic_fetch_sub(&disk->references, 1, __ATOMIC_ACQ_REL);
-    if (WARN_ON(before == 0)) {
-        return;
-    }
-    if (before == 1) {
-        kfree(disk);
+    return tag < hctx->disk->queue_depth ? READ_ONCE(hctx->by_tag[tag]) : NULL;
+}
+
+void blk_mq_busy_iter(struct gendisk *disk, void (*visit)(struct request *request, void *arg),
+                      void *arg)
+{
+    for (unsigned i = 0; i < disk->queue_count; i++) {
+        for (unsigned tag = 0; tag < disk->queue_depth; tag++) {
+            struct request *request = blk_mq_tag_to_rq(&disk->queues[i], tag);
+            if (request != NULL && READ_ONCE(request->state) == REQUEST_STARTED) {
+                visit(request, arg);
+            }
+        }
     }
 }

@@ -15,14 +15,15 @@
 // other byte-wise writers.
 //
 // Context: thread. Previous: kernel/dev/block.c.
-#include <dev/block.h>
-
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <core/panic.h>
 #include <mm/page.h>
 #include <mm/slab.h>
 #include <sched/thread.h>
+#include <dev/block.h>
+
+#include "block_internal.h"
 
 enum {
     BLK_CHUNKS_IN_FLIGHT = 4,
@@ -34,31 +35,26 @@ struct blk_chunk {
     struct request request;
 };
 
+// What one request can carry that has its memory in one piece.
+static uint32_t blk_most_sectors(struct gendisk *disk)
+{
+    const struct gendisk *whole = blk_whole(disk);
+    uint32_t piece = whole->max_segment_size / SECTOR_SIZE;
+    return piece == 0 ? whole->max_sectors : min(piece, whole->max_sectors);
+}
+
 static void blk_chunk_done(struct request *request)
 {
     struct blk_chunk *chunk = request->private_data;
     complete(&chunk->done);
 }
 
-// `request` is not cleared: its segments alone are a kilobyte, of which one is used.
 static void blk_chunk_submit(struct blk_chunk *chunk, struct gendisk *disk, enum req_op op,
                              uint64_t sector, uint32_t sectors, void *data)
 {
-    struct request *request = &chunk->request;
     init_completion(&chunk->done);
-    request->op = op;
-    request->sector = sector;
-    request->sectors = sectors;
-    request->segment_count = sectors == 0 ? 0 : 1;
-    request->segments[0].data = data;
-    request->segments[0].length = sectors * SECTOR_SIZE;
-    request->done = blk_chunk_done;
-    request->private_data = chunk;
-    request->driver_data = NULL;
-    request->disk = disk;
-    request->state = REQUEST_IDLE;
-    INIT_LIST_HEAD(&request->link);
-    blk_submit(request);
+    blk_request_init(&chunk->request, disk, op, sector, sectors, data, blk_chunk_done, chunk);
+    blk_submit(&chunk->request);
 }
 
 // The driver owes a completion for everything it took (its timeouts see to that), so this wait has
@@ -81,9 +77,10 @@ static int blk_one(struct gendisk *disk, enum req_op op, uint64_t sector, uint32
 static int blk_in_turn(struct gendisk *disk, enum req_op op, uint64_t sector, uint32_t sectors,
                        uint8_t *data)
 {
+    uint32_t most = blk_most_sectors(disk);
     int error = 0;
     while (sectors != 0 && error == 0) {
-        uint32_t length = min(sectors, disk->max_sectors);
+        uint32_t length = min(sectors, most);
         error = blk_one(disk, op, sector, length, data);
         sector += length;
         sectors -= length;
@@ -96,7 +93,7 @@ static int blk_many(struct gendisk *disk, enum req_op op, uint64_t sector, uint3
                     uint8_t *data)
 {
     struct blk_chunk *chunks = kcalloc(BLK_CHUNKS_IN_FLIGHT, sizeof(*chunks), GFP_KERNEL);
-    uint32_t submitted = 0, waited = 0;
+    uint32_t submitted = 0, waited = 0, most = blk_most_sectors(disk);
     int error = 0;
 
     if (chunks == NULL) {
@@ -104,7 +101,7 @@ static int blk_many(struct gendisk *disk, enum req_op op, uint64_t sector, uint3
     }
     while (waited < submitted || (sectors != 0 && error == 0)) {
         if (sectors != 0 && error == 0 && submitted - waited < BLK_CHUNKS_IN_FLIGHT) {
-            uint32_t length = min(sectors, disk->max_sectors);
+            uint32_t length = min(sectors, most);
             blk_chunk_submit(&chunks[submitted++ % BLK_CHUNKS_IN_FLIGHT], disk, op, sector, length,
                              data);
             sector += length;
@@ -127,7 +124,7 @@ static int blk_transfer(struct gendisk *disk, enum req_op op, uint64_t sector, u
     if (sectors == 0) {
         return 0;
     }
-    if (sectors <= disk->max_sectors) {
+    if (sectors <= blk_most_sectors(disk)) {
         return blk_one(disk, op, sector, sectors, data);
     }
     return blk_many(disk, op, sector, sectors, data);
@@ -153,11 +150,11 @@ int blk_flush(struct gendisk *disk)
 
 // May a device reach this memory? Only what lies in the direct map: not a stack, not vmalloc's, not
 // the image's own data.
-static bool blk_is_dma_memory(const void *data, size_t size)
+static bool blk_is_dma_memory(struct gendisk *disk, const void *data, size_t size)
 {
     uintptr_t start = (uintptr_t)data;
     return start >= PHYS_BASE && start + size <= VMAP_BASE && start + size > start &&
-           (start & 1) == 0;
+           (start & blk_whole(disk)->dma_alignment) == 0;
 }
 
 // One step of a byte-wise transfer, at most as long as the bounce buffer unless it needs none.
@@ -170,11 +167,12 @@ struct blk_step {
     bool direct;      // without the bounce buffer
 };
 
-static struct blk_step blk_next_step(uint64_t offset, const void *data, size_t size)
+static struct blk_step blk_next_step(struct gendisk *disk, uint64_t offset, const void *data,
+                                     size_t size)
 {
     struct blk_step step = {.sector = offset / SECTOR_SIZE, .skip = offset % SECTOR_SIZE};
     size_t whole = ALIGN_DOWN(size, SECTOR_SIZE);
-    step.direct = step.skip == 0 && whole != 0 && blk_is_dma_memory(data, whole);
+    step.direct = step.skip == 0 && whole != 0 && blk_is_dma_memory(disk, data, whole);
     if (step.direct) {
         step.bytes = (uint32_t)min(whole, (size_t)(1u << 30));
     } else if (step.skip == 0 && whole != 0) {
@@ -235,7 +233,8 @@ static long blk_bytes(struct gendisk *disk, enum req_op op, uint64_t offset, uin
     int error = 0;
 
     while (finished < size && error == 0) {
-        struct blk_step step = blk_next_step(offset + finished, data + finished, size - finished);
+        struct blk_step step =
+            blk_next_step(disk, offset + finished, data + finished, size - finished);
         if (!step.direct && bounce == NULL) {
             size_t need =
                 step.partial && size - finished <= SECTOR_SIZE ? SECTOR_SIZE : BLK_BOUNCE_SIZE;

@@ -19,10 +19,12 @@ static void diskstats_show(struct text *t, unsigned long index)
 {
     (void)index;
     for (struct gendisk *disk = blk_next(NULL); disk != NULL; disk = blk_next(disk)) {
-        unsigned long flags;
-        spin_lock_irqsave(&disk->lock, flags);
-        struct disk_stats stats = disk->stats;
-        spin_unlock_irqrestore(&disk->lock, flags);
+        struct disk_stats stats;
+        blk_stats(disk, &stats);
+        uint64_t weighted_ns = 0;
+        for (unsigned op = 0; op < REQ_OP_COUNT; op++) {
+            weighted_ns += stats.ticks_ns[op];
+        }
         text_printf(t, "%4u %7u %s", disk->major, disk->minor, disk->name);
         for (unsigned op = REQ_OP_READ; op <= REQ_OP_WRITE; op++) {
             text_printf(t, " %llu %llu %llu %llu", (unsigned long long)stats.ios[op],
@@ -30,7 +32,7 @@ static void diskstats_show(struct text *t, unsigned long index)
                         ns_to_ms(stats.ticks_ns[op]));
         }
         text_printf(t, " %u %llu %llu 0 0 0 0 %llu %llu\n", stats.in_flight, ns_to_ms(stats.io_ns),
-                    ns_to_ms(stats.weighted_ns), (unsigned long long)stats.ios[REQ_OP_FLUSH],
+                    ns_to_ms(weighted_ns), (unsigned long long)stats.ios[REQ_OP_FLUSH],
                     ns_to_ms(stats.ticks_ns[REQ_OP_FLUSH]));
     }
 }

@@ -32,11 +32,16 @@ struct fake_disk {
 
 static void fake_finish(struct fake_disk *fake, struct request *request)
 {
-    uint8_t *at = fake->memory + request->sector * SECTOR_SIZE;
-    bool bad = fake->bad_sector >= request->sector &&
-               fake->bad_sector < request->sector + request->sectors;
-    for (unsigned i = 0; i < request->segment_count && !bad; i++) {
-        const struct blk_segment *segment = &request->segments[i];
+    uint8_t *at = fake->memory + blk_rq_pos(request) * SECTOR_SIZE;
+    bool bad = fake->bad_sector >= blk_rq_pos(request) &&
+               fake->bad_sector < blk_rq_pos(request) + blk_rq_sectors(request);
+    struct request *part;
+    struct blk_segment *segment;
+    rq_for_each_segment(segment, part, request)
+    {
+        if (bad) {
+            break;
+        }
         if (request->op == REQ_OP_WRITE) {
             memcpy(at, segment->data, segment->length);
         } else {
@@ -47,9 +52,10 @@ static void fake_finish(struct fake_disk *fake, struct request *request)
     blk_complete_request(request, bad ? -EIO : 0);
 }
 
-static int fake_submit(struct gendisk *disk, struct request *request)
+static int fake_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, bool last)
 {
-    struct fake_disk *fake = disk->private_data;
+    struct fake_disk *fake = hctx->disk->private_data;
+    (void)last;
     unsigned long flags;
     spin_lock_irqsave(&fake->lock, flags);
     fake->submits++;
@@ -87,23 +93,42 @@ static bool fake_release(struct fake_disk *fake)
     return request != NULL;
 }
 
+static const struct blk_mq_ops fake_ops = {.queue_rq = fake_queue_rq};
+
 static bool fake_make(struct fake_disk *fake, uint32_t max_sectors, uint32_t depth)
 {
     memset(fake, 0, sizeof(*fake));
     fake->bad_sector = UINT64_MAX;
     spin_lock_init(&fake->lock, "fake disk");
     fake->memory = kzalloc(FAKE_SECTORS * SECTOR_SIZE, GFP_KERNEL);
-    fake->disk = alloc_disk();
+    fake->disk = alloc_disk(&fake_ops, 1, depth);
     if (fake->memory == NULL || fake->disk == NULL) {
         return false;
     }
     fake->disk->capacity = FAKE_SECTORS;
     fake->disk->max_sectors = max_sectors;
     fake->disk->max_segments = 4;
-    fake->disk->queue_depth = depth;
-    fake->disk->submit = fake_submit;
+    fake->disk->no_part = true;
     fake->disk->private_data = fake;
     return add_disk(fake->disk, "tst") == 0;
+}
+
+// Takes it away, as a driver does: gone, then put.
+static bool fake_drop(struct fake_disk *fake)
+{
+    int error = del_gendisk(fake->disk);
+    if (error == 0) {
+        blk_put(fake->disk);
+    }
+    kfree(fake->memory);
+    return error == 0;
+}
+
+static struct disk_stats fake_stats(struct gendisk *disk)
+{
+    struct disk_stats stats;
+    blk_stats(disk, &stats);
+    return stats;
 }
 
 static void fake_fill(uint8_t *data, size_t size, uint32_t seed)
@@ -118,6 +143,7 @@ static void fake_fill(uint8_t *data, size_t size, uint32_t seed)
 
 struct test_request {
     struct request request;
+    struct blk_segment segments[64]; // for more than one piece
     struct completion completion;
     uint32_t dones;    // A
     bool in_softirq;   // written before done
@@ -139,15 +165,7 @@ static void test_request_make(struct test_request *t, struct gendisk *disk, enum
 {
     memset(t, 0, sizeof(*t));
     init_completion(&t->completion);
-    t->request.op = op;
-    t->request.sector = sector;
-    t->request.sectors = sectors;
-    t->request.segment_count = sectors == 0 ? 0 : 1;
-    t->request.segments[0].data = data;
-    t->request.segments[0].length = sectors * SECTOR_SIZE;
-    t->request.done = test_request_done;
-    t->request.private_data = t;
-    t->request.disk = disk;
+    blk_request_init(&t->request, disk, op, sector, sectors, data, test_request_done, t);
 }
 
 static bool test_request_wait(struct test_request *t)
@@ -177,13 +195,12 @@ KTEST(block, what_is_written_is_read)
     EXPECT_EQ(memcmp(in, out, 200 * SECTOR_SIZE), 0);
     EXPECT_EQ(blk_flush(fake.disk), 0);
     EXPECT_EQ(blk_read(fake.disk, 0, 0, in), 0);
-    EXPECT_EQ(fake.disk->stats.ios[REQ_OP_WRITE], 25);
-    EXPECT_EQ(fake.disk->stats.ios[REQ_OP_READ], 25);
-    EXPECT_EQ(fake.disk->stats.ios[REQ_OP_FLUSH], 1);
-    EXPECT_EQ(fake.disk->stats.sectors[REQ_OP_WRITE], 200);
-    EXPECT_EQ(fake.disk->stats.in_flight, 0);
-    EXPECT_EQ(del_gendisk(fake.disk), 0);
-    kfree(fake.memory);
+    EXPECT_EQ(fake_stats(fake.disk).ios[REQ_OP_WRITE], 25);
+    EXPECT_EQ(fake_stats(fake.disk).ios[REQ_OP_READ], 25);
+    EXPECT_EQ(fake_stats(fake.disk).ios[REQ_OP_FLUSH], 1);
+    EXPECT_EQ(fake_stats(fake.disk).sectors[REQ_OP_WRITE], 200);
+    EXPECT_EQ(fake_stats(fake.disk).in_flight, 0);
+    EXPECT(fake_drop(&fake));
     kfree(out);
     kfree(in);
 }
@@ -201,8 +218,7 @@ KTEST(block, error_in_the_middle)
     EXPECT_EQ(blk_read_bytes(fake.disk, 19 * SECTOR_SIZE, data, 100), 100);
     EXPECT_EQ(blk_read_bytes(fake.disk, 20 * SECTOR_SIZE + 3, data, 100), -EIO);
     EXPECT_EQ(blk_write_bytes(fake.disk, 20 * SECTOR_SIZE + 3, data, 100), -EIO);
-    EXPECT_EQ(del_gendisk(fake.disk), 0);
-    kfree(fake.memory);
+    EXPECT(fake_drop(&fake));
     kfree(data);
 }
 
@@ -256,8 +272,7 @@ KTEST(block, refusals_are_done_once)
     fake.disk->read_only = true;
     EXPECT_EQ(blk_write(fake.disk, 0, 1, data), -EROFS);
     EXPECT_EQ(fake.submits, 1);
-    EXPECT_EQ(del_gendisk(fake.disk), 0);
-    kfree(fake.memory);
+    EXPECT(fake_drop(&fake));
     kfree(data);
     kfree(t);
 }
@@ -271,6 +286,7 @@ KTEST(block, several_segments)
     fake_fill(fake.memory, 4 * SECTOR_SIZE, 9);
     test_request_make(t, fake.disk, REQ_OP_READ, 0, 2, data);
     t->request.segment_count = 3;
+    t->request.segments = t->segments;
     t->request.segments[0] = (struct blk_segment){.data = data + 1000, .length = 2};
     t->request.segments[1] = (struct blk_segment){.data = data, .length = 600};
     t->request.segments[2] = (struct blk_segment){.data = data + 1002, .length = 422};
@@ -280,8 +296,7 @@ KTEST(block, several_segments)
     EXPECT_EQ(memcmp(data + 1000, fake.memory, 2), 0);
     EXPECT_EQ(memcmp(data, fake.memory + 2, 600), 0);
     EXPECT_EQ(memcmp(data + 1002, fake.memory + 602, 422), 0);
-    EXPECT_EQ(del_gendisk(fake.disk), 0);
-    kfree(fake.memory);
+    EXPECT(fake_drop(&fake));
     kfree(data);
     kfree(t);
 }
@@ -295,11 +310,11 @@ KTEST(block, held_back_beyond_the_depth)
     REQUIRE(fake_make(&fake, 8, 3) && data != NULL && t != NULL);
     fake.hold = true;
     for (unsigned i = 0; i < COUNT; i++) {
-        test_request_make(&t[i], fake.disk, REQ_OP_WRITE, i, 1, data + i * SECTOR_SIZE);
+        test_request_make(&t[i], fake.disk, REQ_OP_WRITE, 2 * i, 1, data + i * SECTOR_SIZE);
         blk_submit(&t[i].request);
     }
     EXPECT_EQ(fake.held_count, 3);
-    EXPECT_EQ(fake.disk->stats.in_flight, COUNT);
+    EXPECT_EQ(fake_stats(fake.disk).in_flight, COUNT);
     for (unsigned i = 0; i < COUNT; i++) {
         // One goes out, the next comes in, before its `done` has returned or soon after.
         bool released = false;
@@ -315,8 +330,7 @@ KTEST(block, held_back_beyond_the_depth)
     for (unsigned i = 1; i < COUNT; i++) {
         EXPECT(t[i].sequence > t[i - 1].sequence); // first come, first served
     }
-    EXPECT_EQ(del_gendisk(fake.disk), 0);
-    kfree(fake.memory);
+    EXPECT(fake_drop(&fake));
     kfree(data);
     kfree(t);
 }
@@ -329,7 +343,7 @@ KTEST(block, busy_driver_is_asked_again)
     REQUIRE(fake_make(&fake, 8, 4) && data != NULL && t != NULL);
     fake.busy = 2;
     for (unsigned i = 0; i < 2; i++) {
-        test_request_make(&t[i], fake.disk, REQ_OP_READ, i, 1, data);
+        test_request_make(&t[i], fake.disk, REQ_OP_READ, 2 * i, 1, data);
         blk_submit(&t[i].request);
     }
     EXPECT_EQ(t[0].dones + t[1].dones, 0);
@@ -339,8 +353,7 @@ KTEST(block, busy_driver_is_asked_again)
     EXPECT(test_request_wait(&t[1]));
     EXPECT_EQ(fake.submits, 4);
     EXPECT(t[0].sequence < t[1].sequence);
-    EXPECT_EQ(del_gendisk(fake.disk), 0);
-    kfree(fake.memory);
+    EXPECT(fake_drop(&fake));
     kfree(data);
     kfree(t);
 }
@@ -384,6 +397,7 @@ KTEST(block, disk_that_goes)
     EXPECT_EQ(blk_write_bytes(user, 3, data, 5), -ENXIO);
     EXPECT_EQ(blk_flush(user), -ENXIO);
     EXPECT_EQ(fake.submits, 2);
+    blk_put(fake.disk);
     blk_put(user);
     kfree(fake.memory);
     kfree(data);
@@ -396,7 +410,7 @@ KTEST(block, names_and_order)
     REQUIRE(fake_make(&a, 8, 1) && fake_make(&b, 8, 1));
     EXPECT_EQ(strcmp(a.disk->name, "tst0"), 0);
     EXPECT_EQ(strcmp(b.disk->name, "tst1"), 0);
-    EXPECT_EQ(del_gendisk(a.disk), 0);
+    EXPECT(fake_drop(&a));
     REQUIRE(fake_make(&c, 8, 1)); // takes the gap
     EXPECT_EQ(strcmp(c.disk->name, "tst0"), 0);
     const char *before = "";
@@ -406,12 +420,9 @@ KTEST(block, names_and_order)
         before = disk->name; // the disk is not going away here
     }
     EXPECT(sorted);
-    EXPECT_EQ(add_disk(c.disk, "toolong"), -EINVAL);
-    EXPECT_EQ(del_gendisk(b.disk), 0);
-    EXPECT_EQ(del_gendisk(c.disk), 0);
-    kfree(a.memory);
-    kfree(b.memory);
-    kfree(c.memory);
+    EXPECT_EQ(add_disk(c.disk, "tst"), -EINVAL); // it has its name
+    EXPECT(fake_drop(&b));
+    EXPECT(fake_drop(&c));
 }
 
 // ---- bytes --------------------------------------------------------------------------------------
@@ -440,8 +451,7 @@ KTEST(block, bytes_of_every_alignment)
         }
     }
     EXPECT_EQ(memcmp(fake.memory, model, SIZE), 0); // and nothing beside
-    EXPECT_EQ(del_gendisk(fake.disk), 0);
-    kfree(fake.memory);
+    EXPECT(fake_drop(&fake));
     kfree(model);
     kfree(data);
 }
@@ -462,8 +472,7 @@ KTEST(block, bytes_at_the_end)
     memset(data, 0x42, sizeof(data));
     EXPECT_EQ(blk_write_bytes(fake.disk, 700, data, 64), 64);
     EXPECT_EQ(memcmp(fake.memory + 700, data, 64), 0);
-    EXPECT_EQ(del_gendisk(fake.disk), 0);
-    kfree(fake.memory);
+    EXPECT(fake_drop(&fake));
 }
 
 // ---- the real disk ------------------------------------------------------------------------------
@@ -517,6 +526,7 @@ KTEST(ahci, scatter_list_of_many_pieces)
     EXPECT_EQ(blk_read(disk, 3, SECTORS, plain), 0);
     test_request_make(t, disk, REQ_OP_READ, 3, SECTORS, NULL);
     t->request.segment_count = PIECES;
+    t->request.segments = t->segments;
     for (unsigned i = 0; i < PIECES; i++) { // 254 and 258 bytes by turns
         t->request.segments[i].data = pieces + i * 1024;
         t->request.segments[i].length = i % 2 == 0 ? 254 : 258;
@@ -585,7 +595,7 @@ KTEST(ahci, crowd_of_readers)
     EXPECT_EQ(started, THREADS);
     EXPECT_EQ(crowd.errors, 0);
     EXPECT_EQ(crowd.reads, THREADS * CROWD_READS);
-    EXPECT_EQ(disk->stats.in_flight, 0);
+    EXPECT_EQ(fake_stats(disk).in_flight, 0);
     kfree(expected);
     blk_put(disk);
 }
@@ -694,8 +704,7 @@ KTEST(block, long_transfer_without_memory_for_chunks)
     EXPECT_EQ(blk_read(fake.disk, 0, 100, data), -EIO);
     EXPECT(fail_stop());
     EXPECT_EQ(fake.submits, 13 + 7); // nothing after the bad one
-    EXPECT_EQ(del_gendisk(fake.disk), 0);
-    kfree(fake.memory);
+    EXPECT(fake_drop(&fake));
     kfree(data);
 }
 
@@ -758,7 +767,7 @@ KTEST(ahci, each_allocation_of_a_read_may_fail)
     }
     EXPECT(number > 1 && number < MOST);
     EXPECT(failures > 0);
-    EXPECT_EQ(disk->stats.in_flight, 0);
+    EXPECT_EQ(fake_stats(disk).in_flight, 0);
     vfree(data);
     blk_put(disk);
 }

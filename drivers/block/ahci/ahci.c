@@ -15,12 +15,12 @@
 // boot; the usual disk answers within a millisecond, and for that the probe waits.
 //
 // The handler is a top half and nothing more: read IS, read and clear each port's PxIS, then IS (in
-// that order, 5.5.3), ask for the tasklet, return. A port that reports an error is muted until its
+// that order, 5.5.3), ask the block layer to have the port reaped, return. A port that reports an error is muted until its
 // recovery has looked at it: some of those bits cannot be cleared any other way (3.3.5), and would
 // interrupt for ever.
 //
 // AHCI 1.3.1. Context: thread; ahci_interrupt: hard irq. Previous: kernel/irq/flow.c. Next:
-// ahci_disk.c, ahci_disk_reap.
+// ahci_disk.c, ahci_reap.
 #include "ahci.h"
 
 #include <lib/errno.h>
@@ -66,7 +66,7 @@ static void ahci_port_acknowledge(struct ahci_hba *hba, unsigned index)
     }
     __atomic_fetch_or(&port->cause, cause, __ATOMIC_RELAXED);
     port_wr(port, AHCI_PXIS, cause);
-    tasklet_schedule(&port->reap);
+    blk_mq_reap(port->hctx);
 }
 
 static irqreturn_t ahci_interrupt(int irq, void *dev_id)
@@ -338,25 +338,30 @@ static void ahci_show_port(struct text *t, struct ahci_port *port)
     unsigned long flags;
     spin_lock_irqsave(&port->lock, flags);
     struct ahci_counters counters = port->counters;
-    uint32_t issued = port->issued, ready = port->ready, free = port->free;
+    uint32_t issued = port->issued, filled = port->filled;
+    bool queued = port->queued;
     enum ahci_port_state state = port->state;
     spin_unlock_irqrestore(&port->lock, flags);
 
     text_printf(t, "  port %u: %s, %s\n", port->index, port->disk == NULL ? "-" : port->disk->name,
                 states[state]);
-    text_printf(t, "    PxCMD 0x%x  PxSSTS 0x%x  PxCI 0x%x  PxIE ", port_rd(port, AHCI_PXCMD),
-                port_rd(port, AHCI_PXSSTS), port_rd(port, AHCI_PXCI));
+    text_printf(t, "    PxCMD 0x%x  PxSSTS 0x%x  PxSACT 0x%x  PxCI 0x%x  PxIE ",
+                port_rd(port, AHCI_PXCMD), port_rd(port, AHCI_PXSSTS), port_rd(port, AHCI_PXSACT),
+                port_rd(port, AHCI_PXCI));
     text_bits(t, port_rd(port, AHCI_PXIE), ahci_pxis_names);
     text_puts(t, "  PxTFD.STS ");
     text_bits(t, port_rd(port, AHCI_PXTFD) & 0xff, ahci_status_names);
-    text_printf(t, "\n    slots: free 0x%08x, ready 0x%08x, issued 0x%08x\n", free, ready, issued);
-    text_printf(t, "    commands %llu, errors %llu, timeouts %llu, lost interrupts %llu\n",
-                (unsigned long long)counters.commands, (unsigned long long)counters.errors,
-                (unsigned long long)counters.timeouts,
+    text_printf(t, "\n    depth %u, issued 0x%08x%s, filled 0x%08x\n",
+                port->disk == NULL ? 0 : port->disk->queue_depth, issued,
+                queued && issued != 0 ? " queued" : "", filled);
+    text_printf(t,
+                "    commands %llu (NCQ %llu), errors %llu, timeouts %llu, lost interrupts %llu\n",
+                (unsigned long long)counters.commands, (unsigned long long)counters.queued,
+                (unsigned long long)counters.errors, (unsigned long long)counters.timeouts,
                 (unsigned long long)counters.lost_interrupts);
-    text_printf(t, "    retries %llu, resets %llu, failed %u\n",
-                (unsigned long long)counters.retries, (unsigned long long)counters.resets,
-                READ_ONCE(port->failed));
+    text_printf(t, "    retries %llu, requeues %llu, resets %llu, failed %u\n",
+                (unsigned long long)counters.retries, (unsigned long long)counters.requeues,
+                (unsigned long long)counters.resets, READ_ONCE(port->failed));
 }
 
 // A port comes under the mutex, and goes only after its controller has left the list.
@@ -387,6 +392,17 @@ static int ahci_set_timeout(const char *value)
     return 0;
 }
 
+static int ahci_set_ncq(const char *value)
+{
+    if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0) {
+        return -EINVAL;
+    }
+    ahci_use_ncq = strcmp(value, "on") == 0;
+    return 0;
+}
+
 PROC_FILE("driver/ahci", ahci_show);
+BOOT_OPTION("ahci.ncq", ahci_set_ncq,
+            "off: one command at a time, without native command queueing");
 BOOT_OPTION("ahci.timeout", ahci_set_timeout,
             "milliseconds until a disk command counts as lost (100 to 600000)");

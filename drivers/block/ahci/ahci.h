@@ -4,7 +4,7 @@
 //   ahci_pci.c      finds the controller on the PCI bus           ─┐ thread
 //   ahci.c          the controller: hand-over, reset, interrupt    │ thread; hard irq
 //   ahci_port.c     a port's engine: link, start, stop, commands that are waited for   thread
-//   ahci_disk.c     the port as a disk: submit, reap, watchdog     any; tasklet; timer
+//   ahci_disk.c     the port as a disk: submit, reap, time-outs    any; BLOCK softirq; work item
 //   ahci_recover.c  what to do after an error                      work item
 //   ahci_cmd.c      bytes of commands: pure
 #pragma once
@@ -14,8 +14,6 @@
 #include <core/spinlock.h>
 #include <irq/irq.h>
 #include <sched/completion.h>
-#include <defer/tasklet.h>
-#include <defer/timer.h>
 #include <defer/work.h>
 #include <dma/dma.h>
 #include <dev/block.h>
@@ -23,8 +21,9 @@
 #include "ahci_cmd.h"
 
 enum {
-    AHCI_TABLE_SIZE = 1024, // per slot: FIS and AHCI_MAX_PRDS entries
-    AHCI_MAX_PRDS = (AHCI_TABLE_SIZE - AHCI_TABLE_PRDT) / AHCI_PRD_SIZE, // 56
+    AHCI_TABLE_SIZE = 4096, // per slot: FIS and AHCI_MAX_PRDS entries
+    AHCI_MAX_PRDS = (AHCI_TABLE_SIZE - AHCI_TABLE_PRDT) / AHCI_PRD_SIZE, // 248
+    AHCI_MAX_SECTORS = 65535,                                            // of one command
     AHCI_MAX_TRIES = 3,
     AHCI_TIMEOUT_MS = 10000, // of a command, unless the boot option ahci.timeout says otherwise
 
@@ -39,44 +38,43 @@ enum {
 enum ahci_port_state {
     AHCI_PORT_STOPPED,    // no disk yet, or no longer
     AHCI_PORT_RUNNING,    // commands go out, completions come in
-    AHCI_PORT_RECOVERING, // the work item has the port; new commands wait in `ready`
+    AHCI_PORT_RECOVERING, // the work item has the port; new requests wait in the block layer
     AHCI_PORT_DEAD,       // did not come back: everything gets -EIO
 };
 
 // Our shadow of a command. What the device wrote is compared with this, never the other way round.
 struct ahci_slot {
-    struct request *request; // of whoever took the slot's bit out of `free`
-    uint32_t deadline;       // L: jiffies
+    struct request *request; // NULL: the slot is free
     uint32_t bytes;          // that must be transferred
     uint16_t prd_count;
     bool write;
+    bool queued; // an NCQ command
 };
 
-struct ahci_counters { // L; retries and resets: the recovery's alone
-    uint64_t commands, errors, retries, timeouts, resets, lost_interrupts;
+struct ahci_counters { // L; but commands only, the rest is the recovery's and the time-out's alone
+    uint64_t commands, queued, errors, retries, timeouts, resets, lost_interrupts, requeues;
 };
 
-// A slot is in exactly one of these sets: free (nobody's), being filled (its taker's), ready (waits
-// for the recovery to end), issued (the device's, as far as we know), or with whoever took it out
-// of issued: the tasklet, or the recovery.
+// A slot is a tag of the block layer's queue. It is in none or one of these sets: filled (waits for
+// the doorbell of the batch that it belongs to), issued (the device's, as far as we know), or with
+// whoever took it out of issued: the softirq, or the recovery.
 struct ahci_port {
     struct ahci_hba *hba;             // I
     unsigned index;                   // I
     volatile void __iomem *registers; // I
+    struct blk_mq_hw_ctx *hctx;       // I before the port's interrupts are on
     struct spinlock lock;             // taken with interrupts off: submit may come from anywhere
     enum ahci_port_state state;       // L
-    uint32_t free;                    // A: a bit a slot
-    uint32_t ready, issued;           // L: likewise
+    uint32_t filled, issued;          // L: a bit a slot
+    bool queued;                      // L: what is filled and issued are NCQ commands: all, or none
     struct ahci_slot slots[AHCI_MAX_SLOTS]; // see above
-    uint32_t cause;                         // A: PxIS bits, from the handler to the tasklet
+    uint32_t cause;                         // A: PxIS bits, from the handler to the softirq
     uint32_t failed;                        // A: requests that ended with an error
     uint32_t error_cause;                   // L: PxIS bits, to the recovery
-    bool timed_out;                         // L: to the recovery
-    bool watchdog_armed;                    // L
-    struct tasklet_struct reap;
-    struct timer_list watchdog;
+    uint32_t overdue;    // L: slots whose time is over, to the recovery; 0: an error
+    bool engine_fragile; // I: a quirk, see ahci_recover.c
     struct work_struct recover;
-    struct ahci_counters counters; // L
+    struct ahci_counters counters;
 
     uint8_t *page; // I: list, received FISes, IDENTIFY; coherent; D
     uint8_t *tables;
@@ -131,6 +129,7 @@ static inline void port_wr(struct ahci_port *port, enum ahci_port_register reg, 
     dev_err((port)->hba->dev, "port %u: " format, (port)->index, ##__VA_ARGS__)
 
 extern uint32_t ahci_timeout_ms; // I: boot option ahci.timeout
+extern bool ahci_use_ncq;        // I: boot option ahci.ncq
 
 // ahci.c. Takes the controller over and starts looking for disks in the background; waits a moment
 // for the usual case. 0 or -errno, and then nothing is left behind. Context: thread.
@@ -153,15 +152,23 @@ int ahci_port_execute(struct ahci_port *port, unsigned slot, uint32_t timeout_ms
 int ahci_port_identify(struct ahci_port *port, struct ata_identity *identity, const char **why);
 void ahci_slot_write_header(struct ahci_port *port, unsigned slot);
 
+// One page of a log, into the port's page of data. 0, -EIO, -ETIMEDOUT. Where it is read: *page.
+int ahci_port_read_log(struct ahci_port *port, uint8_t log, const uint8_t **page);
+
 // ahci_disk.c
 int ahci_disk_add(struct ahci_port *port); // identity is known; 0 or -errno
 // Waits for everything under way. False: something never came back, and the port must be left to
 // it.
 bool ahci_disk_remove(struct ahci_port *port);
-void ahci_disk_issue_locked(struct ahci_port *port, uint32_t slots);
+// Gives a slot that was taken out of `issued` back, and ends its request.
 void ahci_slot_complete(struct ahci_port *port, unsigned slot, int status);
+// The same, but the request is started again later.
+void ahci_slot_requeue(struct ahci_port *port, unsigned slot);
+// Makes an unqueued command of the request in a slot, whose memory is mapped.
+void ahci_slot_unqueue(struct ahci_port *port, unsigned slot);
 uint32_t ahci_command_timeout_ms(const struct request *request);
 
 // ahci_recover.c
+void ahci_recover_quirks(struct ahci_port *port); // identity is known
 void ahci_recover_begin_locked(struct ahci_port *port, uint32_t cause, bool timed_out);
 void ahci_recover_work(struct work_struct *work);

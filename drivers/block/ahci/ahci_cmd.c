@@ -84,26 +84,78 @@ void ahci_build_flush(struct ata_registers *regs, const struct ata_identity *ide
     regs->command = identity->has_lba48 ? ATA_FLUSH_CACHE_EXT : ATA_FLUSH_CACHE;
 }
 
+int ahci_build_fpdma(struct ata_registers *regs, const struct ata_identity *identity, bool write,
+                     uint64_t lba, uint32_t sectors, unsigned tag)
+{
+    if (!identity->has_ncq || tag >= AHCI_MAX_SLOTS || sectors == 0 || sectors > 65536 ||
+        lba >= BIT64(48) || sectors > BIT64(48) - lba) {
+        return -EINVAL;
+    }
+    *regs = (struct ata_registers){
+        .command = write ? ATA_WRITE_FPDMA_QUEUED : ATA_READ_FPDMA_QUEUED,
+        .lba = lba,
+        .count = sectors,
+        .lba48 = true,
+        .queued = true,
+        .tag = (uint8_t)tag,
+    };
+    return 0;
+}
+
+// The log's address is in the lowest byte of the LBA, the page in the next (ATA8-ACS, 7.28.2).
+void ahci_build_read_log(struct ata_registers *regs, uint8_t log)
+{
+    *regs =
+        (struct ata_registers){.command = ATA_READ_LOG_EXT, .lba = log, .count = 1, .lba48 = true};
+}
+
+// SATA 3.0, 13.7.1: byte 0 the tag, bit 7 set when the error is not of a queued command; the task
+// file from byte 2 on; the last byte makes the sum of all 0.
+int ata_parse_ncq_log(struct ata_ncq_error *error, const void *data)
+{
+    const uint8_t *page = data;
+    uint8_t sum = 0;
+    for (unsigned i = 0; i < 512; i++) {
+        sum = (uint8_t)(sum + page[i]);
+    }
+    if (sum != 0 || (page[0] & BIT(7)) != 0) {
+        return -EINVAL;
+    }
+    error->tag = page[0] & 0x1f;
+    error->status = page[2];
+    error->error = page[3];
+    error->lba = page[4] | (uint64_t)page[5] << 8 | (uint64_t)page[6] << 16 |
+                 (uint64_t)page[8] << 24 | (uint64_t)page[9] << 32 | (uint64_t)page[10] << 40;
+    return 0;
+}
+
+static void put_le32(uint8_t *to, uint32_t value)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        to[i] = (uint8_t)(value >> (8 * i));
+    }
+}
+
+// Five words, low byte first: as the wire has them.
 void ahci_build_fis(uint8_t *fis, const struct ata_registers *regs)
 {
     uint64_t lba = regs->lba;
-    memset(fis, 0, AHCI_FIS_DWORDS * 4);
-    fis[0] = FIS_REG_H2D;
-    fis[1] = FIS_H2D_COMMAND;
-    fis[2] = regs->command;
-    fis[4] = (uint8_t)lba;
-    fis[5] = (uint8_t)(lba >> 8);
-    fis[6] = (uint8_t)(lba >> 16);
-    fis[7] = ATA_DEVICE_LBA;
-    if (regs->lba48) {
-        fis[8] = (uint8_t)(lba >> 24);
-        fis[9] = (uint8_t)(lba >> 32);
-        fis[10] = (uint8_t)(lba >> 40);
-        fis[13] = (uint8_t)(regs->count >> 8); // 65,536 leaves both bytes 0, which is what it means
-    } else {
-        fis[7] |= (uint8_t)(lba >> 24 & 0x0f);
+    uint32_t count = regs->count, features = 0, device = ATA_DEVICE_LBA;
+    if (regs->queued) { // SATA 3.0, 13.6.4.1
+        features = count;
+        count = (uint32_t)regs->tag << 3;
     }
-    fis[12] = (uint8_t)regs->count;
+    if (!regs->lba48) {
+        device |= lba >> 24 & 0x0f;
+        lba &= 0xffffff;
+        count &= 0xff;
+    }
+    put_le32(fis, FIS_REG_H2D | FIS_H2D_COMMAND << 8 | (uint32_t)regs->command << 16 |
+                      (features & 0xff) << 24);
+    put_le32(fis + 4, (uint32_t)(lba & 0xffffff) | device << 24);
+    put_le32(fis + 8, (uint32_t)(lba >> 24 & 0xffffff) | (features >> 8 & 0xff) << 24);
+    put_le32(fis + 12, count & 0xffff); // 65,536 leaves both bytes 0, which is what it means
+    put_le32(fis + 16, 0);
 }
 
 int ahci_build_prd(struct ahci_prd *prd, uint64_t bus_address, uint32_t bytes)
@@ -201,7 +253,9 @@ static void id_features(struct ata_identity *identity, const uint8_t *page)
     identity->write_cache_on =
         identity->has_write_cache && (id_word(page, ID_ENABLED_85) & BIT(5)) != 0;
     identity->has_fua = id_valid(w84) && (w84 & BIT(6)) != 0;
-    identity->has_ncq = w76 != 0xffff && (w76 & BIT(8)) != 0;
+    // Queued commands have 48-bit addresses always.
+    identity->has_ncq = identity->has_lba48 && w76 != 0xffff && (w76 & BIT(8)) != 0;
+    identity->has_logs = id_valid(w84) && (w84 & BIT(5)) != 0;
     identity->queue_depth = (uint8_t)((id_word(page, ID_QUEUE_DEPTH) & 0x1f) + 1);
     identity->rotation = id_word(page, ID_ROTATION);
 }

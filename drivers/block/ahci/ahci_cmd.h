@@ -12,7 +12,7 @@ enum { ATA_IDENTIFY_WORDS = 256 };
 struct ata_identity {
     char model[41], serial[21], firmware[9];
     uint64_t sectors; // 512 bytes each, 1 .. 2^48
-    bool has_lba48, has_flush, has_write_cache, write_cache_on, has_fua, has_ncq;
+    bool has_lba48, has_flush, has_write_cache, write_cache_on, has_fua, has_ncq, has_logs;
     uint8_t queue_depth; // for NCQ, 1..32
     uint16_t rotation;   // per minute; 1: solid state; 0: not told
 };
@@ -23,6 +23,8 @@ struct ata_registers {
     uint64_t lba;
     uint32_t count; // sectors; 65,536 (256 without LBA48) is written as 0
     bool lba48;
+    bool queued; // FPDMA: the count goes where features are, the tag where the count is
+    uint8_t tag;
 };
 
 // The registers of a read, write or flush of this disk. 0; -EINVAL: does not fit into the disk's
@@ -30,6 +32,21 @@ struct ata_registers {
 int ahci_build_rw(struct ata_registers *regs, const struct ata_identity *identity, bool write,
                   uint64_t lba, uint32_t sectors);
 void ahci_build_flush(struct ata_registers *regs, const struct ata_identity *identity);
+
+// The same as queued commands: for disks with NCQ. 0, -EINVAL.
+int ahci_build_fpdma(struct ata_registers *regs, const struct ata_identity *identity, bool write,
+                     uint64_t lba, uint32_t sectors, unsigned tag);
+// READ LOG EXT of one page of 512 bytes.
+void ahci_build_read_log(struct ata_registers *regs, uint8_t log);
+
+// What the log of queued errors says.
+struct ata_ncq_error {
+    uint8_t tag;           // 0..31: whose error it is
+    uint8_t status, error; // task file
+    uint64_t lba;
+};
+// Reads 512 bytes. 0; -EINVAL: the checksum is wrong, or no queued command failed.
+int ata_parse_ncq_log(struct ata_ncq_error *error, const void *page);
 
 // Writes the register FIS, 20 bytes.
 void ahci_build_fis(uint8_t *fis, const struct ata_registers *regs);

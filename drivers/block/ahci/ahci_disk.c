@@ -1,24 +1,24 @@
 // A port as a disk: requests become commands, interrupts become completions. The way of one read:
 //
-//   submit     take a slot; map the memory; FIS, PRDs and header into it; ring PxCI   any context
-//   device     fetches, reads the disk, writes memory, clears the slot's bit in PxCI, interrupts
-//   handler    PxIS acknowledged, tasklet scheduled (ahci.c)                          hard irq
-//   reap       which issued slots have no bit in PxCI? unmap, blk_complete_request    tasklet
-//   done       waiter woken (kernel/dev/block.c)                                      BLOCK softirq
+//   queue_rq   the tag is the slot; map the memory; FIS, PRDs and header into it;     any context
+//              ring PxSACT and PxCI, once for all that come together
+//   device     fetches, reads the disk, writes memory, clears the tag's bit in PxSACT,
+//              interrupts
+//   handler    PxIS acknowledged, reaping asked for (ahci.c)                          hard irq
+//   reap       which issued slots have no bit in PxSACT? unmap, blk_complete_request  BLOCK softirq
+//   done       waiter woken (kernel/dev/block.c)                                      the same
 //
-// Whose is a slot? One word a set; `free` is atomic, the others are under the port's lock:
+// With NCQ the device has up to 32 commands at a time and ends them in any order. Commands that are
+// not queued (FLUSH, and everything of a disk without NCQ) must not meet queued ones on the way
+// (SATA 3.0, 13.6.3): they are told to wait until the others are over, and the block layer, which
+// keeps the order, lets nothing pass them meanwhile. Of those the device does one at a time, and
+// says in PxCI, not PxSACT, which are over.
 //
-//   free ──submit──> (filling) ──> issued ──reap──> free          while the port runs
-//                        └──> ready ──recovery ends──> issued     while it recovers
-//
-// The device does one of these commands at a time (they are not NCQ), but has the next at hand when
-// one ends.
-//
-// Acknowledge, then look: the handler clears PxIS before the tasklet reads PxCI. A command that
+// Acknowledge, then look: the handler clears PxIS before the softirq reads PxSACT. A command that
 // ends between the two raises PxIS again, so it is looked for twice, never zero times.
 //
-// AHCI 1.3.1, 5.5 (system software), 6.2.2 (errors). Previous: ahci.c. Next: ahci_recover.c, when a
-// command fails.
+// AHCI 1.3.1, 5.5 (system software), 5.6.4 (NCQ), 6.2.2 (errors). Previous: ahci.c. Next:
+// ahci_recover.c, when a command fails.
 #include "ahci.h"
 
 #include <lib/errno.h>
@@ -28,6 +28,7 @@
 #include <core/panic.h>
 
 uint32_t ahci_timeout_ms = AHCI_TIMEOUT_MS;
+bool ahci_use_ncq = true;
 
 // A flush may have a whole cache to write.
 uint32_t ahci_command_timeout_ms(const struct request *request)
@@ -37,57 +38,58 @@ uint32_t ahci_command_timeout_ms(const struct request *request)
 
 // ---- down ---------------------------------------------------------------------------------------
 
-// Takes a slot out of `free`: whoever clears the bit owns it. -1: none is left.
-static int slot_take(struct ahci_port *port)
-{
-    uint32_t free = __atomic_load_n(&port->free, __ATOMIC_RELAXED);
-    while (free != 0) {
-        uint32_t taken = free & -free; // the lowest
-        if (__atomic_compare_exchange_n(&port->free, &free, free & ~taken, false, __ATOMIC_ACQUIRE,
-                                        __ATOMIC_RELAXED)) {
-            return __builtin_ctz(taken);
-        }
-    }
-    return -1;
-}
-
-static void slot_give(struct ahci_port *port, unsigned slot)
-{
-    __atomic_fetch_or(&port->free, BIT(slot), __ATOMIC_RELEASE);
-}
-
 static enum dma_data_direction slot_direction(const struct ahci_slot *slot)
 {
     return slot->write ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
 }
 
-static void slot_unmap(struct ahci_port *port, struct ahci_slot *slot, unsigned count)
+// Takes back the first `count` pieces of memory.
+static void slot_unmap(struct ahci_port *port, const struct ahci_slot *slot, unsigned count)
 {
-    struct blk_segment *segments = slot->request->segments;
-    for (unsigned i = 0; i < count; i++) {
-        dma_unmap_single(port->hba->dev, segments[i].bus, segments[i].length, slot_direction(slot));
+    struct request *part;
+    struct blk_segment *segment;
+    rq_for_each_segment(segment, part, slot->request)
+    {
+        if (count-- == 0) {
+            return;
+        }
+        dma_unmap_single(port->hba->dev, segment->bus, segment->length, slot_direction(slot));
     }
 }
 
 // Hands the request's memory to the device and lists it in the slot's table.
-static int slot_map(struct ahci_port *port, struct ahci_slot *slot, uint8_t *table)
+static int slot_map(struct ahci_port *port, const struct ahci_slot *slot, uint8_t *table)
 {
-    struct request *request = slot->request;
     struct ahci_prd *prds = (void *)(table + AHCI_TABLE_PRDT);
-    for (unsigned i = 0; i < request->segment_count; i++) {
-        struct blk_segment *segment = &request->segments[i];
+    struct request *part;
+    struct blk_segment *segment;
+    unsigned count = 0;
+    rq_for_each_segment(segment, part, slot->request)
+    {
         segment->bus =
             dma_map_single(port->hba->dev, segment->data, segment->length, slot_direction(slot));
         if (dma_mapping_error(port->hba->dev, segment->bus)) {
-            slot_unmap(port, slot, i);
+            slot_unmap(port, slot, count);
             return -EFAULT;
         }
-        if (ahci_build_prd(&prds[i], segment->bus.value, segment->length) != 0) {
-            slot_unmap(port, slot, i + 1);
+        if (ahci_build_prd(&prds[count++], segment->bus.value, segment->length) != 0) {
+            slot_unmap(port, slot, count);
             return -EINVAL;
         }
     }
     return 0;
+}
+
+// The registers of a request as a command that is not queued.
+static int slot_unqueued_registers(const struct ahci_port *port, const struct request *request,
+                                   struct ata_registers *regs)
+{
+    if (request->op == REQ_OP_FLUSH) {
+        ahci_build_flush(regs, &port->identity);
+        return 0;
+    }
+    return ahci_build_rw(regs, &port->identity, request->op == REQ_OP_WRITE, blk_rq_pos(request),
+                         blk_rq_sectors(request));
 }
 
 // Makes a command of the request in a slot that is ours.
@@ -99,47 +101,60 @@ static int slot_fill(struct ahci_port *port, unsigned number, struct request *re
 
     slot->request = request;
     slot->write = request->op == REQ_OP_WRITE;
-    slot->bytes = request->sectors * SECTOR_SIZE;
-    slot->prd_count = (uint16_t)request->segment_count;
-    if (request->op == REQ_OP_FLUSH) {
-        ahci_build_flush(&regs, &port->identity);
-    } else {
-        int error =
-            ahci_build_rw(&regs, &port->identity, slot->write, request->sector, request->sectors);
-        if (error != 0) {
-            return error;
-        }
+    slot->queued = port->identity.has_ncq && request->op != REQ_OP_FLUSH;
+    slot->bytes = blk_rq_sectors(request) * SECTOR_SIZE;
+    slot->prd_count = (uint16_t)blk_rq_segments(request);
+    int error = slot->queued
+                    ? ahci_build_fpdma(&regs, &port->identity, slot->write, blk_rq_pos(request),
+                                       blk_rq_sectors(request), number)
+                    : slot_unqueued_registers(port, request, &regs);
+    if (error == 0) {
+        error = slot_map(port, slot, table);
     }
-    int error = slot_map(port, slot, table);
-    if (error != 0) {
-        return error;
+    if (error == 0) {
+        ahci_build_fis(table + AHCI_TABLE_FIS, &regs);
+        ahci_slot_write_header(port, number);
     }
+    return error;
+}
+
+void ahci_slot_unqueue(struct ahci_port *port, unsigned number)
+{
+    struct ahci_slot *slot = &port->slots[number];
+    uint8_t *table = port->tables + (size_t)number * AHCI_TABLE_SIZE;
+    struct ata_registers regs;
+    slot->queued = false;
+    WARN_ON(slot_unqueued_registers(port, slot->request, &regs) != 0); // it fitted when queued
     ahci_build_fis(table + AHCI_TABLE_FIS, &regs);
     ahci_slot_write_header(port, number);
-    return 0;
 }
 
-// The doorbell. Caller holds the lock, the port runs, the slots are filled.
-void ahci_disk_issue_locked(struct ahci_port *port, uint32_t slots)
+// The doorbell, for all that were filled. Caller holds the lock, the port runs.
+static void port_ring_locked(struct ahci_port *port)
 {
-    for (uint32_t left = slots; left != 0; left &= left - 1) {
-        struct ahci_slot *slot = &port->slots[__builtin_ctz(left)];
-        slot->deadline = jiffies + msecs_to_jiffies(ahci_command_timeout_ms(slot->request));
-        port->counters.commands++;
-    }
+    uint32_t slots = port->filled;
+    port->filled = 0;
     port->issued |= slots;
     dma_publish();
-    port_wr(port, AHCI_PXCI, slots);
-    // Armed once, not at each command: it looks at the deadlines itself.
-    if (!port->watchdog_armed) {
-        port->watchdog_armed = true;
-        mod_timer(&port->watchdog, jiffies + msecs_to_jiffies(ahci_timeout_ms));
+    if (port->queued) {
+        port_wr(port, AHCI_PXSACT, slots); // before PxCI (5.6.4.1)
     }
+    port_wr(port, AHCI_PXCI, slots);
 }
 
-static int ahci_disk_submit(struct gendisk *disk, struct request *request)
+// May a command of this kind join those that are under way? Caller holds the lock.
+static int port_accepts_locked(const struct ahci_port *port, bool queued)
 {
-    struct ahci_port *port = disk->private_data;
+    if (unlikely(port->state != AHCI_PORT_RUNNING)) {
+        return port->state == AHCI_PORT_RECOVERING ? -EBUSY : -EIO;
+    }
+    return (port->issued | port->filled) == 0 || port->queued == queued ? 0 : -EBUSY;
+}
+
+static int ahci_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, bool last)
+{
+    struct ahci_port *port = hctx->private_data;
+    unsigned slot = request->tag;
     unsigned long flags;
 
     // What has nothing to flush is done at once.
@@ -147,75 +162,107 @@ static int ahci_disk_submit(struct gendisk *disk, struct request *request)
         blk_complete_request(request, 0);
         return 0;
     }
-    int slot = slot_take(port);
-    if (unlikely(slot < 0)) {
-        return -EBUSY;
-    }
-    int error = slot_fill(port, (unsigned)slot, request);
+    int error = slot_fill(port, slot, request);
     if (unlikely(error != 0)) {
-        slot_give(port, (unsigned)slot);
         return error;
     }
     spin_lock_irqsave(&port->lock, flags);
-    enum ahci_port_state state = port->state;
-    if (likely(state == AHCI_PORT_RUNNING)) {
-        ahci_disk_issue_locked(port, BIT(slot));
-    } else if (state == AHCI_PORT_RECOVERING) {
-        port->ready |= BIT(slot);
+    error = port_accepts_locked(port, port->slots[slot].queued);
+    if (likely(error == 0)) {
+        port->queued = port->slots[slot].queued;
+        port->filled |= BIT(slot);
+        port->counters.commands++;
+        port->counters.queued += port->queued;
+        if (last) {
+            port_ring_locked(port);
+        }
     }
     spin_unlock_irqrestore(&port->lock, flags);
-    if (unlikely(state == AHCI_PORT_DEAD)) {
-        slot_unmap(port, &port->slots[slot], request->segment_count);
-        slot_give(port, (unsigned)slot);
-        return -EIO;
+    if (unlikely(error != 0)) {
+        slot_unmap(port, &port->slots[slot], UINT32_MAX);
+        port->slots[slot].request = NULL;
     }
-    return 0;
+    return error;
+}
+
+static void ahci_commit_rqs(struct blk_mq_hw_ctx *hctx)
+{
+    struct ahci_port *port = hctx->private_data;
+    unsigned long flags;
+    spin_lock_irqsave(&port->lock, flags);
+    if (port->filled != 0 && port->state == AHCI_PORT_RUNNING) {
+        port_ring_locked(port);
+    }
+    spin_unlock_irqrestore(&port->lock, flags);
 }
 
 // ---- up -----------------------------------------------------------------------------------------
 
-// Gives a slot that is ours back, and its request to the block layer.
-void ahci_slot_complete(struct ahci_port *port, unsigned number, int status)
+// Takes the slot's memory back from the device and forgets the command.
+static struct request *slot_release(struct ahci_port *port, unsigned number)
 {
     struct ahci_slot *slot = &port->slots[number];
-    const struct ahci_command_header *list = (const void *)(port->page + AHCI_PAGE_LIST);
     struct request *request = slot->request;
+    slot_unmap(port, slot, UINT32_MAX);
+    slot->request = NULL;
+    return request;
+}
 
-    // What the device says it moved must be what was asked for: a short read would leave old bytes
-    // to be taken for new ones.
+// What the device says it moved must be what was asked for: a short read would leave old bytes to be
+// taken for new ones. Of queued commands it does not say (4.2.2).
+static bool slot_moved_all(const struct ahci_port *port, unsigned number)
+{
+    const struct ahci_slot *slot = &port->slots[number];
+    const struct ahci_command_header *list = (const void *)(port->page + AHCI_PAGE_LIST);
     uint32_t transferred = READ_ONCE(list[number].transferred);
-    if (unlikely(status == 0 && transferred != slot->bytes)) {
-        pr_ratelimited(LOG_ERR, "ahci %s: port %u: %u bytes moved instead of %u at sector %llu",
-                       port->hba->dev->name, port->index, transferred, slot->bytes,
-                       (unsigned long long)request->sector);
+    if (slot->queued || transferred == slot->bytes) {
+        return true;
+    }
+    pr_ratelimited(LOG_ERR, "ahci %s: port %u: %u bytes moved instead of %u at sector %llu",
+                   port->hba->dev->name, port->index, transferred, slot->bytes,
+                   (unsigned long long)blk_rq_pos(slot->request));
+    return false;
+}
+
+void ahci_slot_complete(struct ahci_port *port, unsigned number, int status)
+{
+    if (unlikely(status == 0 && !slot_moved_all(port, number))) {
         status = -EIO;
     }
-    slot_unmap(port, slot, request->segment_count);
-    slot->request = NULL;
     if (unlikely(status != 0)) {
         __atomic_fetch_add(&port->failed, 1, __ATOMIC_RELAXED);
     }
-    slot_give(port, number);
-    blk_complete_request(request, status);
+    blk_complete_request(slot_release(port, number), status);
 }
 
-static void ahci_disk_reap(struct tasklet_struct *tasklet)
+void ahci_slot_requeue(struct ahci_port *port, unsigned number)
 {
-    struct ahci_port *port = container_of(tasklet, struct ahci_port, reap);
-    uint32_t done = 0;
-    unsigned long flags;
+    port->counters.requeues++;
+    blk_requeue_request(slot_release(port, number));
+}
 
+static unsigned ahci_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
+{
+    struct ahci_port *port = hctx->private_data;
+    uint32_t done = 0;
+    unsigned long flags, count = 0;
+
+    (void)budget; // 32 at most
     spin_lock_irqsave(&port->lock, flags);
     if (likely(port->state == AHCI_PORT_RUNNING)) {
-        done = port->issued & ~port_rd(port, AHCI_PXCI);
-        // Errors are read after PxCI, and from the register too, where one may stand that the
-        // handler has not seen yet: a controller that clears the bit of a failed command, against
-        // 6.2.2.1 (QEMU before 8.1), must not pass for success.
-        uint32_t cause = port_rd(port, AHCI_PXIS);
-        cause |= __atomic_exchange_n(&port->cause, 0, __ATOMIC_RELAXED);
+        uint32_t cause = __atomic_exchange_n(&port->cause, 0, __ATOMIC_RELAXED);
+        if (port->queued) {
+            done = port->issued & ~port_rd(port, AHCI_PXSACT);
+        } else {
+            done = port->issued & ~port_rd(port, AHCI_PXCI);
+            // The register is read after PxCI, as an error may stand there that the handler has not
+            // seen yet: a controller that clears the bit of a failed command, against 6.2.2.1 (QEMU
+            // before 8.1), must not pass for success.
+            cause |= port_rd(port, AHCI_PXIS);
+        }
         if (unlikely((cause & (AHCI_PXIS_STOPS | AHCI_PXIS_LINK)) != 0)) {
             ahci_recover_begin_locked(port, cause, false);
-            done = 0; // in doubt, done again
+            done = 0; // the recovery sorts them
         }
         port->issued &= ~done;
     }
@@ -224,43 +271,40 @@ static void ahci_disk_reap(struct tasklet_struct *tasklet)
     dma_observe();
     for (; done != 0; done &= done - 1) {
         ahci_slot_complete(port, (unsigned)__builtin_ctz(done), 0);
+        count++;
     }
+    return (unsigned)count;
 }
 
-// Once in a while, while there is something under way: is it overdue? Done, but nobody told us?
-// Context: timer softirq.
-static void ahci_disk_watch(struct timer_list *timer)
+// A request is overdue. Is it done, but nobody told us? Otherwise the whole port is looked after; it
+// is asked again if that takes longer than a time-out.
+static enum blk_eh_timer_return ahci_timeout(struct request *request)
 {
-    struct ahci_port *port = container_of(timer, struct ahci_port, watchdog);
-    uint32_t next = jiffies + msecs_to_jiffies(ahci_timeout_ms), overdue = 0;
+    struct ahci_port *port = request->hctx->private_data;
+    uint32_t bit = BIT(request->tag & 31);
     unsigned long flags;
 
     spin_lock_irqsave(&port->lock, flags);
-    for (uint32_t left = port->issued; left != 0; left &= left - 1) {
-        unsigned slot = (unsigned)__builtin_ctz(left);
-        uint32_t deadline = port->slots[slot].deadline;
-        if (!time_after(deadline, jiffies)) {
-            overdue |= BIT(slot);
-        } else if (time_after(next, deadline)) {
-            next = deadline;
-        }
-    }
-    bool running = port->state == AHCI_PORT_RUNNING;
-    if (running && overdue != 0) {
-        if ((overdue & port_rd(port, AHCI_PXCI)) != overdue) {
+    if (port->state == AHCI_PORT_RUNNING && (port->issued & bit) != 0) {
+        uint32_t busy = port_rd(port, port->queued ? AHCI_PXSACT : AHCI_PXCI);
+        if ((busy & bit) == 0) {
             port->counters.lost_interrupts++;
-            tasklet_schedule(&port->reap);
+            blk_mq_reap(port->hctx);
         } else {
             port->counters.timeouts++;
             ahci_recover_begin_locked(port, 0, true);
         }
     }
-    port->watchdog_armed = running && port->issued != 0;
-    if (port->watchdog_armed) {
-        mod_timer(&port->watchdog, next);
-    }
     spin_unlock_irqrestore(&port->lock, flags);
+    return BLK_EH_RESET_TIMER;
 }
+
+static const struct blk_mq_ops ahci_mq_ops = {
+    .queue_rq = ahci_queue_rq,
+    .commit_rqs = ahci_commit_rqs,
+    .reap = ahci_reap,
+    .timeout = ahci_timeout,
+};
 
 // ---- coming and going ---------------------------------------------------------------------------
 
@@ -268,32 +312,42 @@ static void ahci_disk_describe(const struct ahci_port *port, struct gendisk *dis
 {
     const struct ata_identity *identity = &port->identity;
     disk->capacity = identity->sectors;
-    disk->max_sectors = identity->has_lba48 ? AHCI_PRD_MAX_BYTES / SECTOR_SIZE : 256;
+    disk->max_sectors = identity->has_lba48 ? AHCI_MAX_SECTORS : 256;
     disk->max_segments = AHCI_MAX_PRDS;
-    disk->queue_depth = port->hba->slot_count;
+    disk->max_segment_size = AHCI_PRD_MAX_BYTES;
+    disk->timeout_ms = ahci_timeout_ms;
+    disk->rotational = identity->rotation > 1;
     disk->transport = "sata";
     strscpy(disk->model, identity->model, sizeof(disk->model));
     strscpy(disk->serial, identity->serial, sizeof(disk->serial));
     strscpy(disk->firmware, identity->firmware, sizeof(disk->firmware));
-    disk->submit = ahci_disk_submit;
+}
+
+// How many commands at a time: the controller's slots, the disk's queue.
+static unsigned ahci_disk_depth(const struct ahci_port *port)
+{
+    unsigned slots = port->hba->slot_count;
+    return port->identity.has_ncq ? min(slots, (unsigned)port->identity.queue_depth) : slots;
 }
 
 int ahci_disk_add(struct ahci_port *port)
 {
-    unsigned slots = port->hba->slot_count;
-    struct gendisk *disk = alloc_disk();
+    struct ata_identity *identity = &port->identity;
     unsigned long flags;
 
+    identity->has_ncq =
+        identity->has_ncq && ahci_use_ncq && (port->hba->capabilities & AHCI_CAP_SNCQ) != 0;
+    struct gendisk *disk = alloc_disk(&ahci_mq_ops, 1, ahci_disk_depth(port));
     if (disk == NULL) {
         return -ENOMEM;
     }
     ahci_disk_describe(port, disk);
     disk->private_data = port;
     port->disk = disk;
-    tasklet_setup(&port->reap, ahci_disk_reap, "ahci reap");
-    timer_setup(&port->watchdog, ahci_disk_watch, 0);
+    port->hctx = &disk->queues[0];
+    port->hctx->private_data = port;
+    ahci_recover_quirks(port);
     spin_lock_irqsave(&port->lock, flags);
-    port->free = slots == 32 ? UINT32_MAX : BIT(slots) - 1;
     port->state = AHCI_PORT_RUNNING;
     port->hba->ports[port->index] = port; // from here on the handler knows it
     spin_unlock_irqrestore(&port->lock, flags);
@@ -305,9 +359,10 @@ int ahci_disk_add(struct ahci_port *port)
         ahci_disk_remove(port);
         return error;
     }
-    port_info(port, "%s: %s, %llu sectors (%llu MiB)%s", disk->name, disk->model,
+    port_info(port, "%s: %s, %llu sectors (%llu MiB), %s %u%s", disk->name, disk->model,
               (unsigned long long)disk->capacity, (unsigned long long)disk->capacity >> 11,
-              port->identity.write_cache_on ? ", write cache on" : "");
+              identity->has_ncq ? "NCQ depth" : "no NCQ, slots", disk->queue_depth,
+              identity->write_cache_on ? ", write cache on" : "");
     return 0;
 }
 
@@ -316,13 +371,10 @@ bool ahci_disk_remove(struct ahci_port *port)
     struct ahci_hba *hba = port->hba;
     unsigned long flags;
 
-    // Interrupts, watchdog and recovery still work, so what is under way ends one way or another.
-    if (port->disk->name[0] == '\0') {
-        blk_put(port->disk); // was never added
-    } else if (del_gendisk(port->disk) != 0) {
+    // Interrupts, time-outs and recovery still work, so what is under way ends one way or another.
+    if (del_gendisk(port->disk) != 0) {
         return false;
     }
-    port->disk = NULL;
     spin_lock_irqsave(&port->lock, flags);
     port->state = AHCI_PORT_DEAD;
     spin_unlock_irqrestore(&port->lock, flags);
@@ -331,7 +383,7 @@ bool ahci_disk_remove(struct ahci_port *port)
     synchronize_irq((unsigned)hba->irq); // no handler holds the pointer any longer
     cancel_work_sync(&port->recover);
     port_wr(port, AHCI_PXIE, 0); // a recovery that was in its last line
-    tasklet_kill(&port->reap);
-    del_timer_sync(&port->watchdog);
+    blk_put(port->disk);
+    port->disk = NULL;
     return true;
 }

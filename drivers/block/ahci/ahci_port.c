@@ -9,7 +9,7 @@
 // Memory of a port, one page and one area, both coherent:
 //
 //   page    [ command list: 32 headers ][ received FISes ][ table for IDENTIFY ][ IDENTIFY data ]
-//   tables  [ slot 0: FIS, 56 PRDs ][ slot 1 ] ... 1 KiB each
+//   tables  [ slot 0: FIS, 248 PRDs ][ slot 1 ] ... a page each
 //
 // Headers and tables are written by us and read by the device; received FISes, `transferred` and
 // IDENTIFY data are written by the device. Nothing is read back but what the device wrote, and that
@@ -82,7 +82,8 @@ void ahci_port_destroy(struct ahci_port *port)
     port_wr(port, AHCI_PXIE, 0);
     if (ahci_port_stop(port) != 0 || !port_stop_receiving(port)) {
         // The device might still write there: memory that is never given out again does no harm.
-        port_err(port, "does not stop, %u KiB are left to it", (hba->slot_count + 4));
+        port_err(port, "does not stop, %u KiB are left to it",
+                 (hba->slot_count * AHCI_TABLE_SIZE + AHCI_PAGE_SIZE) / 1024);
         return;
     }
     dma_free_coherent(hba->dev, (size_t)hba->slot_count * AHCI_TABLE_SIZE, port->tables,
@@ -225,24 +226,38 @@ int ahci_port_execute(struct ahci_port *port, unsigned slot, uint32_t timeout_ms
     return 0;
 }
 
-int ahci_port_identify(struct ahci_port *port, struct ata_identity *identity, const char **why)
+// Runs a command that answers with 512 bytes, in slot 0 with a table of its own.
+static int port_read_page(struct ahci_port *port, const struct ata_registers *regs)
 {
     struct ahci_command_header *list = (void *)(port->page + AHCI_PAGE_LIST);
     uint8_t *table = port->page + AHCI_PAGE_IDENTIFY_TABLE;
-    uint8_t *data = port->page + AHCI_PAGE_IDENTIFY_DATA;
-    struct ata_registers regs = {.command = ATA_IDENTIFY_DEVICE};
 
-    memset(data, 0, ATA_IDENTIFY_WORDS * 2);
-    ahci_build_fis(table + AHCI_TABLE_FIS, &regs);
+    memset(port->page + AHCI_PAGE_IDENTIFY_DATA, 0, ATA_IDENTIFY_WORDS * 2);
+    ahci_build_fis(table + AHCI_TABLE_FIS, regs);
     ahci_build_prd((void *)(table + AHCI_TABLE_PRDT),
                    port->page_bus.value + AHCI_PAGE_IDENTIFY_DATA, ATA_IDENTIFY_WORDS * 2);
     // Slot 0's header may belong to a command that waits to be tried again: it gets it back.
     ahci_build_header(&list[0], port->page_bus.value + AHCI_PAGE_IDENTIFY_TABLE, 1, false);
     int error = ahci_port_execute(port, 0, IDENTIFY_TIMEOUT_MS);
     ahci_slot_write_header(port, 0);
+    return error;
+}
+
+int ahci_port_identify(struct ahci_port *port, struct ata_identity *identity, const char **why)
+{
+    struct ata_registers regs = {.command = ATA_IDENTIFY_DEVICE};
+    int error = port_read_page(port, &regs);
     if (error != 0) {
         *why = error == -ETIMEDOUT ? "no answer to IDENTIFY DEVICE" : "IDENTIFY DEVICE failed";
         return error;
     }
-    return ata_parse_identity(identity, data, why);
+    return ata_parse_identity(identity, port->page + AHCI_PAGE_IDENTIFY_DATA, why);
+}
+
+int ahci_port_read_log(struct ahci_port *port, uint8_t log, const uint8_t **page)
+{
+    struct ata_registers regs;
+    ahci_build_read_log(&regs, log);
+    *page = port->page + AHCI_PAGE_IDENTIFY_DATA;
+    return port_read_page(port, &regs);
 }

@@ -1,12 +1,15 @@
 // After an error: find out who was guilty, let the innocent finish, and get the port going again.
 //
-// The device should stop at the first command that fails, with up to 31 others behind it. The
-// specification has a field that tells which one failed (PxCMD.CCS), but not every controller fills
-// it in, and a timeout has no such field at all. So nobody is believed: the engine is stopped,
-// which takes every command back, and then each is tried alone, in a slot that is the only one. Who
-// fails alone is guilty; reads and writes do no harm when they are done twice.
+// The device stops at the first command that fails, with up to 31 others behind it. Of queued
+// commands PxSACT says which are over and were good; which of the rest failed stands in the disk's
+// log of queued errors (SATA 3.0, 13.7), if it keeps one. Of unqueued ones the controller has a field
+// that tells (PxCMD.CCS), but not every controller fills it in. After a time-out, those whose time
+// is over are suspects and nobody else. Where that leaves more than one suspect, nobody is believed:
+// each is tried alone, unqueued, in a slot that is the only one. Who fails alone is guilty; reads and
+// writes do no harm when they are done twice. Who is no suspect goes back to the block layer, and
+// out again when the port runs.
 //
-//   RUNNING ──error, timeout──> RECOVERING ──stop, start, each one alone──> RUNNING
+//   RUNNING ──error, time-out──> RECOVERING ──stop, start, suspects alone──> RUNNING
 //                                   └── COMRESET where a stop is not enough; the link or the
 //                                       disk does not come back ──> DEAD: -EIO for everything
 //
@@ -19,20 +22,45 @@
 
 #include <lib/errno.h>
 #include <lib/string.h>
+#include <core/clock.h>
 #include <core/log.h>
 #include <core/panic.h>
 
-// From the tasklet or the watchdog. Caller holds the lock.
+// What a command that was refused by the device itself leaves in PxIS, and nothing more.
+#define RECOVER_PLAIN (AHCI_PXIS_TFES | AHCI_PXIS_DHRS | AHCI_PXIS_SDBS)
+
+// QEMU, unlike 6.2.2.1, has gone on to the next command after one failed, and dies when it finds the
+// list restarted under a command that it is still doing (up to 11.0): there only a reset is safe.
+void ahci_recover_quirks(struct ahci_port *port)
+{
+    port->engine_fragile = str_starts(port->identity.model, "QEMU ");
+}
+
+// Those whose time is over. Now, as the block layer will give them a new one. Caller holds the lock.
+static uint32_t recover_overdue_locked(const struct ahci_port *port)
+{
+    uint32_t overdue = 0, now = jiffies, victims = port->issued;
+    for (; victims != 0; victims &= victims - 1) {
+        unsigned slot = (unsigned)__builtin_ctz(victims);
+        if (!time_after(port->slots[slot].request->deadline, now)) {
+            overdue |= BIT(slot);
+        }
+    }
+    return overdue;
+}
+
+// From the softirq or the time-out. Caller holds the lock.
 void ahci_recover_begin_locked(struct ahci_port *port, uint32_t cause, bool timed_out)
 {
     port->state = AHCI_PORT_RECOVERING;
     port->error_cause = cause;
-    port->timed_out = timed_out;
+    port->overdue = timed_out ? recover_overdue_locked(port) : 0;
     port->counters.errors++;
     schedule_work(&port->recover);
 }
 
-static void recover_log(const struct ahci_port *port, uint32_t cause, uint32_t victims)
+static void recover_log(const struct ahci_port *port, uint32_t cause, uint32_t victims,
+                        bool timed_out, bool queued)
 {
     char buffer[200];
     struct text t = TEXT_INIT(buffer);
@@ -47,8 +75,9 @@ static void recover_log(const struct ahci_port *port, uint32_t cause, uint32_t v
     text_bits(&t, error, ahci_error_names);
     text_puts(&t, " SError ");
     text_bits(&t, port_rd(port, AHCI_PXSERR), ahci_serr_names);
-    text_printf(&t, " slots 0x%x of 0x%x", port_rd(port, AHCI_PXCI), victims);
-    port_warn(port, "%s: %s", port->timed_out ? "no answer" : "error", buffer);
+    text_printf(&t, " PxCI 0x%x PxSACT 0x%x of 0x%x", port_rd(port, AHCI_PXCI),
+                port_rd(port, AHCI_PXSACT), victims);
+    port_warn(port, "%s: %s%s", timed_out ? "no answer" : "error", buffer, queued ? " (NCQ)" : "");
 }
 
 // Is it still the disk that it was? One that was exchanged must not get the old one's writes.
@@ -106,7 +135,7 @@ static bool recover_replay(struct ahci_port *port, unsigned number, unsigned tri
     uint32_t timeout_ms = ahci_command_timeout_ms(request);
 
     for (;;) {
-        ahci_slot_write_header(port, number);
+        ahci_slot_unqueue(port, number);
         port->counters.retries++;
         int error = ahci_port_execute(port, number, timeout_ms);
         if (error == 0) {
@@ -119,38 +148,39 @@ static bool recover_replay(struct ahci_port *port, unsigned number, unsigned tri
         // One that let its time pass twice is not waited for a third time.
         if (!restarted || tries >= AHCI_MAX_TRIES || overdue >= 2) {
             static const char *const names[] = {"read", "write", "flush"};
-            port_err(port, "%s of %u sectors at %llu failed", names[request->op], request->sectors,
-                     (unsigned long long)request->sector);
+            port_err(port, "%s of %u sectors at %llu failed", names[request->op],
+                     blk_rq_sectors(request), (unsigned long long)blk_rq_pos(request));
             ahci_slot_complete(port, number, -EIO);
             return restarted;
         }
     }
 }
 
-static void recover_fail_all(struct ahci_port *port, uint32_t slots)
+static void recover_end_all(struct ahci_port *port, uint32_t slots, int status)
 {
     for (; slots != 0; slots &= slots - 1) {
-        ahci_slot_complete(port, (unsigned)__builtin_ctz(slots), -EIO);
+        ahci_slot_complete(port, (unsigned)__builtin_ctz(slots), status);
     }
 }
 
-// The port runs again, with what was submitted meanwhile; unless the driver is being removed.
+static void recover_requeue_all(struct ahci_port *port, uint32_t slots)
+{
+    for (; slots != 0; slots &= slots - 1) {
+        ahci_slot_requeue(port, (unsigned)__builtin_ctz(slots));
+    }
+}
+
+// The port runs again, with what waits in the block layer.
 static void recover_finish(struct ahci_port *port)
 {
     unsigned long flags;
     spin_lock_irqsave(&port->lock, flags);
-    if (port->state == AHCI_PORT_RECOVERING) {
-        __atomic_store_n(&port->cause, 0, __ATOMIC_RELAXED);
-        uint32_t ready = port->ready;
-        port->ready = 0;
-        port->state = AHCI_PORT_RUNNING;
-        port_wr(port, AHCI_PXIS, port_rd(port, AHCI_PXIS));
-        port_wr(port, AHCI_PXIE, AHCI_PXIE_WANTED);
-        if (ready != 0) {
-            ahci_disk_issue_locked(port, ready);
-        }
-    }
+    __atomic_store_n(&port->cause, 0, __ATOMIC_RELAXED);
+    port->state = AHCI_PORT_RUNNING;
+    port_wr(port, AHCI_PXIS, port_rd(port, AHCI_PXIS));
+    port_wr(port, AHCI_PXIE, AHCI_PXIE_WANTED);
     spin_unlock_irqrestore(&port->lock, flags);
+    blk_run_queue(port->disk);
 }
 
 static void recover_give_up(struct ahci_port *port, uint32_t left)
@@ -158,43 +188,88 @@ static void recover_give_up(struct ahci_port *port, uint32_t left)
     unsigned long flags;
     spin_lock_irqsave(&port->lock, flags);
     port->state = AHCI_PORT_DEAD;
-    left |= port->ready;
-    port->ready = 0;
     spin_unlock_irqrestore(&port->lock, flags);
     port_err(port, "given up; every request gets an error from now on");
-    recover_fail_all(port, left);
+    recover_end_all(port, left, -EIO);
+    blk_run_queue(port->disk); // what waits gets its error too
+}
+
+// Which of the commands the log of queued errors names. 0: it does not say, or not one of ours.
+static uint32_t recover_ask_log(struct ahci_port *port, uint32_t victims)
+{
+    struct ata_ncq_error error;
+    const uint8_t *page;
+    if (!port->identity.has_logs || ahci_port_read_log(port, ATA_LOG_NCQ_ERROR, &page) != 0 ||
+        ata_parse_ncq_log(&error, page) != 0) {
+        return 0;
+    }
+    port_warn(port, "the disk's log says: tag %u, status 0x%x, error 0x%x, sector %llu", error.tag,
+              error.status, error.error, (unsigned long long)error.lba);
+    return victims & BIT(error.tag);
+}
+
+// What the recovery was started with.
+struct recover_case {
+    uint32_t cause, victims, never_rung, overdue;
+    bool queued;
+};
+
+// Takes everything from the port. Queued commands that PxSACT has no bit for were done well; that is
+// to be believed unless the link or the bus had a part in the error.
+static struct recover_case recover_take(struct ahci_port *port)
+{
+    struct recover_case c;
+    unsigned long flags;
+    spin_lock_irqsave(&port->lock, flags);
+    c.victims = port->issued;
+    c.never_rung = port->filled; // a batch whose last did not get through
+    c.cause = port->error_cause;
+    c.overdue = port->overdue;
+    c.queued = port->queued;
+    port->issued = 0;
+    port->filled = 0;
+    spin_unlock_irqrestore(&port->lock, flags);
+    if (c.queued && (c.cause & ~RECOVER_PLAIN) == 0) {
+        uint32_t good = c.victims & ~port_rd(port, AHCI_PXSACT);
+        c.victims &= ~good;
+        recover_end_all(port, good, 0);
+    }
+    return c;
 }
 
 void ahci_recover_work(struct work_struct *work)
 {
     struct ahci_port *port = container_of(work, struct ahci_port, recover);
-    unsigned long flags;
-
     port_wr(port, AHCI_PXIE, 0);
-    spin_lock_irqsave(&port->lock, flags);
-    uint32_t victims = port->issued, cause = port->error_cause;
-    bool timed_out = port->timed_out;
-    port->issued = 0;
-    spin_unlock_irqrestore(&port->lock, flags);
+    struct recover_case c = recover_take(port);
+    bool timed_out = c.overdue != 0;
+    uint32_t suspects = timed_out ? c.overdue & c.victims : c.victims;
+    recover_log(port, c.cause, c.victims, timed_out, c.queued);
 
-    recover_log(port, cause, victims);
-    // One that was alone has had its first try, and its first timeout if that was it; in company it
-    // may have been innocent.
-    bool alone = IS_POWER_OF_2(victims);
-    // Stop and start are enough for one command that the device itself refused. With others behind
-    // it only a reset is sure to end them all: QEMU, unlike 6.2.2.1, has gone on to the next one,
-    // and dies when it finds the list restarted under a command that it is still doing (up to
-    // 11.0).
-    bool simple = alone && !timed_out && (cause & ~AHCI_PXIS_DHRS) == AHCI_PXIS_TFES;
-    bool alive = recover_restart(port, !simple);
-    while (alive && victims != 0) {
-        unsigned slot = (unsigned)__builtin_ctz(victims);
-        victims &= ~BIT(slot);
+    // One that was alone has had its first try, and its first time-out if that was it; in company it
+    // may have been innocent. Stop and start are enough when the device itself refused a command.
+    bool alone = IS_POWER_OF_2(c.victims);
+    bool plain = !timed_out && (c.cause & ~RECOVER_PLAIN) == 0;
+    bool alive = recover_restart(port, !plain || (port->engine_fragile && !alone));
+    if (alive && c.queued && !timed_out && !alone) {
+        uint32_t named = recover_ask_log(port, c.victims);
+        suspects = named != 0 ? named : suspects;
+        alive = recover_restart(port, false); // the log itself may have failed
+    }
+    if (alive) {
+        recover_requeue_all(port, (c.victims & ~suspects) | c.never_rung);
+        c.victims = suspects;
+    } else {
+        c.victims |= c.never_rung;
+    }
+    while (alive && c.victims != 0) {
+        unsigned slot = (unsigned)__builtin_ctz(c.victims);
+        c.victims &= ~BIT(slot);
         alive = recover_replay(port, slot, alone ? 1 : 0, alone && timed_out ? 1 : 0);
     }
     if (alive) {
         recover_finish(port);
     } else {
-        recover_give_up(port, victims);
+        recover_give_up(port, c.victims);
     }
 }

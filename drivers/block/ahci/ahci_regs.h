@@ -25,6 +25,7 @@ enum ahci_register {
 #define AHCI_CAP_NCS(cap) (((cap) >> 8 & 0x1f) + 1) // command slots
 #define AHCI_CAP_SCLO     BIT(24)                   // PxCMD.CLO works
 #define AHCI_CAP_SSS      BIT(27)                   // staggered spin-up
+#define AHCI_CAP_SNCQ     BIT(30)                   // native command queueing
 #define AHCI_CAP_S64A     BIT(31)                   // 64-bit addresses
 
 #define AHCI_GHC_HR BIT(0)  // reset the controller; clears itself
@@ -50,7 +51,7 @@ enum ahci_port_register {
     AHCI_PXSSTS = 0x28, // SStatus
     AHCI_PXSCTL = 0x2c, // SControl
     AHCI_PXSERR = 0x30, // SError; write ones to clear
-    AHCI_PXSACT = 0x34,
+    AHCI_PXSACT = 0x34, // one bit a tag: set by us, cleared by the device when it is done
     AHCI_PXCI =
         0x38, // one bit a slot: set by us, cleared by the controller when the command is done
 };
@@ -59,7 +60,7 @@ enum ahci_port_register {
 #define AHCI_PXIS_DHRS BIT(0) // register FIS from the device: a command is over
 #define AHCI_PXIS_PSS  BIT(1)
 #define AHCI_PXIS_DSS  BIT(2)
-#define AHCI_PXIS_SDBS BIT(3)
+#define AHCI_PXIS_SDBS BIT(3) // set device bits FIS: queued commands are over
 #define AHCI_PXIS_UFS  BIT(4) // unknown FIS
 #define AHCI_PXIS_DPS  BIT(5)
 #define AHCI_PXIS_PCS  BIT(6) // port connect change
@@ -79,7 +80,7 @@ enum ahci_port_register {
     (AHCI_PXIS_TFES | AHCI_PXIS_HBFS | AHCI_PXIS_HBDS | AHCI_PXIS_IFS | AHCI_PXIS_OFS)
 // The link is another one than before.
 #define AHCI_PXIS_LINK   (AHCI_PXIS_PCS | AHCI_PXIS_PRCS)
-#define AHCI_PXIE_WANTED (AHCI_PXIS_DHRS | AHCI_PXIS_STOPS | AHCI_PXIS_LINK)
+#define AHCI_PXIE_WANTED (AHCI_PXIS_DHRS | AHCI_PXIS_SDBS | AHCI_PXIS_STOPS | AHCI_PXIS_LINK)
 
 // PxCMD, 3.3.7
 #define AHCI_PXCMD_ST         BIT(0) // process the command list
@@ -148,8 +149,13 @@ enum ata_command {
     ATA_FLUSH_CACHE = 0xe7,     // 7.10
     ATA_FLUSH_CACHE_EXT = 0xea, // 7.11
     ATA_IDENTIFY_DEVICE = 0xec, // 7.16
+    ATA_READ_LOG_EXT = 0x2f,    // 7.28
+    // SATA 3.0, 13.6.4
+    ATA_READ_FPDMA_QUEUED = 0x60,
+    ATA_WRITE_FPDMA_QUEUED = 0x61,
 };
-#define ATA_DEVICE_LBA 0x40 // device register: the address is an LBA
+enum { ATA_LOG_NCQ_ERROR = 0x10 }; // ATA8-ACS, A.13; SATA 3.0, 13.7
+#define ATA_DEVICE_LBA 0x40        // device register: the address is an LBA
 
 #define ATA_STATUS_ERR 0x01
 #define ATA_STATUS_DRQ 0x08
