@@ -16,6 +16,7 @@
 // Context: called by entry.S for every vector; hard irq until irq_depth is back at 0. This file may
 // see all layers.
 #include <core/cpu.h>
+#include <core/latency.h>
 #include <core/rcu.h>
 #include <x86/exception.h>
 #include <x86/frame.h>
@@ -63,14 +64,10 @@ static void interrupt_trap(struct frame *frame)
     }
 }
 
-void interrupt(struct frame *frame)
+// Stops 2 to 5 of an interrupt from outside.
+static void interrupt_external(struct frame *frame)
 {
     struct cpu *cpu = cpu_self();
-
-    if (frame->vector < EXC_COUNT || (frame->vector == VECTOR_SYSCALL && frame_is_user(frame))) {
-        interrupt_trap(frame);
-        return;
-    }
 
     rcu_idle_end();
     struct cputime *time = &cputimes[cpu->id];
@@ -92,5 +89,28 @@ void interrupt(struct frame *frame)
     if (frame_is_user(frame)) {
         process_return(); // does not, if ^C was typed meanwhile
         interrupt_to_user();
+    }
+}
+
+// The gate has turned interrupts off, IRET will turn them on again: a section like any other for
+// /proc/latency. Nothing turns off an NMI or a machine check.
+static bool interrupt_is_section(const struct frame *frame)
+{
+    return police_on && (frame->rflags & CPU_FLAGS_IF) != 0 && frame->vector != EXC_NMI &&
+           frame->vector != EXC_MC;
+}
+
+void interrupt(struct frame *frame)
+{
+    if (interrupt_is_section(frame)) {
+        latency_interrupt_begins((const void *)(uintptr_t)interrupt);
+    }
+    if (frame->vector < EXC_COUNT || (frame->vector == VECTOR_SYSCALL && frame_is_user(frame))) {
+        interrupt_trap(frame);
+    } else {
+        interrupt_external(frame);
+    }
+    if (interrupt_is_section(frame)) {
+        latency_interrupt_ends();
     }
 }

@@ -75,6 +75,23 @@ static inline struct thread *cpu_current(void)
 // preemption off).
 #define this_cpu(array) ((array)[cpu_id()])
 
+// The context police: whoever takes a lock, turns interrupts off or preemption, does it under its
+// eyes (kernel/core/lockdep.c, kernel/core/latency.c). Boot option police=off leaves a test and a
+// branch of it.
+#ifdef HOST_TEST
+enum { police_on = false };
+#else
+extern bool police_on; // I
+#endif
+
+// For the functions below (kernel/core/latency.c).
+void police_irq_disable(void);
+unsigned long police_irq_save(void);
+void police_irq_enable(void);
+void police_irqs_on(void); // says that they are about to be turned on
+void police_preempt_disable(void);
+void police_preempt_enable(void);
+
 // Interrupts on this CPU. Flags are RFLAGS; only IF matters.
 #define CPU_FLAGS_IF 0x200ul
 
@@ -92,18 +109,29 @@ static inline bool irqs_disabled(void)
 
 static inline void local_irq_disable(void)
 {
+    if (unlikely(police_on)) {
+        police_irq_disable();
+        return;
+    }
     __asm__ volatile("cli" ::: "memory");
 }
 
 static inline void local_irq_enable(void)
 {
+    if (unlikely(police_on)) {
+        police_irq_enable();
+        return;
+    }
     __asm__ volatile("sti" ::: "memory");
 }
 
 static inline unsigned long local_irq_save(void)
 {
+    if (unlikely(police_on)) {
+        return police_irq_save();
+    }
     unsigned long flags = local_irq_flags();
-    local_irq_disable();
+    __asm__ volatile("cli" ::: "memory");
     return flags;
 }
 
@@ -117,15 +145,6 @@ static inline void local_irq_restore(unsigned long flags)
     }
 }
 
-// The context police: whoever takes a lock, turns interrupts off or preemption, does it under its
-// eyes (kernel/core/lockdep.c, kernel/core/latency.c). Boot option police=off leaves a test and a
-// branch of it.
-#ifdef HOST_TEST
-enum { police_on = false };
-#else
-extern bool police_on; // I
-#endif
-
 static inline void cpu_relax(void)
 {
     __asm__ volatile("pause" ::: "memory");
@@ -135,6 +154,9 @@ static inline void cpu_relax(void)
 // lost between the two.
 static inline void cpu_sti_hlt(void)
 {
+    if (unlikely(police_on)) {
+        police_irqs_on();
+    }
     __asm__ volatile("sti; hlt" ::: "memory");
 }
 
@@ -156,6 +178,10 @@ static inline uint64_t rdtsc(void)
 // as it found it.
 static inline void preempt_disable(void)
 {
+    if (unlikely(police_on)) {
+        police_preempt_disable();
+        return;
+    }
     __asm__ volatile("incl %%gs:%c0" ::"i"(offsetof(struct cpu, preempt_off)) : "memory");
 }
 
@@ -169,6 +195,10 @@ static inline void preempt_enable(void)
 {
     bool wanted;
 
+    if (unlikely(police_on)) {
+        police_preempt_enable();
+        return;
+    }
     __asm__ volatile("decl %%gs:%c1; cmpb $0, %%gs:%c2"
                      : "=@ccne"(wanted)
                      : "i"(offsetof(struct cpu, preempt_off)),

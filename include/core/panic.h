@@ -12,6 +12,12 @@ __noreturn void panic(const char *format, ...) __printf(1, 2);
 // (exception_show).
 __noreturn void panic_frame(const struct frame *frame, const char *format, ...) __printf(2, 3);
 
+// Notes that something was reported: counts it, and is the end where that was asked for (boot
+// option panic_on_warn, /proc/sys/kernel/panic_on_warn). `what` was reported, in a word or two.
+void warn_noted(const char *what);
+// One warning line, as a function; for those who print by a pointer.
+void pr_warn_line(const char *format, ...) __printf(1, 2);
+
 // A warning with a backtrace; the kernel goes on. Returns the condition.
 void warn_at(const char *file, int line, const char *what);
 extern uint32_t warn_count; // A: how many there were, for tests: a clean run has none

@@ -7,6 +7,7 @@ struct mutex {
     struct thread *owner; // A
     struct wait_queue_head waiters;
     const char *name; // I
+    uint16_t class;   // A: which kind of lock this is, for the lock validator
 };
 
 #define MUTEX_INIT(name_)                                           \

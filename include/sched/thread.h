@@ -3,6 +3,7 @@
 #pragma once
 
 #include <core/cpu.h>
+#include <core/lockdep.h>
 #include <lib/cpumask.h>
 #include <lib/list.h>
 #include <lib/text.h>
@@ -51,6 +52,7 @@ struct thread {
     struct cpumask allowed;      // L
     struct list_head queue_link; // L: run queue; empty while it is current or sleeps
     struct list_head all_link;   // L of the thread table
+    struct lock_stack locks;     // C: mutexes that it holds, for the lock validator
     uint32_t slice_ticks;        // C
     uint64_t runtime;            // L: on a CPU, in ticks of the time stamp counter
     uint64_t switched_in;        // C: time stamp of the last booking
@@ -69,6 +71,9 @@ struct thread {
 };
 
 #define current (cpu_current())
+
+// What the running thread holds; NULL before there are threads. For lockdep_thread_stack.
+struct lock_stack *thread_locks(void);
 
 void sched_init(void); // boot CPU's idle thread from the boot stack; run queues
 // The same on another CPU, in ap_main; does not return when there is no memory.

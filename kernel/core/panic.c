@@ -18,10 +18,12 @@
 //
 // Context: any, NMI included.
 #include <contract/boot_option.h>
+#include <contract/proc_file.h>
 #include <core/clock.h>
 #include <core/cpu.h>
 #include <core/io.h>
 #include <core/kallsyms.h>
+#include <core/lockdep.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <lib/errno.h>
@@ -51,6 +53,7 @@ static enum panic_mode panic_mode; // I
 static uint32_t panic_seconds;     // I: how long to wait before a reboot
 static bool panic_options_read;    // I: panic= was parsed, or peeked at
 static uint32_t panic_owner;       // A: CPU + 1 that reports, 0 none
+static bool panic_on_warn;         // A: a warning is the end
 static char panic_text[PANIC_TEXT_SIZE];
 
 extern const char boot_stack_bottom[], boot_stack_top[]; // boot/start.S
@@ -213,7 +216,7 @@ static void backtrace_print_from(backtrace_print_fn *print, uintptr_t rip, uintp
     }
 }
 
-static void __printf(1, 2) backtrace_line(const char *format, ...)
+void pr_warn_line(const char *format, ...)
 {
     char line[240];
     va_list args;
@@ -226,7 +229,7 @@ static void __printf(1, 2) backtrace_line(const char *format, ...)
 
 void backtrace_print(const struct frame *frame)
 {
-    backtrace_print_from(backtrace_line, frame ? frame->rip : 0,
+    backtrace_print_from(pr_warn_line, frame ? frame->rip : 0,
                          frame ? frame->rbp : (uintptr_t)__builtin_frame_address(0));
 }
 
@@ -276,6 +279,12 @@ static __noreturn void panic_report(uintptr_t rip, uintptr_t rbp)
     panic_line("  CPU %u, thread %s, %lu.%06lu s after start", cpu_id(),
                thread ? thread : "(none yet)", ns / 1000000000, ns / 1000 % 1000000);
     backtrace_print_from(panic_line, rip, rbp);
+    lockdep_print_held(panic_line);
+    for_each_online_cpu (cpu) {
+        if (cpu != cpu_id()) {
+            lockdep_print_cpu(cpu, panic_line);
+        }
+    }
     panic_line("panic: %s", panic_mode == PANIC_EXIT     ? "leaving the emulator (panic=exit)"
                             : panic_mode == PANIC_REBOOT ? "rebooting (panic=)"
                                                          : "halted");
@@ -309,9 +318,18 @@ void panic_frame(const struct frame *frame, const char *format, ...)
 
 void warn_at(const char *file, int line, const char *what)
 {
-    __atomic_fetch_add(&warn_count, 1, __ATOMIC_RELAXED);
     pr_warn("WARN at %s:%d: %s", file, line, what);
     backtrace_print(NULL);
+    warn_noted(what);
+}
+
+void warn_noted(const char *what)
+{
+    __atomic_fetch_add(&warn_count, 1, __ATOMIC_RELAXED);
+    if (panic_on_warn) {
+        panic_on_warn = false; // one is enough
+        panic("panic_on_warn: %s", what);
+    }
 }
 
 // ---- the option ---------------------------------------------------------------------------------
@@ -348,3 +366,25 @@ void panic_peek(const char *cmdline)
 
 BOOT_OPTION("panic", panic_set,
             "what follows a panic: halt, reboot, exit (the emulator), or seconds until a reboot");
+
+static int panic_on_warn_set(const char *value)
+{
+    if (strcmp(value, "") != 0 && strcmp(value, "0") != 0 && strcmp(value, "1") != 0) {
+        return -EINVAL;
+    }
+    panic_on_warn = strcmp(value, "0") != 0;
+    return 0;
+}
+
+static int panic_on_warn_write(const char *line, unsigned long index __unused)
+{
+    return line[0] == '\0' ? -EINVAL : panic_on_warn_set(line);
+}
+
+static void panic_on_warn_show(struct text *t, unsigned long index __unused)
+{
+    text_printf(t, "%d\n", panic_on_warn);
+}
+
+BOOT_OPTION("panic_on_warn", panic_on_warn_set, "panic_on_warn: the first warning is the end");
+PROC_FILE_RW("sys/kernel/panic_on_warn", panic_on_warn_show, panic_on_warn_write);

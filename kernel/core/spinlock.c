@@ -9,6 +9,8 @@
 // whom. Taking a lock that this very CPU holds can never end: it is a panic at once, not a hang.
 //
 // Context: any. In a hard interrupt use locks that are always taken with interrupts off.
+#include <core/latency.h>
+#include <core/lockdep.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <core/spinlock.h>
@@ -43,27 +45,42 @@ __noinline void spin_wait(struct spinlock *lock)
 
 // ---- under the eyes of the police ---------------------------------------------------------------
 
+// The validator is asked before the lock is waited for, so that a deadlock is told before it
+// happens. It also says when this CPU has the lock already: then there is nothing to wait for.
 void spin_lock_policed(struct spinlock *lock)
 {
-    preempt_disable();
+    const void *at = __builtin_return_address(0);
+
+    latency_preempt_disable(at);
+    if (unlikely(lockdep_acquire(lock, &lock->class, lock->name, LOCK_SPIN, false, at))) {
+        return;
+    }
     if (unlikely(!spin_try(lock))) {
         spin_wait(lock);
     }
-    lock->taken_at = __builtin_return_address(0);
+    lock->taken_at = at;
 }
 
 bool spin_trylock_policed(struct spinlock *lock)
 {
-    preempt_disable();
+    const void *at = __builtin_return_address(0);
+
+    latency_preempt_disable(at);
     if (!spin_try(lock)) {
         preempt_enable();
         return false;
     }
-    lock->taken_at = __builtin_return_address(0);
+    lockdep_acquire(lock, &lock->class, lock->name, LOCK_SPIN, true, at);
+    lock->taken_at = at;
     return true;
 }
 
+// What is not held is not given back; the caller will count preemption down all the same.
 void spin_unlock_policed(struct spinlock *lock)
 {
-    __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);
+    if (likely(lockdep_release(lock, lock->name, LOCK_SPIN, __builtin_return_address(0)))) {
+        __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);
+    } else if (!spin_is_held(lock)) {
+        preempt_disable();
+    }
 }

@@ -3,6 +3,7 @@
 //
 // Context: any, that is the point.
 #include <core/cpu.h>
+#include <core/lockdep.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <sched/cputime.h>
@@ -29,10 +30,13 @@ void schedule_atomic(void)
     struct cpu saved = *cpu;
     struct thread *thread = cpu->thread;
 
-    __atomic_fetch_add(&warn_count, 1, __ATOMIC_RELAXED);
+    struct lock_stack held;
+
     pr_err("BUG: scheduling while atomic: %s/%d/0x%08x", thread->name, thread->tid,
            sched_atomic_count());
+    lockdep_print_held(pr_warn_line);
     backtrace_print(NULL);
+    warn_noted("scheduling while atomic");
     if (thread == run_queues[cpu->id]->idle || cpu->nmi_depth != 0) {
         thread->state = THREAD_RUNNING;
         if (cpu->nmi_depth == 0) {
@@ -51,7 +55,9 @@ void schedule_atomic(void)
     cpu->bh_disabled = 0;
     cpu->preempt_off = 0;
     cpu->serving_softirq = false;
+    lockdep_set_aside(&held);
     sched_switch(LEAVE_SLEEP);
+    lockdep_bring_back(&held);
     cpu->irq_depth = saved.irq_depth;
     cpu->bh_disabled = saved.bh_disabled;
     cpu->preempt_off = saved.preempt_off;

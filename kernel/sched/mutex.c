@@ -15,6 +15,7 @@
 //
 // Context: thread.
 #include <lib/errno.h>
+#include <core/lockdep.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <sched/mutex.h>
@@ -25,6 +26,7 @@ void mutex_init(struct mutex *mutex, const char *name)
 {
     mutex->owner = NULL;
     mutex->name = name;
+    mutex->class = 0;
     init_waitqueue_head(&mutex->waiters, name);
 }
 
@@ -117,9 +119,24 @@ static int mutex_wait(struct mutex *mutex, enum thread_state state)
     return result;
 }
 
+// The lock validator's word before the mutex is waited for: false when the thread has it already,
+// which was reported, and to which as many unlocks belong.
+static inline bool mutex_may_wait(struct mutex *mutex, bool tried, const void *at)
+{
+    return !police_on || !lockdep_acquire(mutex, &mutex->class, mutex->name, LOCK_MUTEX, tried, at);
+}
+
+static inline bool mutex_may_go(struct mutex *mutex, const void *at)
+{
+    return !police_on || lockdep_release(mutex, mutex->name, LOCK_MUTEX, at);
+}
+
 void mutex_lock(struct mutex *mutex)
 {
     might_sleep();
+    if (unlikely(!mutex_may_wait(mutex, false, __builtin_return_address(0)))) {
+        return;
+    }
     if (likely(mutex_exchange(mutex, NULL, current))) {
         return;
     }
@@ -135,6 +152,9 @@ void mutex_lock(struct mutex *mutex)
 int mutex_lock_interruptible(struct mutex *mutex)
 {
     might_sleep();
+    if (unlikely(!mutex_may_wait(mutex, false, __builtin_return_address(0)))) {
+        return 0;
+    }
     if (likely(mutex_exchange(mutex, NULL, current))) {
         return 0;
     }
@@ -142,12 +162,20 @@ int mutex_lock_interruptible(struct mutex *mutex)
         mutex_bug(mutex, "locks what it has locked already");
         return 0;
     }
-    return mutex_wait(mutex, THREAD_SLEEPING);
+    int result = mutex_wait(mutex, THREAD_SLEEPING);
+    if (result != 0) {
+        mutex_may_go(mutex, __builtin_return_address(0));
+    }
+    return result;
 }
 
 bool mutex_trylock(struct mutex *mutex)
 {
-    return mutex_exchange(mutex, NULL, current);
+    if (!mutex_exchange(mutex, NULL, current)) {
+        return false;
+    }
+    mutex_may_wait(mutex, true, __builtin_return_address(0));
+    return true;
 }
 
 // Gives the mutex to the first waiter, or frees it when all have given up.
@@ -171,6 +199,9 @@ static void mutex_hand_over(struct mutex *mutex)
 
 void mutex_unlock(struct mutex *mutex)
 {
+    if (unlikely(!mutex_may_go(mutex, __builtin_return_address(0)))) {
+        return;
+    }
     if (likely(mutex_exchange(mutex, current, NULL))) {
         return;
     }

@@ -302,6 +302,11 @@ void thread_for_each(void (*visit)(struct thread *thread, void *arg), void *arg)
     spin_unlock_irqrestore(&thread_table_lock, flags);
 }
 
+struct lock_stack *thread_locks(void)
+{
+    return current != NULL ? &current->locks : NULL;
+}
+
 const char *thread_current_name(void)
 {
     static char text[MAX_CPUS]

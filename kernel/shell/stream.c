@@ -32,7 +32,7 @@ int stream_make_pipe(struct shell_stream *reader, struct shell_stream *writer)
     if (!pipe) {
         return -ENOMEM;
     }
-    spin_lock_init(&pipe->lock, "pipe");
+    spin_lock_init(&pipe->lock, "pipe.lock");
     init_waitqueue_head(&pipe->changed, "pipe");
     pipe->reader = true;
     pipe->writer = true;

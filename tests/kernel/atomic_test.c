@@ -142,6 +142,10 @@ KTEST(atomic, mutex_taken_twice)
     mutex_lock(&test_lock);
     mutex_lock(&test_lock); // would never return
     mutex_unlock(&test_lock);
+    if (police_on) { // the validator counts
+        EXPECT(!mutex_trylock(&test_lock));
+        mutex_unlock(&test_lock);
+    }
     EXPECT(mutex_trylock(&test_lock));
     mutex_unlock(&test_lock);
 }

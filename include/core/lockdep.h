@@ -1,0 +1,71 @@
+// The lock validator: sees every lock that is taken, remembers in which order and in which contexts
+// kinds of locks were, and reports a deadlock that could happen before it does. How, tells
+// kernel/core/lockdep.c.
+//
+// Called by the locks themselves (kernel/core/spinlock.c, kernel/sched/mutex.c) and by what waits
+// for a function to end (work items, timers, handlers). All of it does nothing with police=off.
+// Context: any, except where a line says otherwise.
+#pragma once
+
+#include <core/cpu.h>
+#include <lib/text.h>
+#include <lib/types.h>
+
+enum { LOCKS_HELD_MAX = 16 };
+
+enum lock_kind { LOCK_SPIN, LOCK_MUTEX, LOCK_FUNCTION };
+
+// One lock that is held, or one function that runs and that others may wait for.
+struct lock_held {
+    const void *lock;   // its address: only compared
+    const void *at;     // code address that took it
+    uint16_t class;     // 0: not known
+    uint16_t nested;    // taken again so often by its own holder: a mistake, told and survived
+    uint8_t level;      // 0 thread, 1 softirq, 2 hard interrupt
+    uint8_t kind;       // enum lock_kind
+    bool tried;         // by a trylock, which cannot wait for anybody
+    uint64_t since_tsc; // when
+};
+
+// In the order of taking. A CPU has one for what it holds without being able to sleep, a thread one
+// for the rest.
+struct lock_stack {
+    unsigned count;
+    unsigned lost; // more were taken than have room
+    struct lock_held held[LOCKS_HELD_MAX];
+};
+
+// What the running thread holds; tied in kernel_main. NULL early.
+extern struct lock_stack *(*lockdep_thread_stack)(void);
+
+// Before a lock is waited for; true: the caller has it already (reported) and must not wait. `class`
+// is the lock's own, looked up by its name once.
+bool lockdep_acquire(const void *lock, uint16_t *class, const char *name, enum lock_kind kind,
+                     bool tried, const void *at);
+// Before it is given back; false: it must not be, as it was taken more often, or not at all
+// (reported).
+bool lockdep_release(const void *lock, const char *name, enum lock_kind kind, const void *at);
+
+// A function that others wait for (flush_work, del_timer_sync, synchronize_irq) begins and ends. A
+// waiter says for what, before it waits: holding a lock that the function takes is a deadlock.
+typedef void lockdep_function(void);
+void lockdep_function_begins(lockdep_function *fn);
+void lockdep_function_ends(lockdep_function *fn);
+void lockdep_waits_for(lockdep_function *fn);
+
+// Interrupts are about to be turned on: what this CPU holds now, an interrupt may want.
+void lockdep_interrupts_on(void);
+
+// A thread that sleeps where it must not takes what its CPU holds away with it, and brings it back.
+// Context: interrupts off.
+void lockdep_set_aside(struct lock_stack *saved);
+void lockdep_bring_back(const struct lock_stack *saved);
+
+// What a CPU, or a thread, holds, one line each; "" when it is nothing. It may change meanwhile.
+void lockdep_show_held(struct text *t, const struct lock_stack *stack);
+const struct lock_stack *lockdep_cpu_stack(unsigned cpu);
+// The same line by line, for panics and lock-up reports: this CPU's and its thread's; another CPU's.
+void lockdep_print_held(void (*print)(const char *format, ...) __printf(1, 2));
+void lockdep_print_cpu(unsigned cpu, void (*print)(const char *format, ...) __printf(1, 2));
+
+extern uint32_t lockdep_reports; // A: how many there were

@@ -1,0 +1,726 @@
+// The lock validator: finds deadlocks that have not happened.
+//
+// A deadlock needs bad luck: two CPUs at the same place at the same moment. The mistake that makes
+// it possible needs none, it is there each time the code runs. So every taking of a lock is
+// compared with what has been seen since boot, by kinds of locks (classes: all of one name), and
+// three mistakes are told the first time that the second half of them is seen:
+//
+//   order      somebody took B while he held A; now somebody wants A while he holds B, or B and C
+//              and A after each other: a circle
+//   usage      an interrupt handler took A; somebody held A with interrupts on. The handler may
+//              come just then, on that CPU, and wait for ever
+//   inversion  a handler takes A; A is held while B is taken; B is held with interrupts on.
+//              The handler waits for A, whose holder waits for B, whose holder was interrupted
+//
+// Softirqs count as interrupts, too, with switches of their own. Functions that are waited for are
+// locks in this sense: while a timer's function runs, it "holds" itself, and del_timer_sync()
+// "takes" it.
+//
+//   what is held now   lock_stack: per CPU for spinlocks, which stay on the CPU that took them, be
+//                      it in a thread, a softirq or a handler; per thread for mutexes
+//   what was seen      the graph (lock_graph.c), shared, only ever growing
+//
+// The way through here, when nothing new is seen, takes no lock: it looks at one bit in the graph
+// and one in the class, and pushes an entry. The graph's own lock is a bare word, and is let go
+// before anything is printed: printing takes locks. Whatever those are, they are not looked at
+// (`busy`).
+//
+// Order only counts within a level (thread, softirq, hard interrupt): that a handler takes B while
+// the thread below it holds A makes no order A, B. An NMI is not looked at at all.
+//
+// Each finding is told once; then the kernel goes on. Intel SDM has nothing to say here; Linux's
+// Documentation/locking/lockdep-design.rst explains the same rules.
+//
+// Context: any; never blocks, allocates nothing.
+#include <contract/proc_file.h>
+#include <core/clock.h>
+#include <core/kallsyms.h>
+#include <core/lockdep.h>
+#include <core/log.h>
+#include <core/panic.h>
+#include <lib/string.h>
+
+#include "lock_graph.h"
+#include "lock_report.h"
+
+enum { LOCKDEP_TOLD = 64, LOCKDEP_FUNCTIONS = 256, LOCKDEP_REPORT_MAX = 32, LOCKDEP_ANSWERS = 64 };
+
+struct lockdep_cpu {
+    bool busy; // C: inside of a report, or of the slow way
+    struct lock_stack stack;
+} __aligned(64);
+
+struct lock_stack *(*lockdep_thread_stack)(void);
+uint32_t lockdep_reports;
+
+static struct lockdep_cpu lockdep_cpus[MAX_CPUS];
+static struct lock_graph lockdep_graph;     // L by lockdep_word; bits and counts are read without
+static uint32_t lockdep_word;               // A: the graph's lock
+static uint32_t lockdep_told[LOCKDEP_TOLD]; // L: circles and inversions that were told
+static unsigned lockdep_told_count;         // L
+static struct lock_report lockdep_report;   // of whoever owns lockdep_reporting
+static uint32_t lockdep_reporting;          // A: CPU + 1 that makes a report
+
+// Classes of functions, by address. Only ever grows.
+static struct {
+    uintptr_t fn;   // A: 0: free
+    uint16_t class; // A
+} lockdep_functions[LOCKDEP_FUNCTIONS];
+
+// ---- on this CPU --------------------------------------------------------------------------------
+
+// Interrupts, without telling the police: this is the police.
+static unsigned long lockdep_irq_save(void)
+{
+    unsigned long flags = local_irq_flags();
+
+    __asm__ volatile("cli" ::: "memory");
+    return flags;
+}
+
+static void lockdep_irq_restore(unsigned long flags)
+{
+    if ((flags & CPU_FLAGS_IF) != 0) {
+        __asm__ volatile("sti" ::: "memory");
+    }
+}
+
+static uint8_t lockdep_level(void)
+{
+    return in_hardirq() ? 2 : cpu_field(serving_softirq) ? 1 : 0;
+}
+
+static bool lockdep_sees(const struct lockdep_cpu *cpu)
+{
+    return !in_nmi() && !cpu->busy && !cpu_self()->in_panic;
+}
+
+// Spinlocks, and all that is below a thread, are the CPU's; the rest is the thread's.
+static struct lock_stack *lockdep_stack_of(struct lockdep_cpu *cpu, enum lock_kind kind,
+                                           uint8_t level)
+{
+    if (kind == LOCK_SPIN || level != 0) {
+        return &cpu->stack;
+    }
+    return lockdep_thread_stack != NULL ? lockdep_thread_stack() : NULL;
+}
+
+static struct lock_held *lockdep_find(struct lock_stack *stack, const void *lock, uint8_t level)
+{
+    for (unsigned i = stack->count; i-- > 0;) {
+        if (stack->held[i].lock == lock && stack->held[i].level == level) {
+            return &stack->held[i];
+        }
+    }
+    return NULL;
+}
+
+// ---- the slow way: something new ----------------------------------------------------------------
+
+static void lockdep_lock_graph(void)
+{
+    uint32_t free = 0;
+
+    while (!__atomic_compare_exchange_n(&lockdep_word, &free, cpu_id() + 1, false, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED)) {
+        cpu_relax();
+        free = 0;
+    }
+}
+
+static void lockdep_unlock_graph(void)
+{
+    __atomic_store_n(&lockdep_word, 0, __ATOMIC_RELEASE);
+}
+
+// True the first time.
+static bool lockdep_tell_once(enum lock_finding finding, unsigned from, unsigned to)
+{
+    uint32_t key = (uint32_t)finding << 28 | from << 14 | to;
+
+    for (unsigned i = 0; i < lockdep_told_count; i++) {
+        if (lockdep_told[i] == key) {
+            return false;
+        }
+    }
+    if (lockdep_told_count < LOCKDEP_TOLD) {
+        lockdep_told[lockdep_told_count++] = key;
+    }
+    return lockdep_reports < LOCKDEP_REPORT_MAX;
+}
+
+// The place to write a report in; NULL while another CPU makes one: one mistake at a time.
+static struct lock_report *lockdep_begin_report(enum lock_finding finding)
+{
+    uint32_t nobody = 0;
+
+    if (!__atomic_compare_exchange_n(&lockdep_reporting, &nobody, cpu_id() + 1, false,
+                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+        return NULL;
+    }
+    lockdep_report = (struct lock_report){.finding = finding};
+    return &lockdep_report;
+}
+
+// Without the graph's lock. `busy` is set.
+static void lockdep_end_report(struct lock_report *report)
+{
+    if (report != NULL) {
+        __atomic_fetch_add(&lockdep_reports, 1, __ATOMIC_RELAXED);
+        lock_report_print(&lockdep_graph, report);
+        __atomic_store_n(&lockdep_reporting, 0, __ATOMIC_RELEASE);
+    }
+}
+
+// An irq-safe class from which `from` can be reached, and an irq-unsafe one that `to` reaches.
+static struct lock_report *lockdep_check_inversion(unsigned from, unsigned to, unsigned in_usage)
+{
+    uint16_t before[LOCK_PATH_MAX], after[LOCK_PATH_MAX];
+    unsigned on_usage = in_usage << 2;
+    unsigned a = lock_graph_path_from_usage(&lockdep_graph, from, in_usage, before, LOCK_PATH_MAX);
+    unsigned b =
+        a == 0 ? 0 : lock_graph_path_to_usage(&lockdep_graph, to, on_usage, after, LOCK_PATH_MAX);
+    bool one = from == to;
+
+    if (a == 0 || b == 0 || a > LOCK_PATH_MAX || b > LOCK_PATH_MAX || a + b - one > LOCK_PATH_MAX ||
+        a + b - one < 2 || !lockdep_tell_once(LOCK_INVERSION, before[0], after[b - 1])) {
+        return NULL;
+    }
+    struct lock_report *report = lockdep_begin_report(LOCK_INVERSION);
+    if (report != NULL) {
+        report->in_usage = in_usage;
+        report->length = a + b - one;
+        memcpy(report->path, before, a * sizeof(before[0]));
+        memcpy(report->path + a - one, after, b * sizeof(after[0]));
+    }
+    return report;
+}
+
+static struct lock_report *lockdep_check_usage(unsigned class, unsigned new, unsigned in_usage)
+{
+    unsigned both = in_usage | in_usage << 2;
+
+    if ((new &both) == 0) {
+        return NULL;
+    }
+    if ((lockdep_graph.classes[class].usage & both) != both) {
+        return lockdep_check_inversion(class, class, in_usage);
+    }
+    if (!lockdep_tell_once(LOCK_USAGE, class, in_usage)) {
+        return NULL;
+    }
+    struct lock_report *report = lockdep_begin_report(LOCK_USAGE);
+    if (report != NULL) {
+        report->in_usage = in_usage;
+        report->length = 1;
+        report->path[0] = (uint16_t) class;
+    }
+    return report;
+}
+
+static __noinline void lockdep_mark(struct lockdep_cpu *cpu, struct lock_held *held, unsigned usage)
+{
+    struct lock_class *class = &lockdep_graph.classes[held->class];
+    struct lock_report *report;
+
+    cpu->busy = true;
+    lockdep_lock_graph();
+    unsigned new = usage & ~class->usage;
+    for (unsigned i = 0; i < LOCK_USAGES; i++) {
+        if ((new &BIT(i)) != 0) {
+            class->usage_at[i] = held->at;
+        }
+    }
+    class->usage |= (uint8_t) new;
+    report = lockdep_check_usage(held->class, new, LOCK_IN_HARDIRQ);
+    if (report == NULL) {
+        report = lockdep_check_usage(held->class, new, LOCK_IN_SOFTIRQ);
+    }
+    lockdep_unlock_graph();
+    if (report != NULL) {
+        report->wanted = held->class;
+        report->wanted_at = held->at;
+    }
+    lockdep_end_report(report);
+    cpu->busy = false;
+}
+
+// The edge is new. A circle is told, and the edge left out: whoever comes later is compared with
+// the order that was there first.
+static struct lock_report *lockdep_check_edge(const struct lock_edge *edge)
+{
+    uint16_t path[LOCK_PATH_MAX];
+    struct lock_report *report = NULL;
+
+    if (lock_graph_has_edge(&lockdep_graph, edge->from, edge->to)) {
+        return NULL; // another CPU was here meanwhile
+    }
+    unsigned length = lock_graph_path(&lockdep_graph, edge->to, edge->from, path, LOCK_PATH_MAX);
+    if (length != 0) {
+        enum lock_finding finding = length == 1 ? LOCK_RECURSION : LOCK_CIRCLE;
+
+        if (lockdep_tell_once(finding, edge->from, edge->to)) {
+            report = lockdep_begin_report(finding);
+        }
+        if (report != NULL) {
+            report->length = length;
+            memcpy(report->path, path, min(length, (unsigned)LOCK_PATH_MAX) * sizeof(path[0]));
+        }
+        return report;
+    }
+    lock_graph_add_edge(&lockdep_graph, edge);
+    report = lockdep_check_inversion(edge->from, edge->to, LOCK_IN_HARDIRQ);
+    return report != NULL ? report : lockdep_check_inversion(edge->from, edge->to, LOCK_IN_SOFTIRQ);
+}
+
+static __noinline void lockdep_add_edge(struct lockdep_cpu *cpu, const struct lock_held *from,
+                                        const struct lock_held *to)
+{
+    struct lock_edge edge = {from->class, to->class, from->at, to->at};
+    struct lock_report *report;
+
+    cpu->busy = true;
+    lockdep_lock_graph();
+    report = lockdep_check_edge(&edge);
+    lockdep_unlock_graph();
+    if (report != NULL) {
+        report->held = from->class;
+        report->held_at = from->at;
+        report->wanted = to->class;
+        report->wanted_at = to->at;
+    }
+    lockdep_end_report(report);
+    cpu->busy = false;
+}
+
+// Locks that live for a moment (a completion on a stack) are looked up each time: the last answer
+// for this name is kept at hand, and checked.
+static uint16_t lockdep_look_up(struct lockdep_cpu *cpu, const char *name, enum lock_kind kind)
+{
+    static uint16_t answers[LOCKDEP_ANSWERS]; // A
+    uint16_t *answer = &answers[((uintptr_t)name / 8 + kind) % LOCKDEP_ANSWERS];
+    unsigned class = READ_ONCE(*answer);
+
+    if (name == NULL || name[0] == '\0') {
+        return 0;
+    }
+    if (!lock_graph_is_class(&lockdep_graph, class, name, kind)) {
+        cpu->busy = true;
+        lockdep_lock_graph();
+        class = lock_graph_class(&lockdep_graph, name, kind);
+        lockdep_unlock_graph();
+        cpu->busy = false;
+        WRITE_ONCE(*answer, (uint16_t) class);
+    }
+    return (uint16_t) class;
+}
+
+static void lockdep_tell(struct lockdep_cpu *cpu, enum lock_finding finding,
+                         const struct lock_held *wanted, const struct lock_held *held)
+{
+    struct lock_report *report;
+
+    cpu->busy = true;
+    report = lockdep_begin_report(finding);
+    if (report != NULL) {
+        report->length = 1;
+        report->path[0] = report->wanted = wanted->class;
+        report->wanted_at = wanted->at;
+        report->same_lock = true;
+        if (held != NULL) {
+            report->held = held->class;
+            report->held_at = held->at;
+        }
+    }
+    lockdep_end_report(report);
+    cpu->busy = false;
+}
+
+// ---- the fast way -------------------------------------------------------------------------------
+
+// What taking a lock here says about its class. A trylock cannot make an interrupt wait.
+static unsigned lockdep_usage(const struct lock_held *held, bool interrupts_on)
+{
+    unsigned usage = 0;
+
+    if (held->kind == LOCK_FUNCTION) {
+        return 0;
+    }
+    if (!held->tried) {
+        usage = held->level == 2 ? LOCK_IN_HARDIRQ : held->level == 1 ? LOCK_IN_SOFTIRQ : 0;
+    }
+    if (interrupts_on) {
+        usage |= LOCK_HARDIRQ_ON;
+        if (held->level == 0 && cpu_field(bh_disabled) == 0) {
+            usage |= LOCK_SOFTIRQ_ON;
+        }
+    }
+    return usage;
+}
+
+// From each lock that is held to the new one; those below the last one that was waited for were
+// compared when that one was taken. False: go on below.
+static bool lockdep_check_order(struct lockdep_cpu *cpu, const struct lock_stack *stack,
+                                const struct lock_held *new)
+{
+    for (unsigned i = stack->count; i-- > 0;) {
+        const struct lock_held *held = &stack->held[i];
+
+        if (held->level != new->level) {
+            continue;
+        }
+        if (held->class != 0 &&
+            unlikely(!lock_graph_has_edge(&lockdep_graph, held->class, new->class))) {
+            lockdep_add_edge(cpu, held, new);
+        }
+        if (!held->tried) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void lockdep_check(struct lockdep_cpu *cpu, struct lock_held *new, bool interrupts_on)
+{
+    unsigned usage = lockdep_usage(new, interrupts_on);
+
+    if (unlikely((usage & ~lockdep_graph.classes[new->class].usage) != 0)) {
+        lockdep_mark(cpu, new, usage);
+    }
+    if (new->tried || lockdep_check_order(cpu, &cpu->stack, new) || new->level != 0 ||
+        lockdep_thread_stack == NULL) {
+        return;
+    }
+    const struct lock_stack *thread = lockdep_thread_stack();
+    if (thread != NULL) {
+        lockdep_check_order(cpu, thread, new);
+    }
+}
+
+static void lockdep_push(struct lock_stack *stack, const struct lock_held *new)
+{
+    if (unlikely(stack->count == LOCKS_HELD_MAX)) {
+        stack->lost++;
+        return;
+    }
+    stack->held[stack->count] = *new;
+    barrier(); // an NMI's report sees whole entries
+    stack->count++;
+}
+
+bool lockdep_acquire(const void *lock, uint16_t *class, const char *name, enum lock_kind kind,
+                     bool tried, const void *at)
+{
+    unsigned long flags = lockdep_irq_save();
+    struct lockdep_cpu *cpu = &this_cpu(lockdep_cpus);
+    uint8_t level = lockdep_level();
+    struct lock_stack *stack = lockdep_stack_of(cpu, kind, level);
+    bool again = false;
+
+    if (likely(stack != NULL && lockdep_sees(cpu))) {
+        struct lock_held *held = lockdep_find(stack, lock, level);
+
+        if (unlikely(*class == 0)) {
+            WRITE_ONCE(*class, lockdep_look_up(cpu, name, kind));
+        }
+        struct lock_held new = {
+            .lock = lock,
+            .at = at,
+            .class = *class,
+            .level = level,
+            .kind = (uint8_t)kind,
+            .tried = tried,
+            .since_tsc = rdtsc(),
+        };
+        if (unlikely(held != NULL)) {
+            lockdep_tell(cpu, LOCK_RECURSION, &new, held);
+            held->nested++;
+            again = true;
+        } else {
+            if (likely(new.class != 0)) {
+                lockdep_check(cpu, &new, (flags & CPU_FLAGS_IF) != 0);
+            }
+            lockdep_push(stack, &new);
+        }
+    }
+    lockdep_irq_restore(flags);
+    return again;
+}
+
+// The entry goes; most often it is the topmost.
+static void lockdep_pop(struct lock_stack *stack, struct lock_held *held)
+{
+    struct lock_held *last = &stack->held[stack->count - 1];
+
+    for (; held < last; held++) {
+        *held = held[1];
+    }
+    barrier();
+    stack->count--;
+}
+
+bool lockdep_release(const void *lock, const char *name, enum lock_kind kind, const void *at)
+{
+    unsigned long flags = lockdep_irq_save();
+    struct lockdep_cpu *cpu = &this_cpu(lockdep_cpus);
+    uint8_t level = lockdep_level();
+    struct lock_stack *stack = lockdep_stack_of(cpu, kind, level);
+    bool gives = true;
+
+    if (likely(stack != NULL && lockdep_sees(cpu))) {
+        struct lock_held *held = lockdep_find(stack, lock, level);
+
+        if (likely(held != NULL && held->nested == 0)) {
+            lockdep_pop(stack, held);
+        } else if (held != NULL) {
+            held->nested--;
+            gives = false;
+        } else if (stack->lost != 0) {
+            stack->lost--;
+        } else {
+            struct lock_held stray = {.at = at, .class = lockdep_look_up(cpu, name, kind)};
+
+            lockdep_tell(cpu, LOCK_UNBALANCED, &stray, NULL);
+            gives = false;
+        }
+    }
+    lockdep_irq_restore(flags);
+    return gives;
+}
+
+void lockdep_interrupts_on(void)
+{
+    struct lockdep_cpu *cpu = &this_cpu(lockdep_cpus);
+    uint8_t level;
+
+    if (likely(cpu->stack.count == 0) || !lockdep_sees(cpu)) {
+        return;
+    }
+    level = lockdep_level();
+    for (unsigned i = 0; i < cpu->stack.count; i++) {
+        struct lock_held *held = &cpu->stack.held[i];
+        unsigned usage;
+
+        if (held->level != level || held->class == 0) {
+            continue;
+        }
+        usage = lockdep_usage(held, true);
+        if ((usage & ~lockdep_graph.classes[held->class].usage) != 0) {
+            lockdep_mark(cpu, held, usage);
+        }
+    }
+}
+
+void lockdep_set_aside(struct lock_stack *saved)
+{
+    struct lock_stack *stack = &this_cpu(lockdep_cpus).stack;
+
+    *saved = *stack;
+    stack->count = 0;
+    stack->lost = 0;
+}
+
+void lockdep_bring_back(const struct lock_stack *saved)
+{
+    this_cpu(lockdep_cpus).stack = *saved;
+}
+
+// ---- functions that are waited for --------------------------------------------------------------
+
+// The class of a function: "fn:NAME". Looked up by address, without a lock when it is known.
+static uint16_t *lockdep_function_class(lockdep_function *fn)
+{
+    uintptr_t key = (uintptr_t)fn;
+    unsigned slot = (unsigned)(key >> 4) % LOCKDEP_FUNCTIONS;
+
+    for (unsigned tries = 0; tries < LOCKDEP_FUNCTIONS; tries++) {
+        uintptr_t there = 0;
+
+        if (READ_ONCE(lockdep_functions[slot].fn) == key ||
+            __atomic_compare_exchange_n(&lockdep_functions[slot].fn, &there, key, false,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED) ||
+            there == key) {
+            return &lockdep_functions[slot].class;
+        }
+        slot = (slot + 1) % LOCKDEP_FUNCTIONS;
+    }
+    return NULL;
+}
+
+static void lockdep_function_name(lockdep_function *fn, char *name)
+{
+    struct text t;
+
+    text_init(&t, name, LOCK_NAME_SIZE);
+    text_puts(&t, "fn:");
+    text_symbol(&t, (uintptr_t)fn);
+    name[strcspn(name, "+")] = '\0';
+}
+
+static bool lockdep_function_acquire(lockdep_function *fn, const void *at)
+{
+    uint16_t *class = police_on ? lockdep_function_class(fn) : NULL;
+    char name[LOCK_NAME_SIZE] = "";
+
+    if (class == NULL) {
+        return false;
+    }
+    if (unlikely(*class == 0)) {
+        lockdep_function_name(fn, name);
+    }
+    lockdep_acquire((const void *)(uintptr_t)fn, class, name, LOCK_FUNCTION, false, at);
+    return true;
+}
+
+void lockdep_function_begins(lockdep_function *fn)
+{
+    lockdep_function_acquire(fn, (const void *)(uintptr_t)fn);
+}
+
+void lockdep_function_ends(lockdep_function *fn)
+{
+    if (police_on && lockdep_function_class(fn) != NULL) {
+        lockdep_release((const void *)(uintptr_t)fn, NULL, LOCK_FUNCTION,
+                        (const void *)(uintptr_t)fn);
+    }
+}
+
+void lockdep_waits_for(lockdep_function *fn)
+{
+    if (lockdep_function_acquire(fn, __builtin_return_address(0))) {
+        lockdep_function_ends(fn);
+    }
+}
+
+// ---- showing ------------------------------------------------------------------------------------
+
+const struct lock_stack *lockdep_cpu_stack(unsigned cpu)
+{
+    return &lockdep_cpus[cpu].stack;
+}
+
+static const char *const lockdep_kinds[] = {"spinlock", "mutex", "function"};
+
+static void lockdep_show_entry(struct text *t, const struct lock_held *held, unsigned number)
+{
+    static const char *const levels[] = {"thread", "softirq", "hardirq"};
+
+    text_printf(t, " #%u: (%s) %s, %s, taken at ", number,
+                held->class != 0 ? lockdep_graph.classes[held->class].name : "?",
+                lockdep_kinds[held->kind], levels[held->level]);
+    text_symbol(t, (uintptr_t)held->at);
+    text_printf(t, ", %llu us ago",
+                (unsigned long long)clock_tsc_to_ns(rdtsc() - held->since_tsc) / 1000);
+}
+
+void lockdep_show_held(struct text *t, const struct lock_stack *stack)
+{
+    unsigned count = min(READ_ONCE(stack->count), (unsigned)LOCKS_HELD_MAX);
+
+    for (unsigned i = 0; i < count; i++) {
+        lockdep_show_entry(t, &stack->held[i], i);
+        text_putc(t, '\n');
+    }
+}
+
+static void lockdep_print_stack(const struct lock_stack *stack,
+                                void (*print)(const char *format, ...) __printf(1, 2))
+{
+    unsigned count = min(READ_ONCE(stack->count), (unsigned)LOCKS_HELD_MAX);
+
+    for (unsigned i = 0; i < count; i++) {
+        char line[200];
+        struct text t = TEXT_INIT(line);
+
+        lockdep_show_entry(&t, &stack->held[i], i);
+        print("  %s", line);
+    }
+}
+
+void lockdep_print_cpu(unsigned cpu, void (*print)(const char *format, ...) __printf(1, 2))
+{
+    const struct lock_stack *stack = &lockdep_cpus[cpu].stack;
+
+    if (police_on && READ_ONCE(stack->count) != 0) {
+        print("  spinlocks held by CPU %u:", cpu);
+        lockdep_print_stack(stack, print);
+    }
+}
+
+void lockdep_print_held(void (*print)(const char *format, ...) __printf(1, 2))
+{
+    const struct lock_stack *thread = lockdep_thread_stack != NULL ? lockdep_thread_stack() : NULL;
+
+    if (!police_on) {
+        return;
+    }
+    if (thread != NULL && thread->count != 0) {
+        print("  held by the thread:");
+        lockdep_print_stack(thread, print);
+    }
+    lockdep_print_cpu(cpu_id(), print);
+    if ((thread == NULL || thread->count == 0) && this_cpu(lockdep_cpus).stack.count == 0) {
+        print("  no locks held");
+    }
+}
+
+// Two letters as Linux prints them: hard interrupts, softirqs; '+' held with them on, '-' taken in
+// one, '?' both, '.' neither.
+static void lockdep_usage_letters(char letters[3], unsigned usage)
+{
+    for (unsigned kind = 0; kind < 2; kind++) {
+        bool in = (usage & (LOCK_IN_HARDIRQ << kind)) != 0;
+        bool on = (usage & (LOCK_HARDIRQ_ON << kind)) != 0;
+
+        letters[kind] = in ? (on ? '?' : '-') : (on ? '+' : '.');
+    }
+    letters[2] = '\0';
+}
+
+static void lockdep_show(struct text *t, unsigned long index __unused)
+{
+    const struct lock_graph *graph = &lockdep_graph;
+
+    text_puts(t,
+              "# class, kind, usage (hard interrupts, softirqs: - taken in, + held with them on), "
+              "what was taken while it was held\n");
+    for (unsigned class = 1; class < READ_ONCE(graph->class_count); class ++) {
+        char letters[3];
+
+        lockdep_usage_letters(letters, graph->classes[class].usage);
+        text_printf(t, "%-32s %-8s %s", graph->classes[class].name,
+                    lockdep_kinds[graph->classes[class].kind], letters);
+        for (unsigned to = 1; to < graph->class_count; to++) {
+            if (lock_graph_has_edge(graph, class, to)) {
+                text_printf(t, " -> %s", graph->classes[to].name);
+            }
+        }
+        text_putc(t, '\n');
+    }
+}
+
+static void lockdep_stats_show(struct text *t, unsigned long index __unused)
+{
+    const struct lock_graph *graph = &lockdep_graph;
+    unsigned used[LOCK_USAGES] = {0};
+
+    for (unsigned class = 1; class < graph->class_count; class ++) {
+        for (unsigned i = 0; i < LOCK_USAGES; i++) {
+            used[i] += (graph->classes[class].usage >> i & 1);
+        }
+    }
+    text_printf(t, " %-32s %8s\n", "police:", police_on ? "on" : "off");
+    text_printf(t, " %-32s %8u [max: %u]\n",
+                "lock-classes:", graph->class_count != 0 ? graph->class_count - 1 : 0,
+                LOCK_CLASSES - 1);
+    text_printf(t, " %-32s %8u [max: %u]\n", "direct dependencies:", graph->edge_count, LOCK_EDGES);
+    text_printf(t, " %-32s %8u\n", "hardirq-safe locks:", used[0]);
+    text_printf(t, " %-32s %8u\n", "hardirq-unsafe locks:", used[2]);
+    text_printf(t, " %-32s %8u\n", "softirq-safe locks:", used[1]);
+    text_printf(t, " %-32s %8u\n", "softirq-unsafe locks:", used[3]);
+    text_printf(t, " %-32s %8u\n", "without room:", graph->dropped);
+    text_printf(t, " %-32s %8u\n", "reports:", lockdep_reports);
+}
+
+PROC_FILE("lockdep", lockdep_show);
+PROC_FILE("lockdep_stats", lockdep_stats_show);
