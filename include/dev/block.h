@@ -152,11 +152,12 @@ struct gendisk {
     uint64_t segment_boundary; // I: mask: no segment crosses it; 0: none
     uint32_t virt_boundary; // I: mask: segments but the first start on it, but the last end on it
     uint32_t dma_alignment; // I: mask for addresses and lengths of segments; 1 when 0
-    uint32_t timeout_ms;    // I: of a request (a flush has three times that); 0: none
-    bool read_only;         // I
-    bool removable;         // I
-    bool rotational;        // I
-    bool no_part;           // I: is not searched for partitions
+    uint32_t logical_block_size; // I: bytes, a power of two: requests are whole blocks; 512 when 0
+    uint32_t timeout_ms;         // I: of a request (a flush has three times that); 0: none
+    bool read_only;              // I
+    bool removable;              // I
+    bool rotational;             // I
+    bool no_part;                // I: is not searched for partitions
     char model[41], serial[21], firmware[9];
     const char *transport; // I: "sata", "nvme", "ata"
     void *private_data;    // I: of the driver

@@ -150,6 +150,10 @@ static int blk_check(const struct gendisk *disk, const struct gendisk *whole,
     if (request->sector >= disk->capacity || request->sectors > disk->capacity - request->sector) {
         return -ENOSPC;
     }
+    uint64_t pos = request->sector + disk->start;
+    if (((pos | request->sectors) & (whole->logical_block_size / SECTOR_SIZE - 1)) != 0) {
+        return -EINVAL; // the disk has larger blocks than a sector
+    }
     return blk_check_segments(whole, request);
 }
 
@@ -356,6 +360,7 @@ void blk_request_init(struct request *request, struct gendisk *disk, enum req_op
     request->segment.length = sectors * SECTOR_SIZE;
     request->done = done;
     request->private_data = private_data;
+    request->driver_data = NULL;
     request->disk = disk;
     request->state = REQUEST_IDLE;
     request->alone = false;

@@ -222,6 +222,9 @@ int add_disk(struct gendisk *disk, const char *prefix)
     if (disk->dma_alignment == 0) {
         disk->dma_alignment = 1;
     }
+    if (disk->logical_block_size == 0) {
+        disk->logical_block_size = SECTOR_SIZE;
+    }
     blk_timeout_setup(disk);
     spin_lock(&blk_disks_lock);
     disk->order = disk_free_order(prefix);

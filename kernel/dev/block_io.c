@@ -161,27 +161,29 @@ static bool blk_is_dma_memory(struct gendisk *disk, const void *data, size_t siz
 struct blk_step {
     uint64_t sector;  // the first one touched
     uint32_t sectors; // how many
-    uint32_t skip;    // bytes of the first that are not asked for
+    uint32_t skip;    // bytes of the first block that are not asked for
     uint32_t bytes;   // that are
-    bool partial;     // not whole sectors
+    bool partial;     // not whole blocks
     bool direct;      // without the bounce buffer
 };
 
 static struct blk_step blk_next_step(struct gendisk *disk, uint64_t offset, const void *data,
                                      size_t size)
 {
-    struct blk_step step = {.sector = offset / SECTOR_SIZE, .skip = offset % SECTOR_SIZE};
-    size_t whole = ALIGN_DOWN(size, SECTOR_SIZE);
+    uint32_t block = blk_whole(disk)->logical_block_size;
+    struct blk_step step = {.skip = (uint32_t)(offset & (block - 1))};
+    size_t whole = ALIGN_DOWN(size, block);
+    step.sector = (offset - step.skip) / SECTOR_SIZE;
     step.direct = step.skip == 0 && whole != 0 && blk_is_dma_memory(disk, data, whole);
     if (step.direct) {
         step.bytes = (uint32_t)min(whole, (size_t)(1u << 30));
     } else if (step.skip == 0 && whole != 0) {
         step.bytes = (uint32_t)min(whole, (size_t)BLK_BOUNCE_SIZE);
     } else {
-        step.bytes = (uint32_t)min(size, (size_t)(SECTOR_SIZE - step.skip));
+        step.bytes = (uint32_t)min(size, (size_t)(block - step.skip));
         step.partial = true;
     }
-    step.sectors = DIV_ROUND_UP(step.bytes, SECTOR_SIZE);
+    step.sectors = (uint32_t)ALIGN_UP(step.skip + step.bytes, block) / SECTOR_SIZE;
     return step;
 }
 
@@ -236,8 +238,9 @@ static long blk_bytes(struct gendisk *disk, enum req_op op, uint64_t offset, uin
         struct blk_step step =
             blk_next_step(disk, offset + finished, data + finished, size - finished);
         if (!step.direct && bounce == NULL) {
-            size_t need =
-                step.partial && size - finished <= SECTOR_SIZE ? SECTOR_SIZE : BLK_BOUNCE_SIZE;
+            bool is_last = step.bytes == size - finished;
+            size_t need = step.partial && is_last ? (size_t)step.sectors * SECTOR_SIZE
+                                                  : (size_t)BLK_BOUNCE_SIZE;
             bounce = kmalloc(need, GFP_KERNEL);
             if (bounce == NULL) {
                 error = -ENOMEM;
