@@ -3,7 +3,7 @@
 //   1 kernel/x86/entry.S      stub and save                                   <- previous
 //   2 this file               exception, system call, or: enter, dispatch, leave; softirqs; another
 //                             thread
-//   3 kernel/irq/irq.c        vector to descriptor, flow, action list         <- next
+//   3 kernel/irq/flow.c       vector to descriptor, flow, action list         <- next
 //   4 drivers/net/e1000/      the top half
 //   5 kernel/defer/softirq.c  the bottom half
 //   6 drivers/net/e1000/      poll, protocol, woken reader
@@ -70,13 +70,17 @@ static void interrupt_external(struct frame *frame)
     struct cpu *cpu = cpu_self();
 
     rcu_idle_end();
-    struct cputime *time = &cputimes[cpu->id];
-    enum cpu_time before = cputime_enter(time, CPU_IRQ);
+    uint64_t entered = rdtsc();
 
     cpu->irq_depth++;
     cpu->from_user = frame_is_user(frame);
-    irq_dispatch((uint8_t)frame->vector);
+    irq_dispatch(cpu, (uint8_t)frame->vector);
     cpu->irq_depth--;
+    cputime_interrupted(&cputimes[cpu->id], entered);
+    if (cpu->from_user) {
+        interrupt_from_user();
+    }
+
     if (cpu->irq_depth == 0 && !cpu->serving_softirq && cpu->bh_disabled == 0 &&
         softirq_pending()) {
         softirq_run();

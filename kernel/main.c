@@ -265,8 +265,8 @@ __noreturn void kernel_main(const struct boot_info *boot)
     stack_protector_init(cpu_random());
     pr_info(KERNEL_NAME " version " KERNEL_VERSION ", started by %s (%s) on %s", boot->loader,
             boot->protocol, cpuid_brand());
-    trace_enable(true);
     main_tie();
+    trace_enable(true);
     main_read_options(boot);
 
     page_init(boot);

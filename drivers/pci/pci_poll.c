@@ -75,7 +75,6 @@ static const struct irq_chip poll_chip = {
     .irq_shutdown = poll_shutdown,
     .irq_mask = poll_nothing,
     .irq_unmask = poll_nothing,
-    .irq_eoi = lapic_irq_eoi,
     .irq_set_affinity = poll_set_affinity,
     .irq_retrigger = lapic_irq_retrigger,
     .irq_show = poll_show,

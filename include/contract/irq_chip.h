@@ -33,8 +33,8 @@ struct irq_chip {
     void (*irq_shutdown)(struct irq_data *data); // mask and forget
     void (*irq_mask)(struct irq_data *data);
     void (*irq_unmask)(struct irq_data *data);
-    void (*irq_eoi)(struct irq_data *data);
-    int (*irq_set_type)(struct irq_data *data);     // level, active_low have changed; 0 or -EINVAL
+    void (*irq_eoi)(struct irq_data *data);     // NULL: the local APIC's EOI is all that it takes
+    int (*irq_set_type)(struct irq_data *data); // level, active_low have changed; 0 or -EINVAL
     int (*irq_set_affinity)(struct irq_data *data); // apic_id, vector have changed; 0 or -EIO
     void (*irq_retrigger)(
         struct irq_data

@@ -35,6 +35,7 @@ struct cpu {
     bool rcu_idle;         // C: idles, no RCU readers here; read by others (<core/rcu.h>)
     uint16_t rcu_passes;   // C: RCU quiescent states so far, wraps; read by others
     struct trace_ring *trace_ring; // A: where trace() writes; NULL: nowhere
+    uint64_t interrupts;           // C: taken, exceptions aside
 } __aligned(64);
 
 extern struct cpu cpus[MAX_CPUS];
@@ -169,9 +170,9 @@ static inline __noreturn void cpu_stop(void)
 
 static inline uint64_t rdtsc(void)
 {
-    uint32_t low, high;
-    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
-    return (uint64_t)high << 32 | low;
+    uint64_t tsc; // it comes in two halves, each in a register of its own
+    __asm__ volatile("rdtsc; shl $32, %%rdx; or %%rdx, %0" : "=a"(tsc)::"rdx", "cc");
+    return tsc;
 }
 
 // Keep this thread on this CPU. The counter is touched by one CPU only, and an interrupt leaves it

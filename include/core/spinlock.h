@@ -38,6 +38,8 @@ void spin_lock_irq(struct spinlock *lock);
 void spin_unlock_irq(struct spinlock *lock);
 unsigned long spin_lock_irqsave_flags(struct spinlock *lock);
 void spin_unlock_irqrestore(struct spinlock *lock, unsigned long flags);
+#define spin_lock_hardirq   spin_lock
+#define spin_unlock_hardirq spin_unlock
 
 #else
 
@@ -113,6 +115,20 @@ static inline void spin_unlock_irq(struct spinlock *lock)
     spin_release(lock);
     local_irq_enable();
     preempt_enable();
+}
+
+// For a hard interrupt's own way to its handlers (kernel/irq/flow.c), where each instruction counts:
+// interrupts are off, so nothing preempts; the police meets this lock wherever else it is taken.
+static inline void spin_lock_hardirq(struct spinlock *lock)
+{
+    if (unlikely(!spin_try(lock))) {
+        spin_wait(lock);
+    }
+}
+
+static inline void spin_unlock_hardirq(struct spinlock *lock)
+{
+    __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);
 }
 
 // Disables interrupts on this CPU, takes the lock; the unlock restores the interrupt flag that was

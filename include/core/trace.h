@@ -8,10 +8,9 @@
 
 enum trace_event { // names as Linux's tracepoints where it has them: kernel/core/trace.c
     TRACE_NONE,
-    TRACE_IRQ_ENTRY,         // a: irq, b: vector
+    TRACE_IRQ_NOTED,         // a: irq, b: vector: came while its handlers could not run
     TRACE_IRQ_HANDLER_ENTRY, // a: irq, b: address of the handler
     TRACE_IRQ_HANDLER_EXIT,  // a: irq, b: irqreturn
-    TRACE_IRQ_EXIT,          // a: irq
     TRACE_VECTOR_ENTRY,      // a: vector of the kernel's own: timer, message from another CPU
     TRACE_VECTOR_EXIT,
     TRACE_SOFTIRQ_RAISE, // a: softirq
@@ -37,8 +36,8 @@ enum trace_event { // names as Linux's tracepoints where it has them: kernel/cor
 
 struct trace_record {
     uint64_t tsc;
+    uint32_t event;
     uint32_t a;
-    uint16_t event;
     uint64_t b;
 };
 
@@ -52,6 +51,11 @@ struct trace_ring {
 #ifdef HOST_TEST // tests bring a recorder of their own (tests/host/stubs)
 
 void trace(enum trace_event event, uint32_t a, uint64_t b);
+static inline void trace_at(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b)
+{
+    (void)tsc;
+    trace(event, a, b);
+}
 
 #else
 

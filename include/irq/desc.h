@@ -7,6 +7,7 @@
 #include <contract/irq_chip.h>
 #include <core/spinlock.h>
 #include <irq/irq.h>
+#include <irq/route.h>
 #include <lib/list.h>
 
 enum { MAX_IRQS = 512 };
@@ -30,21 +31,26 @@ typedef void (*irq_flow_t)(struct irq_desc *desc);
 
 struct irq_desc {
     struct spinlock lock;
-    struct irq_data data;               // L
-    irq_flow_t flow;                    // L: flow_level, flow_edge, flow_percpu
-    struct irqaction *action;           // L, see irqaction.next
-    unsigned depth;                     // L: disable_irq nesting
+    struct irq_data data;     // L
+    irq_flow_t flow;          // L: flow_level, flow_edge, flow_percpu
+    struct irqaction *action; // L, see irqaction.next
+    union {
+        struct {
+            uint16_t depth;       // L: disable_irq nesting; not 0 while there is no action
+            uint16_t in_progress; // A: CPUs that are in the handlers now
+            bool masked;          // L: at the controller
+            bool pending;         // L: an edge came while disabled or in progress
+        };
+        uint64_t obstacles; // 0: nothing stands between an edge and its handlers; one look at all
+    };
     bool exists;                        // I: there is a wire or a message behind it
     bool started;                       // L: vector programmed
-    bool masked;                        // L: at the controller
-    bool pending;                       // L: an edge came while disabled or in progress
     bool killed;                        // L: disabled by the spurious detector
     uint32_t handled;                   // L: of those that spurious_count counts
     uint32_t kills;                     // L: how often, without a good spell in between
     uint32_t polls;                     // L: times that its handlers were asked while it was shut
     uint32_t revive_jiffies;            // L: when it may come back (irqstorm=backoff)
     bool oneshot;                       // L: stays masked until its threads are done
-    uint32_t in_progress;               // A: CPUs that are in the handlers now
     uint32_t threads_active;            // A: threads that were woken and are not done
     struct cpumask affinity;            // L: the wish (smp_affinity)
     struct cpumask effective_affinity;  // L: the truth
@@ -59,8 +65,21 @@ struct irq_desc *irq_to_desc(unsigned irq); // NULL when there is none
 unsigned irq_count(void);                   // one past the highest irq that exists (nr_irqs)
 uint64_t irq_desc_total(const struct irq_desc *desc);
 
-// What the spine calls for every vector of 32 and above. Context: hard irq.
-void irq_dispatch(uint8_t vector);
+// What the spine calls for every vector of 32 and above: in line, as all of it runs at every
+// interrupt. Context: hard irq.
+void irq_dispatch_system(uint8_t vector); // vectors that are no device's
+static inline void irq_dispatch(struct cpu *cpu, uint8_t vector)
+{
+    struct irq_desc *desc = READ_ONCE(route_vectors[vector]);
+
+    cpu->interrupts++;
+    if (unlikely(desc == NULL)) {
+        irq_dispatch_system(vector);
+        return;
+    }
+    desc->count[cpu->id]++;
+    desc->flow(desc);
+}
 
 // Flow handlers: when to mask, acknowledge and call. Context: hard irq; one CPU may be in the same
 // edge flow's handlers at a time.
@@ -95,8 +114,19 @@ extern const struct irq_thread_ops *irq_threads;
 void irq_thread_done(struct irq_desc *desc, irqreturn_t result);
 
 // Takes note of what the handlers said; a line that nobody cares for is shut after 99,900 of
-// 100,000. Called with desc->lock held.
-void irq_note_result(struct irq_desc *desc, irqreturn_t result);
+// 100,000. Called with desc->lock held. Most of the time it is one more that was handled.
+extern uint32_t irq_spurious_window; // A: how many are looked at together
+void irq_note_rest(struct irq_desc *desc, irqreturn_t result);
+static inline void irq_note_result(struct irq_desc *desc, irqreturn_t result)
+{
+    if (likely(result == IRQ_HANDLED &&
+               desc->spurious_count + 1 < READ_ONCE(irq_spurious_window))) {
+        desc->spurious_count++;
+        desc->handled++;
+    } else {
+        irq_note_rest(desc, result);
+    }
+}
 // Asks the handlers of every shut line whether their device wants something; with `all`, of every
 // line. Lets a line come back where that is the policy. True while a line is shut.
 // Context: softirq or thread, interrupts on.

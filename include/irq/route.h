@@ -29,6 +29,8 @@ void route_free_message(unsigned irq);
 uint8_t route_vector_alloc(unsigned irq);
 void route_vector_free(uint8_t vector);
 unsigned route_vector_irq(uint8_t vector); // MAX_IRQS when free
+struct irq_desc;
+extern struct irq_desc *route_vectors[256]; // L by route.c, read without: NULL when free
 
 // The CPU that a mask means: the online CPU in it with the fewest irqs. MAX_CPUS when none is
 // online.

@@ -33,11 +33,24 @@ bool lapic_is_x2apic(void);
 
 uint32_t lapic_id(void);
 // Ends the interrupt of the highest class that is in service on this CPU. Context: hard irq.
+#ifdef HOST_TEST
 void lapic_eoi(void);
+#else
+extern volatile uint32_t *lapic_eoi_register; // I: NULL: the registers are MSRs (x2APIC)
+void lapic_eoi_x2apic(void);
+static inline void lapic_eoi(void)
+{
+    barrier(); // what was done for the interrupt is done
+    if (likely(lapic_eoi_register != NULL)) {
+        *lapic_eoi_register = 0;
+    } else {
+        lapic_eoi_x2apic();
+    }
+}
+#endif
 
-// Primitives of a chip (contract/irq_chip.h), for controllers whose interrupts end at a local APIC.
+// Primitive of a chip (contract/irq_chip.h), for controllers whose interrupts end at a local APIC.
 struct irq_data;
-void lapic_irq_eoi(struct irq_data *data);
 void lapic_irq_retrigger(struct irq_data *data); // by an IPI to data->apic_id
 
 // Inter-processor interrupts. Each waits, bounded, for the previous one of this CPU to be accepted.

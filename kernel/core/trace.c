@@ -24,10 +24,9 @@ static const struct {
     const char *name_b; // "sym": an address
 } trace_events[TRACE_COUNT] = {
     [TRACE_NONE] = {"none", NULL, NULL},
-    [TRACE_IRQ_ENTRY] = {"irq_entry", "irq", "vector"},
+    [TRACE_IRQ_NOTED] = {"irq_noted", "irq", "vector"},
     [TRACE_IRQ_HANDLER_ENTRY] = {"irq_handler_entry", "irq", "sym"},
     [TRACE_IRQ_HANDLER_EXIT] = {"irq_handler_exit", "irq", "ret"},
-    [TRACE_IRQ_EXIT] = {"irq_exit", "irq", NULL},
     [TRACE_VECTOR_ENTRY] = {"vector_entry", "vector", NULL},
     [TRACE_VECTOR_EXIT] = {"vector_exit", "vector", NULL},
     [TRACE_SOFTIRQ_RAISE] = {"softirq_raise", "vec", NULL},

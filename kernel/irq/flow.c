@@ -13,62 +13,106 @@
 // The names in /proc/interrupts are Linux's: "fasteoi" for level (the chip needs one word at the
 // end), "edge", "percpu".
 //
-// Context: hard irq, called by irq_dispatch in irq.c.
+// Context: hard irq, called by irq_dispatch in <irq/desc.h>.
 #include <core/log.h>
 #include <core/trace.h>
+#include <x86/lapic.h>
 #include <irq/desc.h>
 
 enum { FLOW_EDGE_ROUNDS = 8 };
 
-// One handler, timed. One that asks for its thread gets it woken; without one, that is a mistake.
-static irqreturn_t flow_call(struct irq_desc *desc, struct irqaction *action)
+static __noinline irqreturn_t flow_wake_thread(struct irq_desc *desc, struct irqaction *action)
 {
-    unsigned irq = desc->data.irq;
+    if (action->thread == NULL) {
+        pr_ratelimited(LOG_ERR, "irq %u: %s asks for a thread and has none", desc->data.irq,
+                       action->name);
+        return IRQ_NONE;
+    }
+    // Counted first: the thread may be done on another CPU before wake() returns.
+    __atomic_fetch_add(&desc->threads_active, 1, __ATOMIC_ACQ_REL);
+    if (!irq_threads->wake(action)) {
+        __atomic_fetch_sub(&desc->threads_active, 1, __ATOMIC_ACQ_REL);
+    }
+    return IRQ_WAKE_THREAD;
+}
+
+// One handler, timed. One that asks for its thread gets it woken; without one, that is a mistake.
+static __always_inline irqreturn_t flow_call(struct irq_desc *desc, struct irqaction *action)
+{
+    irq_handler_t handler = action->handler;
     uint64_t start = rdtsc();
 
-    trace(TRACE_IRQ_HANDLER_ENTRY, irq, (uint64_t)(uintptr_t)action->handler);
-    irqreturn_t said = action->handler((int)irq, action->dev_id);
-    trace(TRACE_IRQ_HANDLER_EXIT, irq, said);
+    trace_at(start, TRACE_IRQ_HANDLER_ENTRY, desc->data.irq, (uintptr_t)handler);
+    irqreturn_t said = handler((int)desc->data.irq, action->dev_id);
+    uint64_t end = rdtsc();
+    trace_at(end, TRACE_IRQ_HANDLER_EXIT, desc->data.irq, said);
 
-    uint64_t cycles = rdtsc() - start;
+    uint64_t cycles = end - start;
     action->cycles += cycles;
-    if (cycles > action->cycles_max) {
+    if (unlikely(cycles > action->cycles_max)) {
         action->cycles_max = cycles;
     }
-    action->count += said == IRQ_HANDLED;
-    if (said == IRQ_WAKE_THREAD) {
-        if (action->thread == NULL) {
-            pr_ratelimited(LOG_ERR, "irq %u: %s asks for a thread and has none", irq, action->name);
-            return IRQ_NONE;
-        }
-        // Counted first: the thread may be done on another CPU before wake() returns.
-        __atomic_fetch_add(&desc->threads_active, 1, __ATOMIC_ACQ_REL);
-        if (!irq_threads->wake(action)) {
-            __atomic_fetch_sub(&desc->threads_active, 1, __ATOMIC_ACQ_REL);
-        }
+    if (likely(said == IRQ_HANDLED)) {
+        action->count++;
+    } else if (said == IRQ_WAKE_THREAD) {
+        return flow_wake_thread(desc, action);
     }
     return said;
 }
 
-irqreturn_t irq_handle_actions(struct irq_desc *desc)
+// The list, without the lock: the release of it made in_progress visible before the list is read;
+// the other half is in free_irq.
+static __always_inline unsigned flow_walk(struct irq_desc *desc, struct irqaction *action)
 {
     unsigned result = IRQ_NONE;
-    // The release of the lock makes the count visible before the list is read; the other half is in
-    // free_irq.
-    desc->in_progress++;
-    struct irqaction *action = desc->action;
-    spin_unlock(&desc->lock);
 
-    for (; action != NULL; action = READ_ONCE(action->next)) {
+    do {
         result |= flow_call(desc, action);
-    }
+        action = READ_ONCE(action->next);
+    } while (unlikely(action != NULL));
+    return result;
+}
 
-    spin_lock(&desc->lock);
-    __atomic_store_n(&desc->in_progress, desc->in_progress - 1, __ATOMIC_RELEASE);
+// With the lock again.
+static __always_inline void flow_walked(struct irq_desc *desc, unsigned result)
+{
+    __atomic_store_n(&desc->in_progress, (uint16_t)(desc->in_progress - 1), __ATOMIC_RELEASE);
     if (result != IRQ_WAKE_THREAD) { // else the thread will know, and say (irq_thread_done)
         irq_note_result(desc, (irqreturn_t)(result & ~(unsigned)IRQ_WAKE_THREAD));
     }
+}
+
+static __always_inline void flow_actions(struct irq_desc *desc)
+{
+    struct irqaction *action = desc->action;
+
+    desc->in_progress++;
+    spin_unlock_hardirq(&desc->lock);
+    unsigned result = flow_walk(desc, action);
+    spin_lock_hardirq(&desc->lock);
+    flow_walked(desc, result);
+}
+
+// The same for whoever is not a flow handler, and took the lock as one ordinarily does.
+irqreturn_t irq_handle_actions(struct irq_desc *desc)
+{
+    struct irqaction *action = desc->action;
+
+    desc->in_progress++;
+    spin_unlock(&desc->lock);
+    unsigned result = flow_walk(desc, action);
+    spin_lock(&desc->lock);
+    flow_walked(desc, result);
     return (irqreturn_t)result;
+}
+
+static void flow_eoi(struct irq_desc *desc)
+{
+    if (desc->data.chip->irq_eoi != NULL) {
+        desc->data.chip->irq_eoi(&desc->data);
+    } else {
+        lapic_eoi();
+    }
 }
 
 static bool flow_may_run(const struct irq_desc *desc)
@@ -99,18 +143,19 @@ void irq_thread_done(struct irq_desc *desc, irqreturn_t result)
 
 void flow_level(struct irq_desc *desc)
 {
-    spin_lock(&desc->lock);
-    if (!flow_may_run(desc)) {
-        irq_mask(desc);
-    } else if (!desc->oneshot) {
-        irq_handle_actions(desc);
-    } else { // masked before the handlers: a thread may be done before we are
-        irq_mask(desc);
-        irq_handle_actions(desc);
-        flow_unmask_oneshot(desc);
+    spin_lock_hardirq(&desc->lock);
+    bool run = flow_may_run(desc);
+    if (unlikely(!run || desc->oneshot)) {
+        irq_mask(desc); // before the handlers: a thread may be done before we are
     }
-    desc->data.chip->irq_eoi(&desc->data);
-    spin_unlock(&desc->lock);
+    if (likely(run)) {
+        flow_actions(desc);
+        if (desc->oneshot) {
+            flow_unmask_oneshot(desc);
+        }
+    }
+    flow_eoi(desc);
+    spin_unlock_hardirq(&desc->lock);
 }
 
 // Called while another CPU, or a disable_irq, stands in the way: no handler can run, but the edge
@@ -118,41 +163,50 @@ void flow_level(struct irq_desc *desc)
 // before it looks at the device, so what is missed in between is seen.
 static void flow_edge_note(struct irq_desc *desc)
 {
+    trace(TRACE_IRQ_NOTED, desc->data.irq, desc->data.vector);
     desc->pending = true;
     irq_mask(desc);
 }
 
-void flow_edge(struct irq_desc *desc)
+// Others came meanwhile, and left notes. After so many rounds the rest of the machine shall live:
+// the last one comes back by the front door.
+static __noinline void flow_edge_again(struct irq_desc *desc)
 {
-    spin_lock(&desc->lock);
-    desc->data.chip->irq_eoi(&desc->data);
-    if (!flow_may_run(desc) || desc->in_progress != 0) {
-        flow_edge_note(desc);
-        spin_unlock(&desc->lock);
-        return;
-    }
-    unsigned rounds = 0;
-    do {
+    for (unsigned round = 1; desc->pending && flow_may_run(desc); round++) {
         desc->pending = false;
         irq_unmask(desc);
-        irq_handle_actions(desc);
-    } while (desc->pending && flow_may_run(desc) && ++rounds < FLOW_EDGE_ROUNDS);
-
-    // Still more after so many rounds: let the rest of the machine live, and come back by the front
-    // door.
-    if (desc->pending && flow_may_run(desc)) {
-        desc->pending = false;
-        irq_unmask(desc);
-        if (desc->data.chip->irq_retrigger != NULL) {
+        if (round < FLOW_EDGE_ROUNDS) {
+            flow_actions(desc);
+        } else if (desc->data.chip->irq_retrigger != NULL) {
             desc->data.chip->irq_retrigger(&desc->data);
         }
     }
-    spin_unlock(&desc->lock);
+}
+
+// Most find no obstacle, and no other has come when they are done.
+void flow_edge(struct irq_desc *desc)
+{
+    spin_lock_hardirq(&desc->lock);
+    flow_eoi(desc);
+    if (unlikely(desc->obstacles != 0)) {
+        if (!flow_may_run(desc) || desc->in_progress != 0) {
+            flow_edge_note(desc);
+            spin_unlock_hardirq(&desc->lock);
+            return;
+        }
+        desc->pending = false;
+        irq_unmask(desc);
+    }
+    flow_actions(desc);
+    if (unlikely(desc->pending)) {
+        flow_edge_again(desc);
+    }
+    spin_unlock_hardirq(&desc->lock);
 }
 
 void flow_percpu(struct irq_desc *desc)
 {
-    desc->data.chip->irq_eoi(&desc->data);
+    flow_eoi(desc);
     struct irqaction *action = READ_ONCE(desc->action);
     if (action != NULL) {
         flow_call(desc, action);

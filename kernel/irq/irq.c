@@ -2,8 +2,8 @@
 //
 //   1 kernel/x86/entry.S     stub and save
 //   2 kernel/interrupt.c     the spine                                             <- previous
-//   3 this file              vector to descriptor; then flow.c: when to mask and acknowledge, and
-//                            the list of actions
+//   3 <irq/desc.h>, flow.c   vector to descriptor, in line; when to mask and acknowledge, and the
+//                            list of actions; this file is all around them
 //   4 drivers/net/e1000/     the top half                                          <- next
 //
 // Three things that older kernels mixed are kept apart here, as in Linux's generic layer:
@@ -21,7 +21,7 @@
 // `in_progress` says so, and free_irq waits for it to fall to 0 between unlinking an action and
 // freeing it. The counts are per CPU and written by that CPU alone.
 //
-// Context: irq_dispatch in hard irq; the driver's functions as their header says. This layer knows
+// Context: irq_dispatch_system in hard irq; the driver's functions as their header says. This layer knows
 // no threads: what waits here, spins.
 #include <lib/errno.h>
 #include <core/clock.h>
@@ -56,7 +56,6 @@ struct irq_system {
 };
 static struct irq_system irq_system[256];
 static uint32_t irq_stats[IRQ_STAT_COUNT][MAX_CPUS]; // C
-static uint64_t irq_totals[MAX_CPUS];                // C
 
 // ---- counts ----
 
@@ -108,7 +107,7 @@ uint32_t irq_stat_get(enum irq_stat stat, unsigned cpu)
 
 uint64_t irq_total(unsigned cpu)
 {
-    return cpu < MAX_CPUS ? READ_ONCE(irq_totals[cpu]) + irq_stat_get(IRQ_STAT_NMI, cpu) +
+    return cpu < MAX_CPUS ? READ_ONCE(cpus[cpu].interrupts) + irq_stat_get(IRQ_STAT_NMI, cpu) +
                                 irq_stat_get(IRQ_STAT_MCE, cpu)
                           : 0;
 }
@@ -146,31 +145,19 @@ static void irq_unexpected(uint8_t vector)
     pr_ratelimited(LOG_WARNING, "irq: CPU %u: no handler for vector 0x%02x", cpu_id(), vector);
 }
 
-void irq_dispatch(uint8_t vector)
+// The kernel's own vectors: timer, messages between CPUs; and those that lead nowhere.
+void irq_dispatch_system(uint8_t vector)
 {
-    unsigned cpu = cpu_id();
-    irq_totals[cpu]++;
-
     void (*fn)(void) = READ_ONCE(irq_system[vector].fn);
-    if (fn != NULL) {
-        irq_stat_inc(irq_system[vector].stat);
-        trace(TRACE_VECTOR_ENTRY, vector, 0);
-        lapic_eoi();
-        fn();
-        trace(TRACE_VECTOR_EXIT, vector, 0);
-        return;
-    }
-
-    unsigned irq = route_vector_irq(vector);
-    if (irq == MAX_IRQS) {
+    if (fn == NULL) {
         irq_unexpected(vector);
         return;
     }
-    struct irq_desc *desc = &irq_descs[irq];
-    desc->count[cpu]++;
-    trace(TRACE_IRQ_ENTRY, irq, vector);
-    desc->flow(desc);
-    trace(TRACE_IRQ_EXIT, irq, 0);
+    irq_stat_inc(irq_system[vector].stat);
+    trace(TRACE_VECTOR_ENTRY, vector, 0);
+    lapic_eoi();
+    fn();
+    trace(TRACE_VECTOR_EXIT, vector, 0);
 }
 
 // ---- starting and stopping ----

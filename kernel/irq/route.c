@@ -38,7 +38,7 @@ enum {
 };
 
 static DEFINE_SPINLOCK(route_lock);
-static uint16_t route_vectors[256];                                // L: irq + 1, 0: free
+struct irq_desc *route_vectors[256];
 static uint8_t route_last = VECTOR_FIRST_DEVICE + 1 - ROUTE_CLASS; // L: dealt last
 static uint16_t route_isa_gsi[ROUTE_ISA_LINES];                    // I
 static bool route_fixed[MAX_IRQS]; // I: trigger and polarity come from the MADT
@@ -63,9 +63,9 @@ uint8_t route_vector_alloc(unsigned irq)
     spin_lock_irqsave(&route_lock, flags);
     for (unsigned tries = VECTOR_LAST_DEVICE - VECTOR_FIRST_DEVICE + 1; tries > 0; tries--) {
         route_last = route_next_vector(route_last);
-        if (route_vectors[route_last] == 0 && route_last != VECTOR_SYSCALL) {
+        if (route_vectors[route_last] == NULL && route_last != VECTOR_SYSCALL) {
             found = route_last;
-            WRITE_ONCE(route_vectors[found], (uint16_t)(irq + 1));
+            WRITE_ONCE(route_vectors[found], &irq_descs[irq]);
             break;
         }
     }
@@ -77,14 +77,14 @@ void route_vector_free(uint8_t vector)
 {
     unsigned long flags;
     spin_lock_irqsave(&route_lock, flags);
-    WRITE_ONCE(route_vectors[vector], 0);
+    WRITE_ONCE(route_vectors[vector], NULL);
     spin_unlock_irqrestore(&route_lock, flags);
 }
 
 unsigned route_vector_irq(uint8_t vector)
 {
-    unsigned entry = READ_ONCE(route_vectors[vector]);
-    return entry != 0 ? entry - 1 : MAX_IRQS;
+    const struct irq_desc *desc = READ_ONCE(route_vectors[vector]);
+    return desc != NULL ? (unsigned)(desc - irq_descs) : (unsigned)MAX_IRQS;
 }
 
 // ---- CPUs ----

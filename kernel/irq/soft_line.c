@@ -31,7 +31,6 @@ const struct irq_chip soft_line_chip = {
     .irq_shutdown = soft_line_nothing,
     .irq_mask = soft_line_nothing,
     .irq_unmask = soft_line_nothing,
-    .irq_eoi = lapic_irq_eoi,
     .irq_retrigger = lapic_irq_retrigger,
     .irq_set_affinity = soft_line_moved,
 };

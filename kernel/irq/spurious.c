@@ -31,10 +31,10 @@ enum {
     SPURIOUS_BACKOFF_DOUBLINGS = 10,
 };
 
-static uint32_t spurious_window = SPURIOUS_WINDOW; // A: /proc/irq/spurious_rule
-static uint32_t spurious_limit = SPURIOUS_LIMIT;   // A
-static bool spurious_backoff;                      // A: irqstorm=backoff
-static bool spurious_off;                          // I: boot option noirqdebug
+uint32_t irq_spurious_window = SPURIOUS_WINDOW;  // A: /proc/irq/spurious_rule
+static uint32_t spurious_limit = SPURIOUS_LIMIT; // A
+static bool spurious_backoff;                    // A: irqstorm=backoff
+static bool spurious_off;                        // I: boot option noirqdebug
 
 void (*irq_killed_hook)(void);
 
@@ -119,7 +119,7 @@ bool irq_poll_lines(bool all)
     return killed;
 }
 
-void irq_note_result(struct irq_desc *desc, irqreturn_t result)
+void irq_note_rest(struct irq_desc *desc, irqreturn_t result)
 {
     if (spurious_off || desc->killed || desc->data.chip->is_polled) {
         return;
@@ -136,7 +136,7 @@ void irq_note_result(struct irq_desc *desc, irqreturn_t result)
     } else {
         desc->handled++;
     }
-    if (++desc->spurious_count < READ_ONCE(spurious_window)) {
+    if (++desc->spurious_count < READ_ONCE(irq_spurious_window)) {
         return;
     }
     desc->spurious_count = 0;
@@ -173,7 +173,7 @@ BOOT_OPTION("irqstorm", spurious_option_storm,
 static void spurious_rule_show(struct text *t, unsigned long index)
 {
     (void)index;
-    text_printf(t, "%u of %u %s\n", spurious_limit, spurious_window,
+    text_printf(t, "%u of %u %s\n", spurious_limit, irq_spurious_window,
                 spurious_off       ? "off"
                 : spurious_backoff ? "backoff"
                                    : "disable");
@@ -199,7 +199,7 @@ static int spurious_rule_write(const char *line, unsigned long index)
         window < 10 || window > 100000000 || limit >= window) {
         return -EINVAL;
     }
-    WRITE_ONCE(spurious_window, window);
+    WRITE_ONCE(irq_spurious_window, window);
     WRITE_ONCE(spurious_limit, limit);
     return 0;
 }

@@ -38,6 +38,7 @@ enum {
     LAPIC_STALE_MAX = 256, // interrupts that a former kernel or firmware may have left in service
 };
 
+volatile uint32_t *lapic_eoi_register;
 static volatile uint8_t *lapic_mmio;     // I
 static bool lapic_x2apic;                // I
 static bool lapic_present;               // I
@@ -98,6 +99,7 @@ bool lapic_init(phys_t base, void *(*map)(phys_t address, size_t size))
             pr_err("lapic: cannot map the registers at 0x%llx", (unsigned long long)decoded);
             return false;
         }
+        lapic_eoi_register = (volatile uint32_t *)(lapic_mmio + LAPIC_EOI);
         resource_add(RESOURCE_MEMORY, decoded, decoded + LAPIC_PAGE_SIZE - 1, "Local APIC");
     }
     lapic_present = true;
@@ -202,15 +204,9 @@ uint32_t lapic_id(void)
     return lapic_x2apic ? id : id >> 24;
 }
 
-void lapic_eoi(void)
+void lapic_eoi_x2apic(void)
 {
-    lapic_wr(LAPIC_EOI, 0);
-}
-
-void lapic_irq_eoi(struct irq_data *data)
-{
-    (void)data;
-    lapic_eoi();
+    wrmsr(MSR_X2APIC_BASE + (LAPIC_EOI >> 4), 0);
 }
 
 void lapic_irq_retrigger(struct irq_data *data)

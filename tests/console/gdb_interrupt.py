@@ -112,7 +112,7 @@ def stops():
     found = []
     for _ in range(100):
         gdb.execute("continue", to_string=True)
-        stop = function_at(register("rip"))
+        stop = gdb.selected_frame().name()  # irq_dispatch is in line
         found = [stop] if stop == "isr_stubs" else found + [stop]
         if found[0] == "isr_stubs" and stop == "netif_receive_skb":
             break

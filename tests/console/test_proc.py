@@ -125,7 +125,7 @@ def test_version(machine):
 def test_kallsyms_holds_what_the_kernel_runs(machine):
     symbols = linux.parse_kallsyms(machine.ok("cat /proc/kallsyms"))
     names = {name for _, _, name in symbols}
-    assert {"kernel_main", "interrupt", "irq_dispatch", "cpus"} <= names
+    assert {"kernel_main", "interrupt", "irq_dispatch_system", "cpus"} <= names
     assert all(address >= 0xFFFFFFFF80000000 for address, _, _ in symbols)
 
 

@@ -47,7 +47,6 @@ static const struct irq_chip test_wire = {.name = "test-wire",
                                           .irq_shutdown = test_nothing,
                                           .irq_mask = test_mask,
                                           .irq_unmask = test_unmask,
-                                          .irq_eoi = lapic_irq_eoi,
                                           .irq_retrigger = lapic_irq_retrigger};
 static const struct irq_chip test_message = {.oneshot_safe = true,
                                              .name = "test-msi",
@@ -55,7 +54,6 @@ static const struct irq_chip test_message = {.oneshot_safe = true,
                                              .irq_shutdown = test_nothing,
                                              .irq_mask = test_nothing,
                                              .irq_unmask = test_nothing,
-                                             .irq_eoi = lapic_irq_eoi,
                                              .irq_retrigger = lapic_irq_retrigger};
 
 static struct irq_desc *test_begin(const struct irq_chip *chip, bool level)

@@ -52,7 +52,7 @@ void fake_hardirq(bool on)
 void fake_interrupt(unsigned vector)
 {
     uint32_t depth = cpu_self()->irq_depth++;
-    irq_dispatch((uint8_t)vector);
+    irq_dispatch(cpu_self(), (uint8_t)vector);
     cpu_self()->irq_depth = depth;
 }
 
