@@ -70,13 +70,12 @@ static void interrupt_external(struct frame *frame)
     struct cpu *cpu = cpu_self();
 
     rcu_idle_end();
-    uint64_t entered = rdtsc();
-
+    cputime_irq_begin(cpu);
     cpu->irq_depth++;
     cpu->from_user = frame_is_user(frame);
     irq_dispatch(cpu, (uint8_t)frame->vector);
     cpu->irq_depth--;
-    cputime_interrupted(&cputimes[cpu->id], entered);
+    cputime_irq_end(cpu);
     if (cpu->from_user) {
         interrupt_from_user();
     }
@@ -85,8 +84,6 @@ static void interrupt_external(struct frame *frame)
         softirq_pending()) {
         softirq_run();
     }
-    cputime_enter(time, frame_is_user(frame) ? CPU_SYSTEM : before);
-
     if (interrupt_may_switch(cpu, frame)) {
         sched_preempt_irq();
     }

@@ -36,6 +36,7 @@ struct cpu {
     uint16_t rcu_passes;   // C: RCU quiescent states so far, wraps; read by others
     struct trace_ring *trace_ring; // A: where trace() writes; NULL: nowhere
     uint64_t interrupts;           // C: taken, exceptions aside
+    uint64_t irq_since;            // C: TSC when its hard interrupt began; 0: none; read by others
 } __aligned(64);
 
 extern struct cpu cpus[MAX_CPUS];

@@ -54,15 +54,24 @@ static inline enum cpu_time cputime_enter(struct cputime *time, enum cpu_time ki
     return before;
 }
 
-// A hard interrupt that came at `entered` is over: its time is its own, and not of what it
-// interrupted. Booked at the end alone, so that its handler is reached sooner. Context: likewise.
-static inline void cputime_interrupted(struct cputime *time, uint64_t entered)
+// A hard interrupt begins and is over: its time is its own, and not of what it interrupted. The
+// beginning is noted only, so that the handler is reached soon; who reads meanwhile looks at the
+// note. Context: likewise.
+static inline void cputime_irq_begin(struct cpu *cpu)
 {
+    cpu->irq_since = rdtsc();
+}
+
+static inline void cputime_irq_end(struct cpu *cpu)
+{
+    struct cputime *time = &cputimes[cpu->id];
+
     time->sequence++;
     barrier();
-    uint64_t spent = rdtsc() - entered;
+    uint64_t spent = rdtsc() - cpu->irq_since;
     time->tsc[CPU_IRQ] += spent;
     time->since += spent;
+    WRITE_ONCE(cpu->irq_since, 0);
     barrier();
     time->sequence++;
 }
