@@ -57,8 +57,8 @@ typedef struct {
 #define __noinline          __attribute__((noinline))
 #undef __always_inline // glibc has it too, in host tests
 #define __always_inline inline __attribute__((always_inline))
-#define __unused            __attribute__((unused))
-#define fallthrough         __attribute__((fallthrough))
+#define __unused        __attribute__((unused))
+#define fallthrough     __attribute__((fallthrough))
 
 // Copies of text or numbers that a device or a table wrote, read byte by byte in little-endian
 // order.
