@@ -50,18 +50,32 @@ bool mod_delayed_work(struct workqueue_struct *wq, struct delayed_work *work,
 // from the item itself (cancel). An item that starts itself again is waited for once by flush,
 // stopped for good by cancel. The item must not free itself.
 bool flush_work(struct work_struct *work);
+bool flush_delayed_work(struct delayed_work *work); // without its delay, if that is still on
 bool cancel_work_sync(struct work_struct *work);
 bool cancel_delayed_work_sync(struct delayed_work *work);
 void flush_workqueue(struct workqueue_struct *wq);
+// Flushes until the queue is empty. Meanwhile it takes items only from items of its own (a chain
+// comes to its end); others are refused with a warning.
+void drain_workqueue(struct workqueue_struct *wq);
 // An item that is queued, or runs, and lies in this memory, or NULL: for a check before it is
 // freed. (A delayed one that waits is a timer: timer_find.) Context: thread.
 struct work_struct *work_find(const void *start, size_t size);
 
 // max_active: how many of its items may be under way in one pool at a time, 0 for the default. An
-// unbound queue with 1 runs its items strictly one after another. NULL when there is no memory.
-// Context: thread.
+// unbound queue with 1 runs its items strictly one after another. WQ_HIGHPRI: workers of nice -20.
+// WQ_MEM_RECLAIM: a rescuer, a thread called as the queue, made now: it runs the queue's items when
+// there is no memory for a worker. For what memory may be waiting for. NULL when there is no
+// memory. Context: thread.
 enum { WQ_UNBOUND = 2, WQ_MEM_RECLAIM = 8, WQ_HIGHPRI = 16 };
 struct workqueue_struct *alloc_workqueue(const char *name, unsigned flags, int max_active);
-// Waits for what is queued, then frees it.
+// Drains it, then frees it.
 void destroy_workqueue(struct workqueue_struct *wq);
-extern struct workqueue_struct *system_wq;
+
+// For everybody: short items on their CPU; the same before other threads (nice -20); anywhere, and
+// long ones; items of either kind that may take long.
+extern struct workqueue_struct *system_wq, *system_highpri_wq, *system_unbound_wq, *system_long_wq;
+
+// An item that keeps its CPU for so long without sleeping is told of in the log.
+enum { WORK_HOG_MS = 30 };
+// For tests: so many attempts to make a worker fail, as if there were no memory. A.
+extern uint32_t worker_make_failures;

@@ -15,13 +15,20 @@
 // item, on any CPU.
 //
 // A worker that begins to work while no other is idle first makes one; at POOL_MAX_WORKERS it goes
-// without, and items wait. Workers that had nothing to do for a while end, but for POOL_KEEP_IDLE.
+// without, and items wait. When there is no memory for one it does not begin at all but tries
+// again: if it worked too, and fell asleep for something that a later item brings, nobody would be
+// left to make the worker for that item. Meanwhile the queues that must not wait for memory,
+// because memory may be waiting for them (WQ_MEM_RECLAIM: writing pages out, mending a disk), send
+// their rescuers: threads made in advance, one for each such queue. Workers that had nothing to do
+// for a while end, but for POOL_KEEP_IDLE.
 //
 // The same item never runs twice at once: a worker that takes an item which a colleague is just
 // running leaves it to him.
 //
 // Context: workers are threads; pool_kick any.
+#include <lib/text.h>
 #include <core/clock.h>
+#include <core/kallsyms.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <core/trace.h>
@@ -36,17 +43,37 @@ enum {
     POOL_MAX_WORKERS = 32,
     POOL_KEEP_IDLE = 2,
     POOL_IDLE_TICKS = 60 * HZ,
+    POOL_RETRY_TICKS = HZ / 10,
+    POOL_HOG_KINDS = 16,
 };
+
+uint32_t worker_make_failures;
 
 static bool pool_needs_worker(const struct worker_pool *pool)
 {
     return !list_empty(&pool->items) && (pool->cpu < 0 || pool->running == 0);
 }
 
+// Nobody is there to take the next item, and nobody can be made: those queues that have a rescuer
+// send him.
+static void pool_call_rescuers(struct worker_pool *pool)
+{
+    struct work_struct *work;
+
+    list_for_each_entry (work, &pool->items, link) {
+        work_call_rescuer(work->wq, pool);
+    }
+}
+
 void pool_kick(struct worker_pool *pool)
 {
-    if (pool_needs_worker(pool) && !list_empty(&pool->idle)) {
+    if (!pool_needs_worker(pool)) {
+        return;
+    }
+    if (likely(!list_empty(&pool->idle))) {
         wake_up_process(list_first_entry(&pool->idle, struct worker, link)->thread);
+    } else if (pool->short_of_workers || pool->busy_count == pool->workers) {
+        pool_call_rescuers(pool);
     }
 }
 
@@ -99,24 +126,82 @@ static void worker_check_context(const struct worker *worker)
     }
 }
 
-// Runs the oldest item. The pool's lock is held, but not while the function runs.
-static void worker_run_item(struct worker *worker)
+// Functions that keep their CPU for long are told of, at the 1st, 2nd, 4th, 8th time.
+static DEFINE_SPINLOCK(worker_hogs_lock);
+static struct {
+    work_func_t func;
+    unsigned count;
+} worker_hogs[POOL_HOG_KINDS]; // L
+
+static void worker_note_hog(work_func_t func, uint64_t ms)
+{
+    unsigned count = 0, i = 0;
+    unsigned long flags;
+
+    spin_lock_irqsave(&worker_hogs_lock, flags);
+    while (i < POOL_HOG_KINDS && worker_hogs[i].func != func && worker_hogs[i].func != NULL) {
+        i++;
+    }
+    if (i < POOL_HOG_KINDS) {
+        worker_hogs[i].func = func;
+        count = ++worker_hogs[i].count;
+    }
+    spin_unlock_irqrestore(&worker_hogs_lock, flags);
+    if (count != 0 && (count & (count - 1)) == 0) {
+        char name[64];
+        struct text t = TEXT_INIT(name);
+
+        text_symbol(&t, (uintptr_t)func);
+        pr_warn(
+            "workqueue: %s kept its CPU for %llu ms, %u times so far: let it sleep, or queue it "
+            "on a WQ_UNBOUND queue",
+            name, (unsigned long long)ms, count);
+    }
+}
+
+// What the running thread has had of its CPU, in ticks of the time stamp counter; a booking that
+// comes in between makes it less.
+static uint64_t worker_cycles(void)
+{
+    return READ_ONCE(current->runtime) + (rdtsc() - READ_ONCE(current->switched_in));
+}
+
+static void worker_call(struct worker *worker, struct work_struct *work)
+{
+    work_func_t func = worker->func;
+    uint64_t before = worker_cycles();
+
+    trace(TRACE_WORK_START, 0, (uintptr_t)func);
+    func(work);
+    trace(TRACE_WORK_END, 0, (uintptr_t)func);
+    worker_check_context(worker);
+    uint64_t after = worker_cycles();
+    uint64_t ms = after > before ? clock_tsc_to_ns(after - before) / 1000000 : 0;
+    worker->hogged = ms >= WORK_HOG_MS;
+    if (unlikely(worker->hogged)) {
+        worker_note_hog(func, ms);
+    }
+}
+
+// Takes an item off its list and runs it. The pool's lock is held, but not while the function runs.
+static void worker_run_item(struct worker *worker, struct work_struct *work)
 {
     struct worker_pool *pool = worker->pool;
-    struct work_struct *work = list_first_entry(&pool->items, struct work_struct, link);
     struct worker *colleague = pool_runner_of(pool, work);
     struct workqueue_struct *wq = work->wq;
     uint8_t color = work->color;
 
     list_del_init(&work->link);
-    if (colleague != NULL) {
+    if (unlikely(colleague != NULL)) {
         list_add_tail(&work->link, &colleague->postponed);
         return;
     }
     worker->func = work->func;
     worker->sequence = work->sequence;
+    worker->wq = wq;
     worker->item = work;
     list_add(&worker->link, &pool->busy);
+    pool->busy_count += worker->rescue == NULL;
     pool->running++;
     pool_kick(pool); // unbound: there may be more
     // From here on the item may be queued again, and the function may free it. An exchange, as a
@@ -124,17 +209,17 @@ static void worker_run_item(struct worker *worker)
     __atomic_exchange_n(&work->pending, 0, __ATOMIC_SEQ_CST);
     spin_unlock_irq(&pool->lock);
 
-    trace(TRACE_WORK_START, 0, (uintptr_t)worker->func);
-    worker->func(work);
-    trace(TRACE_WORK_END, 0, (uintptr_t)worker->func);
-    worker_check_context(worker);
+    worker_call(worker, work);
 
     spin_lock_irq(&pool->lock);
     pool->running--;
     pool->executed++;
+    pool->rescued += worker->rescue != NULL;
+    pool->hogs += worker->hogged;
     list_del(&worker->link);
+    pool->busy_count -= worker->rescue == NULL;
     worker->item = NULL;
-    while (!list_empty(&worker->postponed)) { // back to the front, in their order
+    while (unlikely(!list_empty(&worker->postponed))) { // back to the front, in their order
         struct work_struct *again = list_entry(worker->postponed.prev, struct work_struct, link);
         list_del(&again->link);
         list_add(&again->link, &pool->items);
@@ -168,22 +253,43 @@ static bool worker_idle(struct worker *worker)
     return left == 0 && pool->idle_count >= POOL_KEEP_IDLE && !pool_needs_worker(pool);
 }
 
-// Somebody must be idle while we work. The lock is dropped meanwhile.
+// Somebody must be idle while we work. Comes back when somebody is, or is not needed, or the pool
+// is full. The lock is dropped meanwhile.
 static void worker_make_successor(struct worker_pool *pool)
 {
-    if (!list_empty(&pool->idle) || pool->creating || pool->workers >= POOL_MAX_WORKERS) {
-        return;
-    }
-    pool->creating = true;
-    pool->workers++;
-    spin_unlock_irq(&pool->lock);
-    bool made = worker_make(pool);
-    spin_lock_irq(&pool->lock);
-    if (!made) {
+    while (list_empty(&pool->idle) && !pool->creating && pool->workers < POOL_MAX_WORKERS &&
+           pool_needs_worker(pool)) {
+        pool->creating = true;
+        pool->workers++;
+        spin_unlock_irq(&pool->lock);
+        bool made = worker_make(pool);
+        spin_lock_irq(&pool->lock);
+        if (likely(made)) {
+            pool->short_of_workers = false;
+            break;
+        }
         pool->creating = false;
         pool->workers--;
+        pool->short_of_workers = true;
         pr_ratelimited(LOG_WARNING, "workqueue: no memory for one more worker");
+        pool_call_rescuers(pool);
+        set_current_state(THREAD_BLOCKED);
+        spin_unlock_irq(&pool->lock);
+        schedule_timeout(POOL_RETRY_TICKS);
+        spin_lock_irq(&pool->lock);
     }
+}
+
+void worker_become(struct worker *worker)
+{
+    worker->thread = current;
+    INIT_LIST_HEAD(&worker->postponed);
+    current->sleep_hook = worker_sleep_hook;
+}
+
+struct worker *worker_self(void)
+{
+    return in_task() && current->sleep_hook == worker_sleep_hook ? current->arg : NULL;
 }
 
 static void worker_thread(void *arg)
@@ -191,8 +297,7 @@ static void worker_thread(void *arg)
     struct worker *worker = arg;
     struct worker_pool *pool = worker->pool;
 
-    worker->thread = current;
-    current->sleep_hook = worker_sleep_hook;
+    worker_become(worker);
     if (pool->highpri) {
         sched_set_nice(current, -20);
     }
@@ -202,7 +307,7 @@ static void worker_thread(void *arg)
         while (pool_needs_worker(pool)) {
             worker_make_successor(pool);
             if (pool_needs_worker(pool)) {
-                worker_run_item(worker);
+                worker_run_item(worker, list_first_entry(&pool->items, struct work_struct, link));
             }
         }
         if (worker_idle(worker)) {
@@ -213,6 +318,41 @@ static void worker_thread(void *arg)
     spin_unlock_irq(&pool->lock);
     current->sleep_hook = NULL;
     kfree(worker);
+}
+
+// The oldest item of a queue that waits in this pool, or NULL.
+static struct work_struct *pool_item_of(const struct worker_pool *pool,
+                                        const struct workqueue_struct *wq)
+{
+    struct work_struct *work;
+
+    list_for_each_entry (work, &pool->items, link) {
+        if (work->wq == wq) {
+            return work;
+        }
+    }
+    return NULL;
+}
+
+// Goes on as long as the pool has nobody else: an item of the queue may bring the next.
+void worker_rescue(struct worker *rescuer, struct worker_pool *pool)
+{
+    struct work_struct *work;
+
+    if (pool->cpu >= 0) {
+        struct cpumask only = {0};
+
+        cpumask_set(&only, (unsigned)pool->cpu);
+        sched_setaffinity(current, &only);
+    }
+    rescuer->pool = pool;
+    spin_lock_irq(&pool->lock);
+    while (pool_needs_worker(pool) && (list_empty(&pool->idle) || pool->short_of_workers) &&
+           (work = pool_item_of(pool, rescuer->rescue)) != NULL) {
+        worker_run_item(rescuer, work);
+    }
+    pool_kick(pool); // the rest is for others
+    spin_unlock_irq(&pool->lock);
 }
 
 static struct thread *worker_start(struct worker *worker)
@@ -228,16 +368,26 @@ static struct thread *worker_start(struct worker *worker)
                           worker->id, suffix);
 }
 
+// For tests, which have memory run out here and nowhere else.
+static bool worker_may_be_made(void)
+{
+    uint32_t left = __atomic_load_n(&worker_make_failures, __ATOMIC_RELAXED);
+
+    while (left != 0 && !__atomic_compare_exchange_n(&worker_make_failures, &left, left - 1, false,
+                                                     __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+    return left == 0;
+}
+
 static bool worker_make(struct worker_pool *pool)
 {
-    struct worker *worker = kzalloc(sizeof(*worker), GFP_KERNEL);
+    struct worker *worker = worker_may_be_made() ? kzalloc(sizeof(*worker), GFP_KERNEL) : NULL;
     struct thread *thread;
 
     if (worker == NULL) {
         return false;
     }
     worker->pool = pool;
-    INIT_LIST_HEAD(&worker->postponed);
     spin_lock_irq(&pool->lock);
     worker->id = (int)pool->next_id++;
     spin_unlock_irq(&pool->lock);

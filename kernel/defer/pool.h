@@ -15,12 +15,15 @@ struct worker_pool {
     struct list_head idle;           // L: workers that sleep, the one that went last first
     struct list_head busy;           // L: workers that have an item
     unsigned workers, idle_count;    // L
+    unsigned busy_count;             // L: those on `busy`, but for rescuers
     unsigned running;                // L: busy workers that are not asleep in their item
     unsigned next_id;                // L
     bool creating;                   // L: a worker is on its way
+    bool short_of_workers;           // L: the last attempt to make one failed
     uint64_t sequence;               // L: of the last item queued
     unsigned flushers;               // L: threads in `finished`
-    uint64_t executed;               // L
+    uint64_t executed, rescued;      // L: items; those of them that rescuers ran
+    uint64_t hogs;                   // L: items that kept the CPU for WORK_HOG_MS or longer
     struct wait_queue_head finished; // woken when an item is done or cancelled
 };
 
@@ -35,6 +38,9 @@ struct worker {
     struct list_head
         postponed; // L: the same item queued again meanwhile: it must not run twice at once
     bool asleep;   // L: not counted in pool->running
+    bool hogged;   // its last item kept the CPU for long
+    struct workqueue_struct *wq;     // L: the item's queue
+    struct workqueue_struct *rescue; // I: a rescuer: the queue whose items it saves; else NULL
 };
 
 // A pool with its first worker. cpu -1: unbound. NULL when there is no memory. Context: thread.
@@ -44,5 +50,15 @@ void pool_kick(struct worker_pool *pool);
 // With the pool's lock held: who runs this item now, or NULL.
 struct worker *pool_runner_of(const struct worker_pool *pool, const struct work_struct *work);
 
-// work.c: the item's bookkeeping when it is done. With the pool's lock held.
+// The worker that the caller is, or NULL. Context: any.
+struct worker *worker_self(void);
+// A rescuer's turn in a pool that is short of workers: runs the items of its queue that wait there.
+// Its thread is tied to the pool's CPU meanwhile.
+void worker_rescue(struct worker *rescuer, struct worker_pool *pool);
+// The thread of a rescuer: from here on the pool is told when it sleeps.
+void worker_become(struct worker *worker);
+
+// work.c: the item's bookkeeping when it is done; and the call for a queue's rescuer, if it has one.
+// Both with the pool's lock held.
 void work_finished(struct workqueue_struct *wq, struct worker_pool *pool, uint8_t color);
+void work_call_rescuer(struct workqueue_struct *wq, struct worker_pool *pool);

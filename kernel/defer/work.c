@@ -35,28 +35,31 @@
 #include "pool.h"
 
 enum { WORK_IDLE = 0, WORK_PENDING = 1, WORK_CANCELLING = 2 };
-enum { WORK_MAX_ACTIVE = 256 };
+enum { WORK_MAX_ACTIVE = 256, WORK_DRAIN_PATIENCE = 16 };
 
 // What a queue has in one pool.
 struct wq_share {
     unsigned active;            // L of the pool: on its list or running
     struct list_head held_back; // L of the pool: over max_active
+    bool mayday;                // A: the pool waits for the rescuer
 };
 
 struct workqueue_struct {
-    const char *name;         // I
+    const char *name;         // I: must stay valid
     unsigned flags;           // I
     unsigned max_active;      // I
     struct wq_share *shares;  // I: by pool->cpu + 1
     uint32_t color;           // A: 0 or 1, of items queued now
     uint32_t in_flight[2];    // A: by color: queued or running
     bool dying;               // A: takes no more items
+    uint32_t draining;        // A: takes items from its own items only
+    struct worker *rescuer;   // I: NULL without WQ_MEM_RECLAIM
     struct mutex flush_mutex; // one flush at a time
     struct wait_queue_head drained;
     struct list_head all_link; // L of work_mutex
 };
 
-struct workqueue_struct *system_wq;
+struct workqueue_struct *system_wq, *system_highpri_wq, *system_unbound_wq, *system_long_wq;
 
 static DEFINE_MUTEX(work_mutex);
 static LIST_HEAD(work_queues);                      // L of work_mutex
@@ -202,9 +205,18 @@ static bool work_make_pending(struct work_struct *work)
                                        __ATOMIC_SEQ_CST);
 }
 
+// A queue that is being drained or destroyed: does an item of its own ask?
+static __noinline bool wq_takes_from_own(const struct workqueue_struct *wq)
+{
+    const struct worker *self = worker_self();
+
+    return !WARN_ON(__atomic_load_n(&wq->dying, __ATOMIC_RELAXED) || self == NULL ||
+                    self->wq != wq || self->item == NULL);
+}
+
 static bool wq_takes_items(const struct workqueue_struct *wq)
 {
-    return !WARN_ON(__atomic_load_n(&wq->dying, __ATOMIC_RELAXED));
+    return likely(__atomic_load_n(&wq->draining, __ATOMIC_RELAXED) == 0) || wq_takes_from_own(wq);
 }
 
 bool queue_work_on(unsigned cpu, struct workqueue_struct *wq, struct work_struct *work)
@@ -404,6 +416,19 @@ bool flush_work(struct work_struct *work)
     return work_wait(work);
 }
 
+bool flush_delayed_work(struct delayed_work *work)
+{
+    unsigned long flags;
+
+    might_sleep();
+    flags = local_irq_save();
+    if (del_timer(&work->timer)) { // its delay is over now
+        work_insert(work->wq, &work->work, cpu_id());
+    }
+    local_irq_restore(flags);
+    return work_wait(&work->work);
+}
+
 static bool work_cancel(struct work_struct *work, struct timer_list *timer)
 {
     int was_pending;
@@ -439,6 +464,97 @@ void flush_workqueue(struct workqueue_struct *wq)
     mutex_unlock(&wq->flush_mutex);
 }
 
+static bool wq_is_empty(const struct workqueue_struct *wq)
+{
+    return __atomic_load_n(&wq->in_flight[0], __ATOMIC_SEQ_CST) == 0 &&
+           __atomic_load_n(&wq->in_flight[1], __ATOMIC_SEQ_CST) == 0;
+}
+
+void drain_workqueue(struct workqueue_struct *wq)
+{
+    might_sleep();
+    __atomic_fetch_add(&wq->draining, 1, __ATOMIC_SEQ_CST);
+    for (unsigned flushes = 1; flush_workqueue(wq), !wq_is_empty(wq); flushes++) {
+        if (flushes >= WORK_DRAIN_PATIENCE && (flushes & (flushes - 1)) == 0) {
+            pr_warn("workqueue %s: not empty after %u flushes: an item of it starts another for "
+                    "ever",
+                    wq->name, flushes);
+        }
+    }
+    __atomic_fetch_sub(&wq->draining, 1, __ATOMIC_SEQ_CST);
+}
+
+// ---- the rescuer --------------------------------------------------------------------------------
+
+void work_call_rescuer(struct workqueue_struct *wq, struct worker_pool *pool)
+{
+    if (wq->rescuer != NULL) {
+        __atomic_store_n(&wq_share_of(wq, pool)->mayday, true, __ATOMIC_SEQ_CST);
+        wake_up_process(wq->rescuer->thread);
+    }
+}
+
+static bool wq_has_mayday(const struct workqueue_struct *wq)
+{
+    bool mayday = false;
+
+    for (unsigned i = 0; i <= cpu_count; i++) {
+        mayday |= __atomic_load_n(&wq->shares[i].mayday, __ATOMIC_SEQ_CST);
+    }
+    return mayday;
+}
+
+static void wq_rescue(struct workqueue_struct *wq)
+{
+    bool highpri = (wq->flags & WQ_HIGHPRI) != 0;
+
+    for (unsigned cpu = 0; cpu <= cpu_count; cpu++) {
+        struct worker_pool *pool =
+            cpu < cpu_count ? work_pools[cpu][highpri] : work_unbound_pools[highpri];
+
+        if (pool != NULL &&
+            __atomic_exchange_n(&wq_share_of(wq, pool)->mayday, false, __ATOMIC_SEQ_CST)) {
+            worker_rescue(wq->rescuer, pool);
+        }
+    }
+}
+
+static void wq_rescuer_thread(void *arg)
+{
+    struct worker *rescuer = arg;
+    struct workqueue_struct *wq = rescuer->rescue;
+
+    worker_become(rescuer);
+    sched_set_nice(current, -20);
+    while (!kthread_should_stop()) {
+        set_current_state(THREAD_IDLE); // first, then the look
+        current->wait_channel = "rescuer";
+        if (!wq_has_mayday(wq) && !kthread_should_stop()) {
+            schedule();
+        }
+        set_current_state(THREAD_RUNNING);
+        wq_rescue(wq);
+    }
+    current->sleep_hook = NULL;
+}
+
+static bool wq_make_rescuer(struct workqueue_struct *wq)
+{
+    struct worker *rescuer = kzalloc(sizeof(*rescuer), GFP_KERNEL);
+
+    if (rescuer == NULL) {
+        return false;
+    }
+    rescuer->rescue = wq;
+    rescuer->thread = kthread_run(wq_rescuer_thread, rescuer, "%s", wq->name);
+    if (rescuer->thread == NULL) {
+        kfree(rescuer);
+        return false;
+    }
+    wq->rescuer = rescuer; // it is not called before the queue has items
+    return true;
+}
+
 // ---- queues ------------------------------------------------------------------------------------
 
 // The pools that a queue with these flags needs, made when the first such queue is. With work_mutex
@@ -459,17 +575,17 @@ static bool work_make_pools(bool highpri)
     return work_unbound_pools[highpri] != NULL;
 }
 
-struct workqueue_struct *alloc_workqueue(const char *name, unsigned flags, int max_active)
+static struct workqueue_struct *wq_make(const char *name, unsigned flags, int max_active)
 {
     struct workqueue_struct *wq = kzalloc(sizeof(*wq), GFP_KERNEL);
-    bool made;
 
     if (wq == NULL) {
         return NULL;
     }
     wq->shares = kcalloc(cpu_count + 1, sizeof(wq->shares[0]), GFP_KERNEL);
     if (wq->shares == NULL) {
-        goto free_wq;
+        kfree(wq);
+        return NULL;
     }
     for (unsigned i = 0; i <= cpu_count; i++) {
         INIT_LIST_HEAD(&wq->shares[i].held_back);
@@ -479,22 +595,36 @@ struct workqueue_struct *alloc_workqueue(const char *name, unsigned flags, int m
     wq->max_active = max_active > 0 ? (unsigned)max_active : WORK_MAX_ACTIVE;
     mutex_init(&wq->flush_mutex, "flush_workqueue");
     init_waitqueue_head(&wq->drained, "flush_workqueue");
+    return wq;
+}
+
+static void wq_free(struct workqueue_struct *wq)
+{
+    kfree(wq->rescuer);
+    kfree(wq->shares);
+    kfree(wq);
+}
+
+struct workqueue_struct *alloc_workqueue(const char *name, unsigned flags, int max_active)
+{
+    struct workqueue_struct *wq = wq_make(name, flags, max_active);
+    bool made;
+
+    if (wq == NULL) {
+        return NULL;
+    }
     mutex_lock(&work_mutex);
-    made = work_make_pools((flags & WQ_HIGHPRI) != 0);
+    made = work_make_pools((flags & WQ_HIGHPRI) != 0) &&
+           ((flags & WQ_MEM_RECLAIM) == 0 || wq_make_rescuer(wq));
     if (made) {
         list_add_tail(&wq->all_link, &work_queues);
     }
     mutex_unlock(&work_mutex);
     if (!made) {
-        goto free_shares;
+        wq_free(wq);
+        return NULL;
     }
     return wq;
-
-free_shares:
-    kfree(wq->shares);
-free_wq:
-    kfree(wq);
-    return NULL;
 }
 
 // Passes through every pool's lock: who counted the last item out has let go of the queue then.
@@ -518,13 +648,14 @@ void destroy_workqueue(struct workqueue_struct *wq)
     mutex_lock(&work_mutex);
     list_del(&wq->all_link);
     mutex_unlock(&work_mutex);
-    flush_workqueue(wq);
-    __atomic_store_n(&wq->dying, true, __ATOMIC_SEQ_CST); // who starts itself again is told so
-    flush_workqueue(wq);
-    flush_workqueue(wq);
+    __atomic_fetch_add(&wq->draining, 1, __ATOMIC_SEQ_CST); // and it stays so
+    drain_workqueue(wq);
+    __atomic_store_n(&wq->dying, true, __ATOMIC_SEQ_CST);
+    if (wq->rescuer != NULL) {
+        kthread_stop(wq->rescuer->thread);
+    }
     wq_let_go(wq);
-    kfree(wq->shares);
-    kfree(wq);
+    wq_free(wq);
 }
 
 static struct work_struct *work_find_in_pool(struct worker_pool *pool, uintptr_t start,
@@ -569,8 +700,12 @@ struct work_struct *work_find(const void *start, size_t size)
 void workqueue_init(void)
 {
     system_wq = alloc_workqueue("events", 0, 0);
-    if (system_wq == NULL) {
-        panic("no memory for the system workqueue: give the machine more than 16 MiB");
+    system_highpri_wq = alloc_workqueue("events_highpri", WQ_HIGHPRI, 0);
+    system_unbound_wq = alloc_workqueue("events_unbound", WQ_UNBOUND, 0);
+    system_long_wq = alloc_workqueue("events_long", 0, 0);
+    if (system_wq == NULL || system_highpri_wq == NULL || system_unbound_wq == NULL ||
+        system_long_wq == NULL) {
+        panic("no memory for the system workqueues: give the machine more than 16 MiB");
     }
 }
 
@@ -593,8 +728,10 @@ static void work_show_pool(struct text *t, struct worker_pool *pool)
     } else {
         text_printf(t, "%4s", "any");
     }
-    text_printf(t, " %4d %7u %4u %7u %7u %10llu\n", pool->highpri ? -20 : 0, pool->workers,
-                pool->idle_count, pool->running, waiting, (unsigned long long)pool->executed);
+    text_printf(t, " %4d %7u %4u %7u %7u %10llu %7llu %6llu\n", pool->highpri ? -20 : 0,
+                pool->workers, pool->idle_count, pool->running, waiting,
+                (unsigned long long)pool->executed, (unsigned long long)pool->rescued,
+                (unsigned long long)pool->hogs);
     spin_unlock_irq(&pool->lock);
 }
 
@@ -603,21 +740,21 @@ static void work_show(struct text *t, unsigned long index)
     struct workqueue_struct *wq;
 
     (void)index;
-    text_puts(t, " CPU NICE WORKERS IDLE RUNNING WAITING   EXECUTED\n");
+    text_puts(t, " CPU NICE WORKERS IDLE RUNNING WAITING   EXECUTED RESCUED   HOGS\n");
     for (unsigned highpri = 0; highpri < 2; highpri++) {
         for (unsigned cpu = 0; cpu < cpu_count; cpu++) {
             work_show_pool(t, work_pools[cpu][highpri]);
         }
         work_show_pool(t, work_unbound_pools[highpri]);
     }
-    text_puts(t, "\nQUEUE            FLAGS            MAX_ACTIVE IN_FLIGHT\n");
+    text_puts(t, "\nQUEUE            MAX_ACTIVE IN_FLIGHT FLAGS\n");
     mutex_lock(&work_mutex);
     list_for_each_entry (wq, &work_queues, all_link) {
-        text_printf(t, "%-16s %-16s %10u %9u\n", wq->name,
-                    (wq->flags & WQ_UNBOUND)   ? "unbound"
-                    : (wq->flags & WQ_HIGHPRI) ? "highpri"
-                                               : "-",
-                    wq->max_active, READ_ONCE(wq->in_flight[0]) + READ_ONCE(wq->in_flight[1]));
+        text_printf(t, "%-16s %10u %9u %s%s%s%s\n", wq->name, wq->max_active,
+                    READ_ONCE(wq->in_flight[0]) + READ_ONCE(wq->in_flight[1]),
+                    wq->flags == 0 ? "-" : "", (wq->flags & WQ_HIGHPRI) ? "highpri " : "",
+                    (wq->flags & WQ_UNBOUND) ? "unbound " : "",
+                    (wq->flags & WQ_MEM_RECLAIM) ? "mem_reclaim" : "");
     }
     mutex_unlock(&work_mutex);
 }

@@ -271,6 +271,106 @@ KTEST(work, unbound_and_highpri_queues)
     destroy_workqueue(high);
 }
 
+KTEST(work, system_queues_and_their_workers)
+{
+    struct work_struct work;
+
+    INIT_WORK(&work, counting_function);
+    executed = 0;
+    EXPECT(queue_work_on(0, system_highpri_wq, &work));
+    flush_work(&work);
+    EXPECT(str_starts(run_name, "kworker/0:") && strchr(run_name, 'H') != NULL);
+    EXPECT(queue_work(system_unbound_wq, &work));
+    flush_work(&work);
+    EXPECT(str_starts(run_name, "kworker/u"));
+    EXPECT(queue_work(system_long_wq, &work));
+    flush_work(&work);
+    EXPECT_EQ(get(&executed), 3);
+}
+
+KTEST(work, flushing_ends_the_delay)
+{
+    struct delayed_work work;
+
+    executed = 0;
+    INIT_DELAYED_WORK(&work, counting_function);
+    EXPECT(schedule_delayed_work(&work, 1000 * HZ));
+    EXPECT(flush_delayed_work(&work));
+    EXPECT_EQ(get(&executed), 1);
+    EXPECT(!flush_delayed_work(&work));
+}
+
+// A chain: an item queues the next on its own queue. Draining waits for all of it and refuses
+// others.
+static struct workqueue_struct *chain_queue;
+static unsigned chain_left; // A
+
+static void chain_function(struct work_struct *work)
+{
+    __atomic_fetch_add(&executed, 1, __ATOMIC_SEQ_CST);
+    msleep(1);
+    if (__atomic_fetch_sub(&chain_left, 1, __ATOMIC_SEQ_CST) > 1) {
+        queue_work(chain_queue, work);
+    }
+}
+
+KTEST(work, draining_waits_for_a_chain_and_refuses_others)
+{
+    struct work_struct chain, other;
+
+    chain_queue = alloc_workqueue("test_chain", 0, 0);
+    REQUIRE(chain_queue != NULL);
+    executed = 0;
+    chain_left = 10;
+    INIT_WORK(&chain, chain_function);
+    INIT_WORK(&other, counting_function);
+    EXPECT(queue_work(chain_queue, &chain));
+    drain_workqueue(chain_queue);
+    EXPECT_EQ(get(&executed), 10);
+    EXPECT(queue_work(chain_queue, &other)); // open again
+    drain_workqueue(chain_queue);
+    chain_left = 5;
+    EXPECT(queue_work(chain_queue, &chain));
+    destroy_workqueue(chain_queue);
+    EXPECT_EQ(get(&executed), 16);
+}
+
+// No memory for a worker, and every worker of the CPU asleep in an item that waits: the queue with a
+// rescuer gets on, the others wait until there is memory again.
+static void rescued_function(struct work_struct *work)
+{
+    counting_function(work);
+    complete_all(&go);
+}
+
+KTEST(work, rescuer_runs_what_no_worker_can)
+{
+    static struct work_struct sleepers[8];
+    static struct work_struct rescued;
+    struct workqueue_struct *wq = alloc_workqueue("test_reclaim", WQ_MEM_RECLAIM, 0);
+
+    REQUIRE(wq != NULL);
+    executed = holding = 0;
+    init_completion(&go);
+    INIT_WORK(&rescued, rescued_function);
+    __atomic_store_n(&worker_make_failures, UINT32_MAX, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < ARRAY_SIZE(sleepers); i++) { // more than the pool keeps idle
+        INIT_WORK(&sleepers[i], holding_function);
+        EXPECT(schedule_work_on(0, &sleepers[i]));
+    }
+    EXPECT(queue_work_on(0, wq, &rescued));
+    EXPECT(EVENTUALLY(get(&executed) > 0)); // it lets those go that sleep
+    EXPECT(strcmp(run_name, "test_reclaim") == 0);
+    EXPECT_EQ(run_cpu, 0);
+    EXPECT(run_in_thread);
+    __atomic_store_n(&worker_make_failures, 0, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < ARRAY_SIZE(sleepers); i++) {
+        flush_work(&sleepers[i]);
+    }
+    EXPECT_EQ(get(&executed), ARRAY_SIZE(sleepers) + 1);
+    destroy_workqueue(wq);
+}
+
 // Threads on every CPU queue, delay, cancel and flush the same items at random. Each success of
 // queueing must be matched by an execution or by a cancellation that found it pending.
 enum { STRESS_ITEMS = 6, STRESS_ROUNDS = 3000, STRESS_THREADS_MAX = 4 };
