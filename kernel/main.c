@@ -12,7 +12,6 @@
 #include <contract/boot_info.h>
 #include <core/clock.h>
 #include <core/cpu.h>
-#include <core/lockdep.h>
 #include <core/log.h>
 #include <core/option.h>
 #include <core/panic.h>
@@ -66,7 +65,6 @@ static char main_script[MAIN_SCRIPT_SIZE];           // I: console commands from
 static void main_tie(void)
 {
     cpu_preempt_hook = sched_preempt;        // core: the last unlock may switch threads
-    lockdep_thread_stack = thread_locks;     // core: the running thread's mutexes
     panic_stop_others = ipi_stop_others;     // core: nobody runs on while the end is told
     panic_is_stack = map_is_stack;           // core: a backtrace reads stacks only
     panic_flush = tty_log_flush_polled;      // core: the last lines must be seen

@@ -5,9 +5,6 @@
 
 #include <lib/types.h>
 
-// preempt_disable() for a caller that knows whom to blame. Context: any.
-void latency_preempt_disable(const void *at);
-
 // The spine's: an interrupt (or a system call) came while interrupts were on, and they are about to
 // be on again. Context: interrupts off.
 void latency_interrupt_begins(const void *at);

@@ -14,17 +14,16 @@
 enum { LOCKS_HELD_MAX = 16 };
 
 enum lock_kind { LOCK_SPIN, LOCK_MUTEX, LOCK_FUNCTION };
+enum lock_level { LOCK_THREAD, LOCK_SOFTIRQ, LOCK_HARDIRQ };
 
 // One lock that is held, or one function that runs and that others may wait for.
 struct lock_held {
-    const void *lock;   // its address: only compared
-    const void *at;     // code address that took it
-    uint16_t class;     // 0: not known
-    uint16_t nested;    // taken again so often by its own holder: a mistake, told and survived
-    uint8_t level;      // 0 thread, 1 softirq, 2 hard interrupt
-    uint8_t kind;       // enum lock_kind
-    bool tried;         // by a trylock, which cannot wait for anybody
-    uint64_t since_tsc; // when
+    const void *lock; // its address: only compared
+    const void *at;   // code address that took it
+    uint16_t class;   // 0: not known, or being entered
+    uint8_t level;    // enum lock_level
+    bool tried;       // by a trylock, which cannot wait for anybody
+    uint32_t nested;  // taken again so often by its own holder: a mistake, told and survived
 };
 
 // In the order of taking. A CPU has one for what it holds without being able to sleep, a thread one
@@ -35,16 +34,19 @@ struct lock_stack {
     struct lock_held held[LOCKS_HELD_MAX];
 };
 
-// What the running thread holds; tied in kernel_main. NULL early.
-extern struct lock_stack *(*lockdep_thread_stack)(void);
+// What the running thread holds: a struct thread begins with it. NULL before there are threads.
+static inline struct lock_stack *lockdep_thread_stack(void)
+{
+    return (struct lock_stack *)cpu_current();
+}
 
-// Before a lock is waited for; true: the caller has it already (reported) and must not wait. `class`
-// is the lock's own, looked up by its name once.
+// Before a mutex is waited for; true: the caller has it already (reported) and must not wait.
+// `class` is the lock's own, looked up by its name once.
 bool lockdep_acquire(const void *lock, uint16_t *class, const char *name, enum lock_kind kind,
                      bool tried, const void *at);
 // Before it is given back; false: it must not be, as it was taken more often, or not at all
 // (reported).
-bool lockdep_release(const void *lock, const char *name, enum lock_kind kind, const void *at);
+bool lockdep_release(const void *lock, uint16_t class, const void *at);
 
 // A function that others wait for (flush_work, del_timer_sync, synchronize_irq) begins and ends. A
 // waiter says for what, before it waits: holding a lock that the function takes is a deadlock.
@@ -53,8 +55,8 @@ void lockdep_function_begins(lockdep_function *fn);
 void lockdep_function_ends(lockdep_function *fn);
 void lockdep_waits_for(lockdep_function *fn);
 
-// Interrupts are about to be turned on: what this CPU holds now, an interrupt may want.
-void lockdep_interrupts_on(void);
+// The panic's: from here on this CPU's locks are not looked at.
+void lockdep_look_away(void);
 
 // A thread that sleeps where it must not takes what its CPU holds away with it, and brings it back.
 // Context: interrupts off.

@@ -29,6 +29,7 @@ struct wait_queue_head;
 struct blk_plug;
 
 struct thread {
+    struct lock_stack locks;     // C: mutexes that it holds; <core/lockdep.h> looks for it here
     int tid;                     // I: shown as PID; 0 is each CPU's idle thread
     char name[16];               // I: comm
     uintptr_t stack;             // I: lowest address
@@ -52,7 +53,6 @@ struct thread {
     struct cpumask allowed;      // L
     struct list_head queue_link; // L: run queue; empty while it is current or sleeps
     struct list_head all_link;   // L of the thread table
-    struct lock_stack locks;     // C: mutexes that it holds, for the lock validator
     uint32_t slice_ticks;        // C
     uint64_t runtime;            // L: on a CPU, in ticks of the time stamp counter
     uint64_t switched_in;        // C: time stamp of the last booking
@@ -71,9 +71,6 @@ struct thread {
 };
 
 #define current (cpu_current())
-
-// What the running thread holds; NULL before there are threads. For lockdep_thread_stack.
-struct lock_stack *thread_locks(void);
 
 void sched_init(void); // boot CPU's idle thread from the boot stack; run queues
 // The same on another CPU, in ap_main; does not return when there is no memory.

@@ -10,6 +10,9 @@
 // ends it in the thread that comes. An interrupt gate clears IF too, and IRET brings it back: the
 // spine tells of both. Exceptions are not counted: they are short, and happen where IF may be either.
 //
+// Preemption that is turned off while interrupts are is no section of its own: nobody could have
+// come anyway.
+//
 // Each end costs a read of the time stamp counter and a comparison: docs/decisions/0007-police.md
 // has the figures. All fields are touched by their own CPU with interrupts off or preemption off,
 // and only read by others, who may see a section that has just ended.
@@ -21,41 +24,8 @@
 #include <core/cpu.h>
 #include <core/kallsyms.h>
 #include <core/latency.h>
-#include <core/lockdep.h>
 
-// One kind of section on one CPU.
-struct latency {
-    uint64_t begin_tsc;                    // C: 0: none is under way
-    const void *begin_at;                  // C
-    uint64_t max_cycles;                   // C
-    const void *max_begin_at, *max_end_at; // C
-};
-
-static struct latency_cpu {
-    struct latency irqs_off, preempt_off;
-} __aligned(64) latency_cpus[MAX_CPUS];
-
-static void latency_begin(struct latency *latency, const void *at)
-{
-    latency->begin_at = at;
-    WRITE_ONCE(latency->begin_tsc, rdtsc());
-}
-
-static void latency_end(struct latency *latency, const void *at)
-{
-    uint64_t begin_tsc = latency->begin_tsc;
-    uint64_t cycles = rdtsc() - begin_tsc;
-
-    if (begin_tsc == 0) {
-        return;
-    }
-    WRITE_ONCE(latency->begin_tsc, 0);
-    if (unlikely(cycles > latency->max_cycles)) {
-        latency->max_cycles = cycles;
-        latency->max_begin_at = latency->begin_at;
-        latency->max_end_at = at;
-    }
-}
+#include "police.h"
 
 // ---- interrupts ---------------------------------------------------------------------------------
 
@@ -65,15 +35,20 @@ static inline unsigned long latency_irq_save(const void *at)
 
     __asm__ volatile("cli" ::: "memory");
     if ((flags & CPU_FLAGS_IF) != 0) {
-        latency_begin(&this_cpu(latency_cpus).irqs_off, at);
+        latency_begin(&this_cpu(police_cpus).irqs_off, at);
     }
     return flags;
 }
 
 static inline void latency_irqs_on(const void *at)
 {
-    lockdep_interrupts_on();
-    latency_end(&this_cpu(latency_cpus).irqs_off, at);
+    struct cpu *cpu = cpu_self();
+    struct police_cpu *police = &police_cpus[cpu->id];
+
+    if (unlikely(police->stack.count != 0)) {
+        lockdep_interrupts_on(cpu, police);
+    }
+    latency_end(&police->irqs_off, at);
 }
 
 void police_irq_disable(void)
@@ -93,32 +68,30 @@ void police_irqs_on(void)
 
 void police_irq_enable(void)
 {
-    if (irqs_disabled()) {
-        latency_irqs_on(__builtin_return_address(0));
-    }
+    latency_irqs_on(__builtin_return_address(0));
     __asm__ volatile("sti" ::: "memory");
 }
 
 void latency_interrupt_begins(const void *at)
 {
-    latency_begin(&this_cpu(latency_cpus).irqs_off, at);
+    latency_begin(&this_cpu(police_cpus).irqs_off, at);
 }
 
 void latency_interrupt_ends(void)
 {
-    latency_end(&this_cpu(latency_cpus).irqs_off, __builtin_return_address(0));
+    latency_end(&this_cpu(police_cpus).irqs_off, __builtin_return_address(0));
 }
 
 // ---- preemption ---------------------------------------------------------------------------------
 
-void latency_preempt_disable(const void *at)
+static inline void latency_preempt_disable(const void *at)
 {
     struct cpu *cpu;
 
     __asm__ volatile("incl %%gs:%c0" ::"i"(offsetof(struct cpu, preempt_off)) : "memory");
     cpu = cpu_self(); // from here on it stays the same
-    if (cpu->preempt_off == 1 && cpu->nmi_depth == 0) {
-        latency_begin(&latency_cpus[cpu->id].preempt_off, at);
+    if (cpu->preempt_off == 1 && !irqs_disabled()) {
+        latency_begin(&police_cpus[cpu->id].preempt_off, at);
     }
 }
 
@@ -132,7 +105,7 @@ void police_preempt_enable(void)
     struct cpu *cpu = cpu_self();
 
     if (cpu->preempt_off == 1 && cpu->nmi_depth == 0) {
-        latency_end(&latency_cpus[cpu->id].preempt_off, __builtin_return_address(0));
+        latency_end(&police_cpus[cpu->id].preempt_off, __builtin_return_address(0));
     }
     __asm__ volatile("decl %%gs:%c0" ::"i"(offsetof(struct cpu, preempt_off)) : "memory");
     if (unlikely(cpu_field(want_resched))) {
@@ -144,7 +117,7 @@ void police_preempt_enable(void)
 
 uint64_t latency_irqs_off_ns(unsigned cpu, const void **begun_at)
 {
-    const struct latency *latency = &latency_cpus[cpu].irqs_off;
+    const struct latency *latency = &police_cpus[cpu].irqs_off;
     uint64_t begin_tsc = READ_ONCE(latency->begin_tsc), now = rdtsc();
 
     *begun_at = READ_ONCE(latency->begin_at);
@@ -153,19 +126,19 @@ uint64_t latency_irqs_off_ns(unsigned cpu, const void **begun_at)
 
 uint64_t latency_max_irqs_off_ns(unsigned cpu)
 {
-    return clock_tsc_to_ns(READ_ONCE(latency_cpus[cpu].irqs_off.max_cycles));
+    return clock_tsc_to_ns(READ_ONCE(police_cpus[cpu].irqs_off.max_cycles));
 }
 
 uint64_t latency_max_preempt_off_ns(unsigned cpu)
 {
-    return clock_tsc_to_ns(READ_ONCE(latency_cpus[cpu].preempt_off.max_cycles));
+    return clock_tsc_to_ns(READ_ONCE(police_cpus[cpu].preempt_off.max_cycles));
 }
 
 void latency_reset(void)
 {
     for (unsigned cpu = 0; cpu < cpu_count; cpu++) {
-        WRITE_ONCE(latency_cpus[cpu].irqs_off.max_cycles, 0);
-        WRITE_ONCE(latency_cpus[cpu].preempt_off.max_cycles, 0);
+        WRITE_ONCE(police_cpus[cpu].irqs_off.max_cycles, 0);
+        WRITE_ONCE(police_cpus[cpu].preempt_off.max_cycles, 0);
     }
 }
 
@@ -189,8 +162,8 @@ static void latency_show(struct text *t, unsigned long index __unused)
 {
     text_puts(t, "CPU  section         max us  begun at -> ended at\n");
     for_each_online_cpu (cpu) {
-        latency_show_one(t, cpu, "irqs-off", &latency_cpus[cpu].irqs_off);
-        latency_show_one(t, cpu, "preempt-off", &latency_cpus[cpu].preempt_off);
+        latency_show_one(t, cpu, "irqs-off", &police_cpus[cpu].irqs_off);
+        latency_show_one(t, cpu, "preempt-off", &police_cpus[cpu].preempt_off);
     }
 }
 

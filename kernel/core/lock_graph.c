@@ -78,8 +78,7 @@ struct lock_goal {
 static bool lock_goal_reached(const struct lock_graph *graph, const struct lock_goal *goal,
                               unsigned class)
 {
-    return goal->class != 0 ? class == goal->class
-                            : (graph->classes[class].usage & goal->usage) != 0;
+    return goal->class != 0 ? class == goal->class : (graph->usage[class] & goal->usage) != 0;
 }
 
 // Whether the search steps from `at` to `to`: along an edge, or against it.

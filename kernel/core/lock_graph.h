@@ -31,7 +31,6 @@ enum { LOCK_USAGES = 4 };
 struct lock_class {
     char name[LOCK_NAME_SIZE];         // "" for class 0, which is nobody's
     uint8_t kind;                      // part of its identity: whatever the caller tells apart
-    uint8_t usage;                     // enum lock_usage
     const void *usage_at[LOCK_USAGES]; // code address that did it first
 };
 
@@ -42,7 +41,8 @@ struct lock_edge {
 
 struct lock_graph {
     struct lock_class classes[LOCK_CLASSES];
-    unsigned class_count; // 0 is not used: "not known"
+    unsigned class_count;        // 0 is not used: "not known"
+    uint8_t usage[LOCK_CLASSES]; // enum lock_usage, by class
     struct lock_edge edges[LOCK_EDGES];
     unsigned edge_count;
     unsigned dropped;                        // classes and edges for which there was no room

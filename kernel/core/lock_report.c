@@ -76,7 +76,7 @@ static void report_usage(const struct lock_graph *graph, unsigned class, unsigne
     const struct lock_class *it = &graph->classes[class];
 
     for (unsigned i = 0; i < LOCK_USAGES; i++) {
-        if ((usage & it->usage & BIT(i)) != 0) {
+        if ((usage & graph->usage[class] & BIT(i)) != 0) {
             report_lock(graph, what[i], class, it->usage_at[i]);
         }
     }

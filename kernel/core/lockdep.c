@@ -20,10 +20,9 @@
 //                      it in a thread, a softirq or a handler; per thread for mutexes
 //   what was seen      the graph (lock_graph.c), shared, only ever growing
 //
-// The way through here, when nothing new is seen, takes no lock: it looks at one bit in the graph
-// and one in the class, and pushes an entry. The graph's own lock is a bare word, and is let go
-// before anything is printed: printing takes locks. Whatever those are, they are not looked at
-// (`busy`).
+// The way when nothing new is seen takes no lock (police.h): it pushes an entry, and looks at one
+// bit of the graph and one of the class. The graph's own lock is a bare word, and is let go before
+// anything is printed: printing takes locks. Whatever those are, they are not looked at (`blind`).
 //
 // Order only counts within a level (thread, softirq, hard interrupt): that a handler takes B while
 // the thread below it holds A makes no order A, B. An NMI is not looked at at all.
@@ -42,19 +41,19 @@
 
 #include "lock_graph.h"
 #include "lock_report.h"
+#include "police.h"
 
-enum { LOCKDEP_TOLD = 64, LOCKDEP_FUNCTIONS = 256, LOCKDEP_REPORT_MAX = 32, LOCKDEP_ANSWERS = 64 };
+enum {
+    LOCKDEP_TOLD = 64,
+    LOCKDEP_FUNCTIONS = 256,
+    LOCKDEP_REPORT_MAX = 32,
+    LOCKDEP_ANSWERS = 64,
+};
 
-struct lockdep_cpu {
-    bool busy; // C: inside of a report, or of the slow way
-    struct lock_stack stack;
-} __aligned(64);
-
-struct lock_stack *(*lockdep_thread_stack)(void);
+struct police_cpu police_cpus[MAX_CPUS];
+struct lock_graph lockdep_graph; // L by lockdep_word; bits and usages are read without
 uint32_t lockdep_reports;
 
-static struct lockdep_cpu lockdep_cpus[MAX_CPUS];
-static struct lock_graph lockdep_graph;     // L by lockdep_word; bits and counts are read without
 static uint32_t lockdep_word;               // A: the graph's lock
 static uint32_t lockdep_told[LOCKDEP_TOLD]; // L: circles and inversions that were told
 static unsigned lockdep_told_count;         // L
@@ -85,30 +84,10 @@ static void lockdep_irq_restore(unsigned long flags)
     }
 }
 
-static uint8_t lockdep_level(void)
-{
-    return in_hardirq() ? 2 : cpu_field(serving_softirq) ? 1 : 0;
-}
-
-static bool lockdep_sees(const struct lockdep_cpu *cpu)
-{
-    return !in_nmi() && !cpu->busy && !cpu_self()->in_panic;
-}
-
-// Spinlocks, and all that is below a thread, are the CPU's; the rest is the thread's.
-static struct lock_stack *lockdep_stack_of(struct lockdep_cpu *cpu, enum lock_kind kind,
-                                           uint8_t level)
-{
-    if (kind == LOCK_SPIN || level != 0) {
-        return &cpu->stack;
-    }
-    return lockdep_thread_stack != NULL ? lockdep_thread_stack() : NULL;
-}
-
-static struct lock_held *lockdep_find(struct lock_stack *stack, const void *lock, uint8_t level)
+static struct lock_held *lockdep_find(struct lock_stack *stack, const void *lock)
 {
     for (unsigned i = stack->count; i-- > 0;) {
-        if (stack->held[i].lock == lock && stack->held[i].level == level) {
+        if (stack->held[i].lock == lock && stack->held[i].class != 0) {
             return &stack->held[i];
         }
     }
@@ -162,7 +141,7 @@ static struct lock_report *lockdep_begin_report(enum lock_finding finding)
     return &lockdep_report;
 }
 
-// Without the graph's lock. `busy` is set.
+// Without the graph's lock. `blind` is set.
 static void lockdep_end_report(struct lock_report *report)
 {
     if (report != NULL) {
@@ -203,7 +182,7 @@ static struct lock_report *lockdep_check_usage(unsigned class, unsigned new, uns
     if ((new &both) == 0) {
         return NULL;
     }
-    if ((lockdep_graph.classes[class].usage & both) != both) {
+    if ((lockdep_graph.usage[class] & both) != both) {
         return lockdep_check_inversion(class, class, in_usage);
     }
     if (!lockdep_tell_once(LOCK_USAGE, class, in_usage)) {
@@ -218,20 +197,25 @@ static struct lock_report *lockdep_check_usage(unsigned class, unsigned new, uns
     return report;
 }
 
-static __noinline void lockdep_mark(struct lockdep_cpu *cpu, struct lock_held *held, unsigned usage)
+void lockdep_mark(struct police_cpu *police, struct lock_held *held, unsigned usage)
 {
+    unsigned long flags = lockdep_irq_save();
     struct lock_class *class = &lockdep_graph.classes[held->class];
     struct lock_report *report;
 
-    cpu->busy = true;
+    if (held->class == 0) {
+        lockdep_irq_restore(flags);
+        return;
+    }
+    police->blind = true;
     lockdep_lock_graph();
-    unsigned new = usage & ~class->usage;
+    unsigned new = usage & ~lockdep_graph.usage[held->class];
     for (unsigned i = 0; i < LOCK_USAGES; i++) {
         if ((new &BIT(i)) != 0) {
             class->usage_at[i] = held->at;
         }
     }
-    class->usage |= (uint8_t) new;
+    lockdep_graph.usage[held->class] |= (uint8_t) new;
     report = lockdep_check_usage(held->class, new, LOCK_IN_HARDIRQ);
     if (report == NULL) {
         report = lockdep_check_usage(held->class, new, LOCK_IN_SOFTIRQ);
@@ -242,7 +226,8 @@ static __noinline void lockdep_mark(struct lockdep_cpu *cpu, struct lock_held *h
         report->wanted_at = held->at;
     }
     lockdep_end_report(report);
-    cpu->busy = false;
+    police->blind = false;
+    lockdep_irq_restore(flags);
 }
 
 // The edge is new. A circle is told, and the edge left out: whoever comes later is compared with
@@ -273,13 +258,14 @@ static struct lock_report *lockdep_check_edge(const struct lock_edge *edge)
     return report != NULL ? report : lockdep_check_inversion(edge->from, edge->to, LOCK_IN_SOFTIRQ);
 }
 
-static __noinline void lockdep_add_edge(struct lockdep_cpu *cpu, const struct lock_held *from,
-                                        const struct lock_held *to)
+static void lockdep_add_edge(struct police_cpu *police, const struct lock_held *from,
+                             const struct lock_held *to)
 {
     struct lock_edge edge = {from->class, to->class, from->at, to->at};
+    unsigned long flags = lockdep_irq_save();
     struct lock_report *report;
 
-    cpu->busy = true;
+    police->blind = true;
     lockdep_lock_graph();
     report = lockdep_check_edge(&edge);
     lockdep_unlock_graph();
@@ -290,12 +276,13 @@ static __noinline void lockdep_add_edge(struct lockdep_cpu *cpu, const struct lo
         report->wanted_at = to->at;
     }
     lockdep_end_report(report);
-    cpu->busy = false;
+    police->blind = false;
+    lockdep_irq_restore(flags);
 }
 
 // Locks that live for a moment (a completion on a stack) are looked up each time: the last answer
 // for this name is kept at hand, and checked.
-static uint16_t lockdep_look_up(struct lockdep_cpu *cpu, const char *name, enum lock_kind kind)
+uint16_t lockdep_look_up(struct police_cpu *police, const char *name, enum lock_kind kind)
 {
     static uint16_t answers[LOCKDEP_ANSWERS]; // A
     uint16_t *answer = &answers[((uintptr_t)name / 8 + kind) % LOCKDEP_ANSWERS];
@@ -305,22 +292,27 @@ static uint16_t lockdep_look_up(struct lockdep_cpu *cpu, const char *name, enum 
         return 0;
     }
     if (!lock_graph_is_class(&lockdep_graph, class, name, kind)) {
-        cpu->busy = true;
+        unsigned long flags = lockdep_irq_save();
+
+        police->blind = true;
         lockdep_lock_graph();
         class = lock_graph_class(&lockdep_graph, name, kind);
         lockdep_unlock_graph();
-        cpu->busy = false;
+        police->blind = false;
+        lockdep_irq_restore(flags);
         WRITE_ONCE(*answer, (uint16_t) class);
     }
     return (uint16_t) class;
 }
 
-static void lockdep_tell(struct lockdep_cpu *cpu, enum lock_finding finding,
+// Mistakes that need no graph. At most one a second: a loop that makes one would make thousands.
+static void lockdep_tell(struct police_cpu *police, enum lock_finding finding,
                          const struct lock_held *wanted, const struct lock_held *held)
 {
+    unsigned long flags = lockdep_irq_save();
     struct lock_report *report;
 
-    cpu->busy = true;
+    police->blind = true;
     report = lockdep_begin_report(finding);
     if (report != NULL) {
         report->length = 1;
@@ -333,45 +325,25 @@ static void lockdep_tell(struct lockdep_cpu *cpu, enum lock_finding finding,
         }
     }
     lockdep_end_report(report);
-    cpu->busy = false;
+    police->blind = false;
+    lockdep_irq_restore(flags);
 }
 
-// ---- the fast way -------------------------------------------------------------------------------
+// ---- taking -------------------------------------------------------------------------------------
 
-// What taking a lock here says about its class. A trylock cannot make an interrupt wait.
-static unsigned lockdep_usage(const struct lock_held *held, bool interrupts_on)
-{
-    unsigned usage = 0;
-
-    if (held->kind == LOCK_FUNCTION) {
-        return 0;
-    }
-    if (!held->tried) {
-        usage = held->level == 2 ? LOCK_IN_HARDIRQ : held->level == 1 ? LOCK_IN_SOFTIRQ : 0;
-    }
-    if (interrupts_on) {
-        usage |= LOCK_HARDIRQ_ON;
-        if (held->level == 0 && cpu_field(bh_disabled) == 0) {
-            usage |= LOCK_SOFTIRQ_ON;
-        }
-    }
-    return usage;
-}
-
-// From each lock that is held to the new one; those below the last one that was waited for were
+// From each lock of a stack to the new one; those below the last one that was waited for were
 // compared when that one was taken. False: go on below.
-static bool lockdep_check_order(struct lockdep_cpu *cpu, const struct lock_stack *stack,
+static bool lockdep_check_stack(struct police_cpu *police, const struct lock_stack *stack,
                                 const struct lock_held *new)
 {
     for (unsigned i = stack->count; i-- > 0;) {
         const struct lock_held *held = &stack->held[i];
 
-        if (held->level != new->level) {
+        if (held == new || held->level != new->level || held->class == 0) {
             continue;
         }
-        if (held->class != 0 &&
-            unlikely(!lock_graph_has_edge(&lockdep_graph, held->class, new->class))) {
-            lockdep_add_edge(cpu, held, new);
+        if (unlikely(!lock_graph_has_edge(&lockdep_graph, held->class, new->class))) {
+            lockdep_add_edge(police, held, new);
         }
         if (!held->tried) {
             return true;
@@ -380,140 +352,155 @@ static bool lockdep_check_order(struct lockdep_cpu *cpu, const struct lock_stack
     return false;
 }
 
-static void lockdep_check(struct lockdep_cpu *cpu, struct lock_held *new, bool interrupts_on)
+void lockdep_check_order(struct police_cpu *police, const struct lock_held *new)
 {
-    unsigned usage = lockdep_usage(new, interrupts_on);
-
-    if (unlikely((usage & ~lockdep_graph.classes[new->class].usage) != 0)) {
-        lockdep_mark(cpu, new, usage);
-    }
-    if (new->tried || lockdep_check_order(cpu, &cpu->stack, new) || new->level != 0 ||
-        lockdep_thread_stack == NULL) {
-        return;
-    }
     const struct lock_stack *thread = lockdep_thread_stack();
-    if (thread != NULL) {
-        lockdep_check_order(cpu, thread, new);
+
+    if (new->class != 0 && !lockdep_check_stack(police, &police->stack, new) &&
+        new->level == LOCK_THREAD && thread != NULL) {
+        lockdep_check_stack(police, thread, new);
     }
 }
 
-static void lockdep_push(struct lock_stack *stack, const struct lock_held *new)
+bool lockdep_spin_again(struct police_cpu *police, struct spinlock *lock, const void *at)
 {
-    if (unlikely(stack->count == LOCKS_HELD_MAX)) {
-        stack->lost++;
+    struct lock_held *held = lockdep_find(&police->stack, lock);
+
+    if (held == NULL || held->level != lockdep_level(cpu_self())) {
+        return false;
+    }
+    struct lock_held again = {.at = at, .class = held->class};
+    lockdep_tell(police, LOCK_RECURSION, &again, held);
+    held->nested++;
+    return true;
+}
+
+// Mutexes and functions: a thread's, unless a function runs in a softirq or a handler.
+static struct lock_stack *lockdep_stack(struct police_cpu *police)
+{
+    return lockdep_level(cpu_self()) == LOCK_THREAD ? lockdep_thread_stack() : &police->stack;
+}
+
+static void lockdep_enter(struct police_cpu *police, struct lock_stack *stack,
+                          const struct lock_held *new, bool is_function, bool interrupts_on)
+{
+    unsigned usage = is_function ? 0 : lockdep_usage(cpu_self(), new, interrupts_on);
+    struct lock_held *held = lockdep_push(stack);
+
+    if (held == NULL) {
         return;
     }
-    stack->held[stack->count] = *new;
-    barrier(); // an NMI's report sees whole entries
-    stack->count++;
+    *held = *new;
+    if ((usage & ~lockdep_graph.usage[held->class]) != 0) {
+        lockdep_mark(police, held, usage);
+    }
+    if (!held->tried) {
+        lockdep_check_order(police, held);
+    }
 }
 
 bool lockdep_acquire(const void *lock, uint16_t *class, const char *name, enum lock_kind kind,
                      bool tried, const void *at)
 {
     unsigned long flags = lockdep_irq_save();
-    struct lockdep_cpu *cpu = &this_cpu(lockdep_cpus);
-    uint8_t level = lockdep_level();
-    struct lock_stack *stack = lockdep_stack_of(cpu, kind, level);
-    bool again = false;
+    struct police_cpu *police = &this_cpu(police_cpus);
+    struct lock_stack *stack = lockdep_stack(police);
+    struct lock_held *held = NULL;
 
-    if (likely(stack != NULL && lockdep_sees(cpu))) {
-        struct lock_held *held = lockdep_find(stack, lock, level);
-
-        if (unlikely(*class == 0)) {
-            WRITE_ONCE(*class, lockdep_look_up(cpu, name, kind));
+    if (stack != NULL && lockdep_sees(cpu_self(), police)) {
+        held = lockdep_find(stack, lock);
+        if (*class == 0) {
+            WRITE_ONCE(*class, lockdep_look_up(police, name, kind));
         }
-        struct lock_held new = {
-            .lock = lock,
-            .at = at,
-            .class = *class,
-            .level = level,
-            .kind = (uint8_t)kind,
-            .tried = tried,
-            .since_tsc = rdtsc(),
-        };
+        struct lock_held new = {.lock = lock,
+                                .at = at,
+                                .class = *class,
+                                .level = lockdep_level(cpu_self()),
+                                .tried = tried};
         if (unlikely(held != NULL)) {
-            lockdep_tell(cpu, LOCK_RECURSION, &new, held);
+            lockdep_tell(police, LOCK_RECURSION, &new, held);
             held->nested++;
-            again = true;
         } else {
-            if (likely(new.class != 0)) {
-                lockdep_check(cpu, &new, (flags & CPU_FLAGS_IF) != 0);
-            }
-            lockdep_push(stack, &new);
+            lockdep_enter(police, stack, &new, kind == LOCK_FUNCTION, (flags & CPU_FLAGS_IF) != 0);
         }
     }
     lockdep_irq_restore(flags);
-    return again;
+    return held != NULL;
 }
 
-// The entry goes; most often it is the topmost.
-static void lockdep_pop(struct lock_stack *stack, struct lock_held *held)
-{
-    struct lock_held *last = &stack->held[stack->count - 1];
+// ---- giving back --------------------------------------------------------------------------------
 
-    for (; held < last; held++) {
+// Not the topmost, or not once only, or not at all.
+bool lockdep_release_other(struct police_cpu *police, struct lock_stack *stack, const void *lock,
+                           uint16_t class, const void *at)
+{
+    struct lock_held *held = lockdep_find(stack, lock);
+
+    if (held == NULL && stack->lost != 0) {
+        stack->lost--;
+        return true;
+    }
+    if (held == NULL) {
+        struct lock_held stray = {.at = at, .class = class};
+
+        lockdep_tell(police, LOCK_UNBALANCED, &stray, NULL);
+        return false;
+    }
+    if (held->nested != 0) {
+        held->nested--;
+        return false;
+    }
+    unsigned long flags = lockdep_irq_save();
+    for (struct lock_held *last = &stack->held[stack->count - 1]; held < last; held++) {
         *held = held[1];
     }
-    barrier();
+    held->class = 0;
     stack->count--;
+    lockdep_irq_restore(flags);
+    return true;
 }
 
-bool lockdep_release(const void *lock, const char *name, enum lock_kind kind, const void *at)
+bool lockdep_release(const void *lock, uint16_t class, const void *at)
 {
     unsigned long flags = lockdep_irq_save();
-    struct lockdep_cpu *cpu = &this_cpu(lockdep_cpus);
-    uint8_t level = lockdep_level();
-    struct lock_stack *stack = lockdep_stack_of(cpu, kind, level);
+    struct police_cpu *police = &this_cpu(police_cpus);
+    struct lock_stack *stack = lockdep_stack(police);
     bool gives = true;
 
-    if (likely(stack != NULL && lockdep_sees(cpu))) {
-        struct lock_held *held = lockdep_find(stack, lock, level);
-
-        if (likely(held != NULL && held->nested == 0)) {
-            lockdep_pop(stack, held);
-        } else if (held != NULL) {
-            held->nested--;
-            gives = false;
-        } else if (stack->lost != 0) {
-            stack->lost--;
-        } else {
-            struct lock_held stray = {.at = at, .class = lockdep_look_up(cpu, name, kind)};
-
-            lockdep_tell(cpu, LOCK_UNBALANCED, &stray, NULL);
-            gives = false;
-        }
+    if (stack != NULL && lockdep_sees(cpu_self(), police) && !lockdep_pop(stack, lock)) {
+        gives = lockdep_release_other(police, stack, lock, class, at);
     }
     lockdep_irq_restore(flags);
     return gives;
 }
 
-void lockdep_interrupts_on(void)
+// ---- interrupts, panics, sleep ------------------------------------------------------------------
+
+// Interrupts are about to be turned on, and this CPU holds something: an interrupt may want it.
+void lockdep_interrupts_on(struct cpu *cpu, struct police_cpu *police)
 {
-    struct lockdep_cpu *cpu = &this_cpu(lockdep_cpus);
-    uint8_t level;
+    uint8_t level = lockdep_level(cpu);
 
-    if (likely(cpu->stack.count == 0) || !lockdep_sees(cpu)) {
-        return;
-    }
-    level = lockdep_level();
-    for (unsigned i = 0; i < cpu->stack.count; i++) {
-        struct lock_held *held = &cpu->stack.held[i];
-        unsigned usage;
+    for (unsigned i = 0; i < police->stack.count && lockdep_sees(cpu, police); i++) {
+        struct lock_held *held = &police->stack.held[i];
+        unsigned usage = lockdep_usage(cpu, held, true);
 
-        if (held->level != level || held->class == 0) {
-            continue;
-        }
-        usage = lockdep_usage(held, true);
-        if ((usage & ~lockdep_graph.classes[held->class].usage) != 0) {
-            lockdep_mark(cpu, held, usage);
+        if (held->level == level && held->class != 0 &&
+            lockdep_graph.classes[held->class].kind != LOCK_FUNCTION &&
+            (usage & ~lockdep_graph.usage[held->class]) != 0) {
+            lockdep_mark(police, held, usage);
         }
     }
 }
 
+void lockdep_look_away(void)
+{
+    this_cpu(police_cpus).blind = true;
+}
+
 void lockdep_set_aside(struct lock_stack *saved)
 {
-    struct lock_stack *stack = &this_cpu(lockdep_cpus).stack;
+    struct lock_stack *stack = &this_cpu(police_cpus).stack;
 
     *saved = *stack;
     stack->count = 0;
@@ -522,7 +509,7 @@ void lockdep_set_aside(struct lock_stack *saved)
 
 void lockdep_bring_back(const struct lock_stack *saved)
 {
-    this_cpu(lockdep_cpus).stack = *saved;
+    this_cpu(police_cpus).stack = *saved;
 }
 
 // ---- functions that are waited for --------------------------------------------------------------
@@ -580,8 +567,7 @@ void lockdep_function_begins(lockdep_function *fn)
 void lockdep_function_ends(lockdep_function *fn)
 {
     if (police_on && lockdep_function_class(fn) != NULL) {
-        lockdep_release((const void *)(uintptr_t)fn, NULL, LOCK_FUNCTION,
-                        (const void *)(uintptr_t)fn);
+        lockdep_release((const void *)(uintptr_t)fn, 0, (const void *)(uintptr_t)fn);
     }
 }
 
@@ -596,7 +582,7 @@ void lockdep_waits_for(lockdep_function *fn)
 
 const struct lock_stack *lockdep_cpu_stack(unsigned cpu)
 {
-    return &lockdep_cpus[cpu].stack;
+    return &police_cpus[cpu].stack;
 }
 
 static const char *const lockdep_kinds[] = {"spinlock", "mutex", "function"};
@@ -605,12 +591,12 @@ static void lockdep_show_entry(struct text *t, const struct lock_held *held, uns
 {
     static const char *const levels[] = {"thread", "softirq", "hardirq"};
 
+    unsigned class = held->class < LOCK_CLASSES ? held->class : 0; // another CPU's: it may change
+
     text_printf(t, " #%u: (%s) %s, %s, taken at ", number,
-                held->class != 0 ? lockdep_graph.classes[held->class].name : "?",
-                lockdep_kinds[held->kind], levels[held->level]);
+                class != 0 ? lockdep_graph.classes[class].name : "?",
+                lockdep_kinds[lockdep_graph.classes[class].kind], levels[held->level]);
     text_symbol(t, (uintptr_t)held->at);
-    text_printf(t, ", %llu us ago",
-                (unsigned long long)clock_tsc_to_ns(rdtsc() - held->since_tsc) / 1000);
 }
 
 void lockdep_show_held(struct text *t, const struct lock_stack *stack)
@@ -639,7 +625,7 @@ static void lockdep_print_stack(const struct lock_stack *stack,
 
 void lockdep_print_cpu(unsigned cpu, void (*print)(const char *format, ...) __printf(1, 2))
 {
-    const struct lock_stack *stack = &lockdep_cpus[cpu].stack;
+    const struct lock_stack *stack = &police_cpus[cpu].stack;
 
     if (police_on && READ_ONCE(stack->count) != 0) {
         print("  spinlocks held by CPU %u:", cpu);
@@ -649,7 +635,7 @@ void lockdep_print_cpu(unsigned cpu, void (*print)(const char *format, ...) __pr
 
 void lockdep_print_held(void (*print)(const char *format, ...) __printf(1, 2))
 {
-    const struct lock_stack *thread = lockdep_thread_stack != NULL ? lockdep_thread_stack() : NULL;
+    const struct lock_stack *thread = lockdep_thread_stack();
 
     if (!police_on) {
         return;
@@ -659,7 +645,7 @@ void lockdep_print_held(void (*print)(const char *format, ...) __printf(1, 2))
         lockdep_print_stack(thread, print);
     }
     lockdep_print_cpu(cpu_id(), print);
-    if ((thread == NULL || thread->count == 0) && this_cpu(lockdep_cpus).stack.count == 0) {
+    if ((thread == NULL || thread->count == 0) && this_cpu(police_cpus).stack.count == 0) {
         print("  no locks held");
     }
 }
@@ -687,7 +673,7 @@ static void lockdep_show(struct text *t, unsigned long index __unused)
     for (unsigned class = 1; class < READ_ONCE(graph->class_count); class ++) {
         char letters[3];
 
-        lockdep_usage_letters(letters, graph->classes[class].usage);
+        lockdep_usage_letters(letters, graph->usage[class]);
         text_printf(t, "%-32s %-8s %s", graph->classes[class].name,
                     lockdep_kinds[graph->classes[class].kind], letters);
         for (unsigned to = 1; to < graph->class_count; to++) {
@@ -706,7 +692,7 @@ static void lockdep_stats_show(struct text *t, unsigned long index __unused)
 
     for (unsigned class = 1; class < graph->class_count; class ++) {
         for (unsigned i = 0; i < LOCK_USAGES; i++) {
-            used[i] += (graph->classes[class].usage >> i & 1);
+            used[i] += (graph->usage[class] >> i & 1);
         }
     }
     text_printf(t, " %-32s %8s\n", "police:", police_on ? "on" : "off");

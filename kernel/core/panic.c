@@ -264,6 +264,7 @@ static void panic_begin(void)
         cpu_stop();
     }
     cpu_self()->in_panic = true;
+    lockdep_look_away();
 }
 
 // panic_text holds the message.

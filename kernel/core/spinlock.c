@@ -9,11 +9,11 @@
 // whom. Taking a lock that this very CPU holds can never end: it is a panic at once, not a hang.
 //
 // Context: any. In a hard interrupt use locks that are always taken with interrupts off.
-#include <core/latency.h>
-#include <core/lockdep.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <core/spinlock.h>
+
+#include "police.h"
 
 // Spinning for this many rounds (a second or more) is reported, once per wait; under an emulator a
 // holder's CPU may be descheduled for long.
@@ -45,42 +45,86 @@ __noinline void spin_wait(struct spinlock *lock)
 
 // ---- under the eyes of the police ---------------------------------------------------------------
 
-// The validator is asked before the lock is waited for, so that a deadlock is told before it
-// happens. It also says when this CPU has the lock already: then there is nothing to wait for.
+// One who has to wait is entered before he does, so that a deadlock is told before it happens. What
+// this CPU has already it cannot wait for: told, and counted.
+static __noinline void spin_lock_contended(struct cpu *cpu, struct police_cpu *police,
+                                           struct spinlock *lock, bool interrupts_on,
+                                           const void *at)
+{
+    if (spin_is_held(lock) && lockdep_spin_again(police, lock, at)) {
+        return;
+    }
+    lockdep_spin_taken(cpu, police, lock, false, interrupts_on, at);
+    spin_wait(lock);
+    lock->taken_at = at;
+}
+
+// Counts preemption off; that begins a section, unless interrupts are off anyway.
+static inline struct cpu *spin_begin(struct police_cpu **police, bool *interrupts_on,
+                                     const void *at)
+{
+    struct cpu *cpu;
+
+    __asm__ volatile("incl %%gs:%c0" ::"i"(offsetof(struct cpu, preempt_off)) : "memory");
+    cpu = cpu_self(); // from here on it stays the same
+    *police = &police_cpus[cpu->id];
+    *interrupts_on = !irqs_disabled();
+    if (*interrupts_on && cpu->preempt_off == 1) {
+        latency_begin(&(*police)->preempt_off, at);
+    }
+    return cpu;
+}
+
 void spin_lock_policed(struct spinlock *lock)
 {
     const void *at = __builtin_return_address(0);
+    struct police_cpu *police;
+    bool interrupts_on;
+    struct cpu *cpu = spin_begin(&police, &interrupts_on, at);
 
-    latency_preempt_disable(at);
-    if (unlikely(lockdep_acquire(lock, &lock->class, lock->name, LOCK_SPIN, false, at))) {
+    if (unlikely(!spin_try(lock))) {
+        spin_lock_contended(cpu, police, lock, interrupts_on, at);
         return;
     }
-    if (unlikely(!spin_try(lock))) {
-        spin_wait(lock);
-    }
+    lockdep_spin_taken(cpu, police, lock, false, interrupts_on, at);
     lock->taken_at = at;
 }
 
 bool spin_trylock_policed(struct spinlock *lock)
 {
     const void *at = __builtin_return_address(0);
+    struct police_cpu *police;
+    bool interrupts_on;
+    struct cpu *cpu = spin_begin(&police, &interrupts_on, at);
 
-    latency_preempt_disable(at);
     if (!spin_try(lock)) {
         preempt_enable();
         return false;
     }
-    lockdep_acquire(lock, &lock->class, lock->name, LOCK_SPIN, true, at);
+    lockdep_spin_taken(cpu, police, lock, true, interrupts_on, at);
     lock->taken_at = at;
     return true;
 }
 
 // What is not held is not given back; the caller will count preemption down all the same.
-void spin_unlock_policed(struct spinlock *lock)
+static __noinline void spin_unlock_other(struct police_cpu *police, struct spinlock *lock,
+                                         const void *at)
 {
-    if (likely(lockdep_release(lock, lock->name, LOCK_SPIN, __builtin_return_address(0)))) {
+    if (lockdep_release_other(police, &police->stack, lock, lock->class, at)) {
         __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);
     } else if (!spin_is_held(lock)) {
         preempt_disable();
     }
+}
+
+void spin_unlock_policed(struct spinlock *lock)
+{
+    struct cpu *cpu = cpu_self();
+    struct police_cpu *police = &police_cpus[cpu->id];
+
+    if (unlikely(lockdep_sees(cpu, police) && !lockdep_pop(&police->stack, lock))) {
+        spin_unlock_other(police, lock, __builtin_return_address(0));
+        return;
+    }
+    __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);
 }

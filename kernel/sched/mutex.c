@@ -128,7 +128,7 @@ static inline bool mutex_may_wait(struct mutex *mutex, bool tried, const void *a
 
 static inline bool mutex_may_go(struct mutex *mutex, const void *at)
 {
-    return !police_on || lockdep_release(mutex, mutex->name, LOCK_MUTEX, at);
+    return !police_on || lockdep_release(mutex, mutex->class, at);
 }
 
 void mutex_lock(struct mutex *mutex)
