@@ -26,6 +26,7 @@
 #include <sched/thread.h>
 #include <user/process.h>
 #include <defer/softirq.h>
+#include <defer/tick.h>
 
 // Switching threads is possible where the interrupted code could have been preempted: no lock held,
 // no softirq under way, interrupts on.
@@ -73,6 +74,9 @@ static void interrupt_external(struct frame *frame)
     cputime_irq_begin(cpu);
     cpu->irq_depth++;
     cpu->from_user = frame_is_user(frame);
+    if (unlikely(cpu->tick_stopped)) {
+        tick_irq_enter();
+    }
     irq_dispatch(cpu, (uint8_t)frame->vector);
     cpu->irq_depth--;
     cputime_irq_end(cpu);
@@ -83,6 +87,9 @@ static void interrupt_external(struct frame *frame)
     if (cpu->irq_depth == 0 && !cpu->serving_softirq && cpu->bh_disabled == 0 &&
         softirq_pending()) {
         softirq_run();
+    }
+    if (unlikely(cpu->tick_stopped) && cpu->irq_depth == 0) {
+        tick_irq_exit();
     }
     if (interrupt_may_switch(cpu, frame)) {
         sched_preempt_irq();

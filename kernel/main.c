@@ -37,11 +37,13 @@
 #include <sched/thread.h>
 #include <user/process.h>
 #include <defer/irq_poll.h>
+#include <defer/hrtimer.h>
 #include <defer/irq_thread.h>
 #include <defer/line_poll.h>
 #include <defer/rcu.h>
 #include <defer/softirq.h>
 #include <defer/tasklet.h>
+#include <defer/tick.h>
 #include <defer/timer.h>
 #include <defer/work.h>
 #include <dev/block.h>
@@ -138,7 +140,7 @@ static void main_start_interrupts(void)
     }
     route_init(&acpi);
     ipi_init();
-    irq_set_system_vector(VECTOR_TIMER, IRQ_STAT_LOC, timer_tick);
+    irq_set_system_vector(VECTOR_TIMER, IRQ_STAT_LOC, hrtimer_interrupt);
 }
 
 // CPU numbers: the boot CPU is 0, the others follow in the order of the MADT. An xAPIC cannot send
@@ -281,11 +283,13 @@ __noreturn void kernel_main(const struct boot_info *boot)
 
     sched_init();
     timer_init_subsystem();
+    hrtimers_init();
+    tick_init();
     tasklet_init_subsystem();
     irq_poll_init_subsystem();
     rcu_init_subsystem();
     tty_init();
-    lapic_timer_periodic(HZ);
+    tick_start();
     local_irq_enable();
     init = kthread_run(main_init, NULL, "init");
     if (init == NULL) {
@@ -303,7 +307,7 @@ __noreturn void ap_main(unsigned cpu)
     lapic_init_cpu();
     sched_init_cpu();
     smp_ap_is_up();
-    lapic_timer_periodic(HZ);
+    tick_start();
     local_irq_enable();
     sched_idle();
 }

@@ -11,7 +11,7 @@
 
 // Starts 300 s before its 32-bit wrap, so that wrong comparisons show in the first five minutes.
 #define INITIAL_JIFFIES ((uint32_t)(-300 * HZ))
-extern volatile uint32_t jiffies; // A: advanced by the boot CPU's tick
+extern volatile uint32_t jiffies; // A: advanced by whoever ticks first
 
 // True when tick a is later than tick b, across the wrap.
 static inline bool time_after(uint32_t a, uint32_t b)
@@ -34,10 +34,18 @@ uint64_t clock_start_tsc(void);
 uint64_t clock_tsc_hz(void);
 void clock_set_tsc_hz(uint64_t hz);
 uint64_t clock_tsc_to_ns(uint64_t tsc_delta);
+uint64_t clock_ns_to_tsc(uint64_t ns); // the TSC at that moment of clock_ns(), or the one behind
+
+// What schedulers count in: the same clock, by Linux's name.
+static inline uint64_t sched_clock(void)
+{
+    return clock_ns();
+}
 
 // Busy-wait; for hardware that needs microseconds. Anything longer sleeps (msleep in
 // <sched/sleep.h>).
 void udelay(uint32_t us);
+void ndelay(uint32_t ns);
 
 // Spins until the condition holds or timeout_us have passed; true when it held. Every wait on
 // hardware goes through this or through a sleeping wait with a timeout: there is no unbounded one.

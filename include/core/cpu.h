@@ -32,6 +32,7 @@ struct cpu {
     bool online;           // A
     bool in_panic;         // C
     bool from_user;        // C: the interrupt that came last interrupted ring 3
+    bool tick_stopped;     // C: idles without a tick; read by others (kernel/defer/tick.c)
     bool rcu_idle;         // C: idles, no RCU readers here; read by others (<core/rcu.h>)
     uint16_t rcu_passes;   // C: RCU quiescent states so far, wraps; read by others
     struct trace_ring *trace_ring; // A: where trace() writes; NULL: nowhere

@@ -15,8 +15,9 @@ struct timer_list {
 // Makes each CPU's wheel. Context: boot, once cpu_count is known.
 void timer_init_subsystem(void);
 // The function runs in softirq context, interrupts on; with TIMER_IRQSAFE off, so that no hard
-// interrupt on this CPU sees the timer neither pending nor done.
-enum { TIMER_IRQSAFE = 1 };
+// interrupt on this CPU sees the timer neither pending nor done. TIMER_DEFERRABLE: a CPU that
+// sleeps is not woken for it, it runs when the CPU is awake again.
+enum { TIMER_IRQSAFE = 1, TIMER_DEFERRABLE = 2 };
 void timer_setup(struct timer_list *timer, void (*function)(struct timer_list *timer),
                  unsigned flags);
 // Starts it, on this CPU, or moves it; 1 when it was pending. At most 2^31 - 1 ticks ahead.
@@ -35,6 +36,12 @@ int del_timer(struct timer_list *timer);
 // lock held that it takes.
 int del_timer_sync(struct timer_list *timer);
 
-// The tick of each CPU: jiffies (boot CPU only), wheel, sleepers, scheduler. Context: hard irq.
-// Tied to VECTOR_TIMER by kernel_main.
+// ---- for the tick (kernel/defer/tick.c) ----
+
+// Raises TIMER_SOFTIRQ if something is due on this CPU. Context: hard irq.
 void timer_tick(void);
+// When this CPU's wheel next has something to do; false: it is empty. The CPU is about to sleep
+// until then: who adds an earlier timer wakes it. Context: hard irq.
+bool timer_next_event(uint32_t *at_jiffies);
+// Has an earlier one been added since? Context: hard irq.
+bool timer_idle_changed(void);

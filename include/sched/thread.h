@@ -125,6 +125,14 @@ bool wake_up_process(struct thread *thread);
 // The tick's share, and the spine's: switch now if wanted and allowed. Context: hard irq;
 // interrupts off.
 void sched_tick(void);
+// Does this CPU idle, with nothing to do? Then it needs no tick: only something at the moment when
+// the first of its sleepers is to be woken (false: there is none), and to be told when it idles no
+// more, by the function that is handed down here. Context: hard irq; interrupts off.
+bool sched_can_stop_tick(void);
+bool sched_next_sleeper(uint32_t *at_jiffies);
+extern void (*sched_tick_restart)(void); // I
+// A look at the load, for whoever advances jiffies.
+void sched_load_tick(void);
 void sched_preempt_irq(void);
 // For cpu_preempt_hook.
 void sched_preempt(void);

@@ -74,11 +74,18 @@ void lapic_timer_periodic(uint32_t hz); // this CPU, VECTOR_TIMER
 void lapic_timer_oneshot(
     uint64_t ns); // this CPU; 0 fires at once, what 32 bits cannot count: early
 void lapic_timer_stop(void);
+// This CPU's timer fires once, at that moment on clock_ns()'s scale: at once if it is past, early if
+// it is too far ahead to be counted, never again for LAPIC_TIMER_NEVER. By the TSC itself where the
+// CPU can (11.5.4.1). Context: interrupts off.
+#define LAPIC_TIMER_NEVER UINT64_MAX
+void lapic_timer_deadline(uint64_t at_ns);
+bool lapic_timer_is_deadline(void); // by the TSC?
 
 // The counter alone, for measuring against the TSC: begins anew, without an interrupt; then how far
 // it came. Without an APIC it stands at 0.
 void lapic_timer_count_start(void);
 uint32_t lapic_timer_count(void);
+uint32_t lapic_timer_left(void); // the counter as it is, counting down
 void lapic_timer_set_hz(uint64_t hz); // what such a measurement found; 0 is not taken
 
 uint32_t lapic_error_read(void); // reads and clears the error status

@@ -13,6 +13,7 @@ volatile uint32_t jiffies = INITIAL_JIFFIES;
 
 static uint64_t clock_hz = CLOCK_ASSUMED_HZ;
 static uint64_t clock_mult = (1000000000ull << 32) / CLOCK_ASSUMED_HZ; // I: ns per cycle, 32.32
+static uint64_t clock_cycles_per_ns = (CLOCK_ASSUMED_HZ << 29) / 125000000; // I: likewise 32.32
 static uint64_t clock_start;    // I: TSC at kernel entry
 static uint64_t clock_base_tsc; // I: the same, or the TSC when the rate was set
 static uint64_t clock_base_ns;  // I
@@ -25,6 +26,13 @@ static uint64_t clock_scale(uint64_t cycles)
 uint64_t clock_tsc_to_ns(uint64_t tsc_delta)
 {
     return clock_scale(tsc_delta);
+}
+
+uint64_t clock_ns_to_tsc(uint64_t ns)
+{
+    uint64_t since_ns = ns > clock_base_ns ? ns - clock_base_ns : 0;
+
+    return clock_base_tsc + (uint64_t)((unsigned __int128)since_ns * clock_cycles_per_ns >> 32) + 1;
 }
 
 uint64_t clock_ns(void)
@@ -54,16 +62,27 @@ void clock_set_tsc_hz(uint64_t hz)
     uint64_t cycles_before = clock_base_tsc != 0 ? now - clock_base_tsc : 0;
 
     clock_hz = hz;
+    clock_cycles_per_ns = (hz << 29) / 125000000; // 20 GHz << 29 is the most that fits
     clock_mult = (uint64_t)(((unsigned __int128)1000000000 << 32) / hz);
     clock_base_ns = clock_scale(cycles_before); // the past too, at the true rate
     clock_base_tsc = now;
 }
 
-void udelay(uint32_t us)
+static void clock_delay(uint64_t ns)
 {
-    uint64_t end_ns = clock_ns() + (uint64_t)us * 1000;
+    uint64_t end_ns = clock_ns() + ns;
 
     while (clock_ns() < end_ns) {
         cpu_relax();
     }
+}
+
+void udelay(uint32_t us)
+{
+    clock_delay((uint64_t)us * 1000);
+}
+
+void ndelay(uint32_t ns)
+{
+    clock_delay(ns);
 }

@@ -1,8 +1,9 @@
-// Timers and the tick.
+// Timers in ticks.
 //
-// Each CPU has a wheel (wheel.h) and a tick, HZ times a second. The tick, a hard interrupt, only
-// looks whether the wheel has something due and raises TIMER_SOFTIRQ; timer functions run there,
-// interrupts on, one after another.
+// Each CPU has a wheel (wheel.h). Its tick (tick.c) only looks whether the wheel has something due
+// and raises TIMER_SOFTIRQ; timer functions run there, interrupts on, one after another. A CPU that
+// sleeps without a tick is told of a timer that comes for it meanwhile. It has a second wheel for
+// those that no sleeping CPU should be woken for; they run when it is awake anyway.
 //
 // A timer always belongs to one wheel, pending or not, and that wheel's lock guards it. mod_timer()
 // brings a timer to the wheel of the CPU that calls it, except while its function runs elsewhere:
@@ -14,9 +15,6 @@
 //
 // The function may free its timer or start it again: nothing touches the timer after the call.
 //
-// jiffies is advanced by the boot CPU's tick, by the clock: where an emulator or a long stretch
-// with interrupts off swallowed ticks, it catches up.
-//
 // Context: timer_tick hard irq; timer_softirq softirq; the rest as <defer/timer.h> says.
 #include <contract/proc_file.h>
 #include <core/clock.h>
@@ -27,25 +25,25 @@
 #include <core/spinlock.h>
 #include <core/trace.h>
 #include <mm/slab.h>
-#include <sched/thread.h>
+#include <irq/ipi.h>
 #include <defer/rcu.h>
 #include <defer/softirq.h>
 #include <defer/timer.h>
 
 #include "wheel.h"
 
-#define TICK_NS (1000000000ull / HZ)
-
 struct timer_wheel {
     struct spinlock lock;
     unsigned cpu;               // I: who turns it
     struct timer_list *running; // L: whose function runs now; only compared, never followed
+    uint32_t idle_until;        // L: what its CPU sleeps for, if it does so without a tick
+    bool idle_changed;          // L: a timer came that is earlier than that
     struct wheel wheel;         // L
+    struct wheel deferrable;    // L: those that no sleeping CPU is woken for
 };
 
 static struct timer_wheel timer_boot_wheel;
 static struct timer_wheel *timer_wheels[MAX_CPUS]; // I
-static uint64_t timer_next_jiffy_ns;               // C of the boot CPU
 
 // ---- starting and stopping ---------------------------------------------------------------------
 
@@ -79,13 +77,33 @@ bool timer_pending(const struct timer_list *timer)
     return READ_ONCE(timer->link.next) != NULL;
 }
 
+static struct wheel *timer_wheel_of(struct timer_wheel *wheel, const struct timer_list *timer)
+{
+    return (timer->flags & TIMER_DEFERRABLE) != 0 ? &wheel->deferrable : &wheel->wheel;
+}
+
 static bool timer_take_off(struct timer_wheel *wheel, struct timer_list *timer)
 {
     if (!timer_pending(timer)) {
         return false;
     }
-    wheel_remove(&wheel->wheel, timer);
+    wheel_remove(timer_wheel_of(wheel, timer), timer);
     return true;
+}
+
+// A CPU that sleeps without a tick hears of a timer that is earlier than what it waits for. It has
+// set tick_stopped before it looked at the wheel: either that look saw this timer, or we see
+// tick_stopped. On this CPU itself the end of the interrupt looks (tick_irq_exit).
+static void timer_tell_idle(struct timer_wheel *wheel, const struct timer_list *timer)
+{
+    if (READ_ONCE(cpus[wheel->cpu].tick_stopped) && (timer->flags & TIMER_DEFERRABLE) == 0 &&
+        time_after(wheel->idle_until, timer->expires)) {
+        wheel->idle_until = timer->expires;
+        WRITE_ONCE(wheel->idle_changed, true);
+        if (wheel->cpu != cpu_id()) {
+            ipi_reschedule(wheel->cpu);
+        }
+    }
 }
 
 // With the timer's wheel locked and the timer off it: starts it on `cpu` if possible.
@@ -102,8 +120,9 @@ static void timer_start_locked(struct timer_wheel *wheel, struct timer_list *tim
         wheel = target;
     }
     timer->expires = expires;
-    wheel_skip(&wheel->wheel, jiffies);
-    wheel_add(&wheel->wheel, timer);
+    wheel_skip(timer_wheel_of(wheel, timer), jiffies);
+    wheel_add(timer_wheel_of(wheel, timer), timer);
+    timer_tell_idle(wheel, timer);
     spin_unlock(&wheel->lock);
 }
 
@@ -209,7 +228,7 @@ static void timer_call(struct timer_wheel *wheel, struct timer_list *timer)
     void (*function)(struct timer_list * timer) = timer->function;
     bool irqsafe = (timer->flags & TIMER_IRQSAFE) != 0;
 
-    wheel_remove(&wheel->wheel, timer);
+    wheel_remove(timer_wheel_of(wheel, timer), timer);
     wheel->running = timer;
     spin_unlock(&wheel->lock);
     trace(TRACE_TIMER, 0, (uintptr_t)function);
@@ -231,25 +250,11 @@ static void timer_softirq(void)
 
     spin_lock_irq(&wheel->lock);
     wheel_advance(&wheel->wheel, jiffies, &due);
+    wheel_advance(&wheel->deferrable, jiffies, &due);
     while (!list_empty(&due)) {
         timer_call(wheel, list_first_entry(&due, struct timer_list, link));
     }
     spin_unlock_irq(&wheel->lock);
-}
-
-static void timer_advance_jiffies(void)
-{
-    uint64_t now_ns = clock_ns();
-    uint32_t ticks = 0;
-
-    if (unlikely(timer_next_jiffy_ns == 0)) {
-        timer_next_jiffy_ns = now_ns;
-    }
-    if (now_ns >= timer_next_jiffy_ns) {
-        ticks = (uint32_t)((now_ns - timer_next_jiffy_ns) / TICK_NS) + 1;
-    }
-    timer_next_jiffy_ns += ticks * TICK_NS;
-    jiffies += ticks;
 }
 
 void timer_tick(void)
@@ -257,14 +262,32 @@ void timer_tick(void)
     struct timer_wheel *wheel = this_cpu(timer_wheels);
 
     rcu_tick();
-    if (cpu_id() == 0) {
-        timer_advance_jiffies();
-    }
-    // A look without the lock: the tick after the next one will see what this one misses.
-    if (wheel->cpu == cpu_id() && wheel_has_work(&wheel->wheel, jiffies)) {
+    // A look without the lock: the tick after the next one will see what this one misses, and the
+    // last one before a sleep looks with the lock.
+    if (wheel->cpu == cpu_id() &&
+        (wheel_has_work(&wheel->wheel, jiffies) || wheel_has_work(&wheel->deferrable, jiffies))) {
         raise_softirq_irqoff(TIMER_SOFTIRQ);
     }
-    sched_tick();
+}
+
+bool timer_next_event(uint32_t *at)
+{
+    struct timer_wheel *wheel = this_cpu(timer_wheels);
+    bool found = false;
+
+    spin_lock(&wheel->lock);
+    wheel->idle_changed = false;
+    if (wheel->cpu == cpu_id()) {
+        found = wheel_next_event(&wheel->wheel, at);
+    }
+    wheel->idle_until = found ? *at : jiffies + INT32_MAX;
+    spin_unlock(&wheel->lock);
+    return found;
+}
+
+bool timer_idle_changed(void)
+{
+    return READ_ONCE(this_cpu(timer_wheels)->idle_changed);
 }
 
 void timer_init_subsystem(void)
@@ -281,6 +304,7 @@ void timer_init_subsystem(void)
         spin_lock_init(&wheel->lock, "timer wheel");
         wheel->cpu = cpu;
         wheel_init(&wheel->wheel, jiffies);
+        wheel_init(&wheel->deferrable, jiffies);
         timer_wheels[cpu] = wheel;
     }
     open_softirq(TIMER_SOFTIRQ, timer_softirq);
@@ -309,6 +333,7 @@ static void timer_show(struct text *t, unsigned long index)
         if (wheel->cpu == cpu) {
             spin_lock_irq(&wheel->lock);
             wheel_for_each(&wheel->wheel, timer_show_one, t);
+            wheel_for_each(&wheel->deferrable, timer_show_one, t);
             spin_unlock_irq(&wheel->lock);
         }
     }

@@ -4,7 +4,6 @@
 // goes to the lowest level n on which t and now differ by less than 64 slots: then no slot holds
 // timers of two different rounds. When now reaches a multiple of 64^n, level n's slot for now is
 // dealt out before the tick is served; its timers fall to lower levels, or are due.
-#include <lib/string.h>
 #include <core/clock.h>
 
 #include "wheel.h"
@@ -51,18 +50,34 @@ void wheel_add(struct wheel *wheel, struct timer_list *timer)
     wheel_put(wheel, timer);
 }
 
+// The last timer of a list was taken off: if the list is a slot, and not one of due timers, it is
+// marked empty.
+static void wheel_note_empty(struct wheel *wheel, const struct list_head *list)
+{
+    uintptr_t offset = (uintptr_t)list - (uintptr_t)wheel->slots;
+
+    if (offset < sizeof(wheel->slots)) {
+        unsigned slot = (unsigned)(offset / sizeof(*list));
+        wheel->occupied[slot / WHEEL_SLOTS] &= ~BIT64(slot % WHEEL_SLOTS);
+    }
+}
+
 void wheel_remove(struct wheel *wheel, struct timer_list *timer)
 {
+    const struct list_head *next = timer->link.next;
+
     wheel->count--;
     list_del(&timer->link);
     timer->link.next = NULL;
+    if (next->next == next) {
+        wheel_note_empty(wheel, next);
+    }
 }
 
 void wheel_skip(struct wheel *wheel, uint32_t now)
 {
     if (wheel->count == 0 && time_after(now, wheel->now)) {
         wheel->now = now;
-        memset(wheel->occupied, 0, sizeof(wheel->occupied));
     }
 }
 
@@ -114,6 +129,14 @@ bool wheel_has_work(const struct wheel *wheel, uint32_t until)
 {
     return wheel->count != 0 && !time_after(wheel->now, until) &&
            wheel_next(wheel, until) != until + 1;
+}
+
+bool wheel_next_event(const struct wheel *wheel, uint32_t *at)
+{
+    uint32_t until = wheel->now + INT32_MAX;
+
+    *at = wheel_next(wheel, until);
+    return *at != until + 1;
 }
 
 void wheel_advance(struct wheel *wheel, uint32_t until, struct list_head *due)

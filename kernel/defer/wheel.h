@@ -23,7 +23,7 @@ enum { WHEEL_BITS = 6, WHEEL_SLOTS = 1 << WHEEL_BITS, WHEEL_LEVELS = 6 };
 struct wheel {
     uint32_t now;   // the next tick to be served; all before it are done
     unsigned count; // timers added and not removed, those moved to a list of due ones included
-    uint64_t occupied[WHEEL_LEVELS]; // bit n clear: slot n is empty (set: it may be)
+    uint64_t occupied[WHEEL_LEVELS]; // bit n: slot n is not empty
     struct list_head slots[WHEEL_LEVELS][WHEEL_SLOTS];
 };
 
@@ -39,6 +39,9 @@ void wheel_skip(struct wheel *wheel, uint32_t now);
 void wheel_advance(struct wheel *wheel, uint32_t until, struct list_head *due);
 // Is there anything for wheel_advance(until) to do?
 bool wheel_has_work(const struct wheel *wheel, uint32_t until);
+// When wheel_advance() will next have something to do: at the latest when the first timer is due, at
+// times a little before, to deal out a slot. False when no timer is on the wheel.
+bool wheel_next_event(const struct wheel *wheel, uint32_t *at);
 // Visits every timer on the wheel, level by level; not those moved to a list of due ones.
 void wheel_for_each(struct wheel *wheel, void (*visit)(struct timer_list *timer, void *arg),
                     void *arg);

@@ -61,3 +61,18 @@ void sched_balance(struct run_queue *queue)
         }
     }
 }
+
+// Threads wait here while other CPUs sleep without a tick, in which they would find them: wakes one
+// of those, which takes a thread if it may.
+void sched_kick_sleeping(const struct run_queue *queue)
+{
+    if (queue->waiting == 0 || queue->running == queue->idle) {
+        return;
+    }
+    for_each_cpu (cpu, &sched_idle_mask) {
+        if (READ_ONCE(cpus[cpu].tick_stopped) && run_queue_find_for(queue, cpu) != NULL) {
+            queue_kick(cpu);
+            return;
+        }
+    }
+}

@@ -27,6 +27,7 @@ unsigned place_moved(const struct thread *thread);
 // balance.c.
 struct thread *queue_steal_any(struct run_queue *to);
 void sched_balance(struct run_queue *queue);
+void sched_kick_sleeping(const struct run_queue *queue);
 
 // atomic.c: schedule() where that is forbidden.
 void schedule_atomic(void);
@@ -50,5 +51,3 @@ void thread_init_idle(struct thread *thread, unsigned cpu);
 void sleep_init_cpu(unsigned cpu);
 void sleep_tick(void);
 
-// loadavg.c: looks every five seconds how many threads want a CPU. Context: the boot CPU's tick.
-void load_tick(void);

@@ -1,11 +1,12 @@
 // /proc/loadavg: how many threads wanted a CPU, or waited for ever for something, averaged over 1,
 // 5 and 15 minutes.
 //
-// Every five seconds the boot CPU's tick takes a sample and moves each average a little towards it:
+// Every five seconds of jiffies a sample is taken, which moves each average a little towards it:
 // what is left of the past is e^(-5 s / period). The kernel's own threads that have nothing to do
-// sleep interruptibly and so are not counted.
+// sleep interruptibly and so are not counted. When all CPUs have slept for longer nothing has
+// changed in the meantime: the samples that were left out are all like the one that is taken now.
 //
-// Context: load_tick hard irq.
+// Context: sched_load_tick hard irq, whoever advances jiffies, under his lock.
 #include <contract/proc_file.h>
 #include <core/clock.h>
 #include <sched/thread.h>
@@ -15,21 +16,27 @@
 
 enum { LOAD_PERIOD_TICKS = 5 * HZ };
 
-static uint64_t load_averages[3]; // C of the boot CPU
+static uint64_t load_averages[3]; // L of jiffies
 static uint32_t load_next = INITIAL_JIFFIES + LOAD_PERIOD_TICKS;
 
-void load_tick(void)
+void sched_load_tick(void)
 {
     static const uint64_t left[3] = {LOAD_EXP_1, LOAD_EXP_5, LOAD_EXP_15};
-    unsigned active;
 
     if (time_after(load_next, jiffies)) {
         return;
     }
-    load_next = jiffies + LOAD_PERIOD_TICKS;
-    active = sched_running() + sched_blocked();
+    uint32_t samples = (jiffies - load_next) / LOAD_PERIOD_TICKS + 1;
+    unsigned active = sched_running() + sched_blocked();
+
+    load_next += samples * LOAD_PERIOD_TICKS;
     for (unsigned i = 0; i < ARRAY_SIZE(left); i++) {
-        load_averages[i] = load_step(load_averages[i], left[i], active);
+        uint64_t before = load_averages[i] + 1;
+
+        for (uint32_t n = 0; n < samples && before != load_averages[i]; n++) { // until it arrives
+            before = load_averages[i];
+            load_averages[i] = load_step(before, left[i], active);
+        }
     }
 }
 

@@ -130,7 +130,7 @@ struct thread *run_queue_take_rt(struct run_queue *queue)
     return thread;
 }
 
-static struct thread *run_queue_find_for(struct list_head *list, unsigned cpu)
+static struct thread *run_queue_list_find_for(const struct list_head *list, unsigned cpu)
 {
     struct thread *thread;
 
@@ -142,16 +142,20 @@ static struct thread *run_queue_find_for(struct list_head *list, unsigned cpu)
     return NULL;
 }
 
-struct thread *run_queue_take_for(struct run_queue *queue, unsigned cpu)
+struct thread *run_queue_find_for(const struct run_queue *queue, unsigned cpu)
 {
     struct thread *thread = NULL;
 
     for (unsigned priority = run_queue_best_rt(queue); priority > 0 && thread == NULL; priority--) {
-        thread = run_queue_find_for(&queue->rt[priority], cpu);
+        thread = run_queue_list_find_for(&queue->rt[priority], cpu);
     }
-    if (thread == NULL) {
-        thread = run_queue_find_for(&queue->fair, cpu);
-    }
+    return thread != NULL ? thread : run_queue_list_find_for(&queue->fair, cpu);
+}
+
+struct thread *run_queue_take_for(struct run_queue *queue, unsigned cpu)
+{
+    struct thread *thread = run_queue_find_for(queue, cpu);
+
     if (thread != NULL) {
         run_queue_remove(queue, thread);
     }

@@ -74,6 +74,7 @@ void run_queue_add(struct run_queue *queue, struct thread *thread, bool at_head)
 void run_queue_remove(struct run_queue *queue, struct thread *thread);
 struct thread *run_queue_take_rt(struct run_queue *queue); // for run_queue_take()
 // As run_queue_take(), for another CPU that has nothing to do: the best one that may run on `cpu`.
+struct thread *run_queue_find_for(const struct run_queue *queue, unsigned cpu);
 struct thread *run_queue_take_for(struct run_queue *queue, unsigned cpu);
 
 // For run_queue_charge(): all but ordinary threads of nice 0. False: has no virtual time.

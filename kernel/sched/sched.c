@@ -125,6 +125,9 @@ static inline void sched_note_idle(struct run_queue *queue, const struct thread 
     if (prev == queue->idle) {
         cpumask_clear(&sched_idle_mask, queue->cpu);
         cputime_enter(&cputimes[queue->cpu], CPU_SYSTEM);
+        if (cpus[queue->cpu].tick_stopped) {
+            sched_tick_restart();
+        }
     } else if (next == queue->idle) {
         cpumask_set(&sched_idle_mask, queue->cpu);
         cputime_enter(&cputimes[queue->cpu], CPU_IDLE);
@@ -193,6 +196,7 @@ void sched_switch(enum leave leave)
         }
     }
     if (unlikely(next == prev)) {
+        queue_note_empty(queue); // others may have taken what we were woken for
         spin_unlock(&queue->lock);
         return;
     }

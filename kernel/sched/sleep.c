@@ -42,6 +42,20 @@ void sleep_init_cpu(unsigned cpu)
     INIT_LIST_HEAD(&sleep_lists[cpu].sleepers);
 }
 
+bool sched_next_sleeper(uint32_t *at)
+{
+    struct sleep_list *list = &this_cpu(sleep_lists);
+    bool found;
+
+    spin_lock(&list->lock);
+    found = !list_empty(&list->sleepers);
+    if (found) {
+        *at = list_first_entry(&list->sleepers, struct sleeper, link)->expires;
+    }
+    spin_unlock(&list->lock);
+    return found;
+}
+
 void sleep_tick(void)
 {
     struct sleep_list *list = &this_cpu(sleep_lists);

@@ -1,4 +1,4 @@
-// The tick: 250 times a second a CPU that is not idle books the time that its thread has had, and
+// The scheduler's part of the tick: 250 times a second a CPU that is not idle books the time that its thread has had, and
 // asks whether that was the thread's slice.
 //
 // Context: hard irq.
@@ -20,10 +20,18 @@ void sched_tick(void)
         cpu_self()->want_resched = true;
     }
     sched_balance(queue);
+    sched_kick_sleeping(queue);
     queue_note_empty(queue);
     spin_unlock(&queue->lock);
     sleep_tick();
-    if (queue->cpu == 0) {
-        load_tick();
-    }
+}
+
+void (*sched_tick_restart)(void);
+
+bool sched_can_stop_tick(void)
+{
+    const struct run_queue *queue = this_cpu(run_queues);
+
+    return queue->running == queue->idle && READ_ONCE(queue->waiting) == 0 &&
+           !cpu_field(want_resched);
 }

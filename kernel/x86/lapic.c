@@ -15,6 +15,7 @@
 // Intel SDM vol. 3, chapter 11. Context: lapic_init at boot; the rest per CPU, from any context,
 // NMI included.
 #include <lib/errno.h>
+#include <lib/string.h>
 #include <contract/boot_option.h>
 #include <contract/irq_chip.h>
 #include <contract/proc_file.h>
@@ -39,11 +40,19 @@ enum {
 };
 
 volatile uint32_t *lapic_eoi_register;
-static volatile uint8_t *lapic_mmio;     // I
-static bool lapic_x2apic;                // I
-static bool lapic_present;               // I
-static bool lapic_no_x2apic;             // I: boot option
-static uint64_t lapic_hz;                // I: of the timer's counter
+static volatile uint8_t *lapic_mmio; // I
+static bool lapic_x2apic;            // I
+static bool lapic_present;           // I
+static bool lapic_no_x2apic;         // I: boot option
+static uint64_t lapic_hz;            // I: of the timer's counter
+static uint64_t lapic_per_ns;        // I: the same per nanosecond, 32.32
+static bool lapic_by_tsc;            // I: deadlines by the TSC
+static bool lapic_no_deadline;       // I: boot option
+
+struct lapic_timer {
+    uint32_t lvt, divide; // C: what the registers hold
+};
+static struct lapic_timer lapic_timers[MAX_CPUS];
 static uint32_t lapic_retries[MAX_CPUS]; // C
 
 static uint32_t lapic_rd(enum lapic_reg reg)
@@ -173,6 +182,7 @@ void lapic_init_cpu(void)
     lapic_wr(LAPIC_TPR, 0);
     unsigned max_lvt = LAPIC_VERSION_MAX_LVT(lapic_rd(LAPIC_VERSION));
     lapic_wr(LAPIC_LVT_TIMER, VECTOR_TIMER | LVT_MASKED);
+    this_cpu(lapic_timers) = (struct lapic_timer){.lvt = VECTOR_TIMER | LVT_MASKED};
     if (max_lvt >= 4) {
         lapic_wr(LAPIC_LVT_PERF, VECTOR_LAST_DEVICE | LVT_MASKED);
     }
@@ -305,24 +315,48 @@ uint32_t lapic_icr_retries(unsigned cpu)
 
 // ---- the timer ----
 
+// Mode and divider, written only when they change: each register costs an emulator an exit. A timer
+// that counts is stopped first (by the caller) or started anew (by the caller).
+static void lapic_timer_mode(uint32_t lvt, uint32_t divide)
+{
+    struct lapic_timer *timer = &this_cpu(lapic_timers);
+
+    if (timer->divide != divide) {
+        timer->divide = divide;
+        lapic_wr(LAPIC_TIMER_DIVIDE, divide);
+    }
+    if (timer->lvt != lvt) {
+        timer->lvt = lvt;
+        lapic_wr(LAPIC_LVT_TIMER, lvt);
+        if ((lvt & LVT_DEADLINE) != 0) { // before the first write to its MSR (11.5.4.1)
+            __asm__ volatile("mfence" ::: "memory");
+        }
+    }
+}
+
 void lapic_timer_count_start(void)
 {
     if (lapic_present) {
-        lapic_wr(LAPIC_LVT_TIMER, VECTOR_TIMER | LVT_MASKED);
-        lapic_wr(LAPIC_TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
+        lapic_timer_mode(VECTOR_TIMER | LVT_MASKED, TIMER_DIVIDE_BY_1);
         lapic_wr(LAPIC_TIMER_INITIAL, UINT32_MAX);
     }
 }
 
+uint32_t lapic_timer_left(void)
+{
+    return lapic_present ? lapic_rd(LAPIC_TIMER_CURRENT) : UINT32_MAX;
+}
+
 uint32_t lapic_timer_count(void)
 {
-    return lapic_present ? UINT32_MAX - lapic_rd(LAPIC_TIMER_CURRENT) : 0;
+    return UINT32_MAX - lapic_timer_left();
 }
 
 void lapic_timer_set_hz(uint64_t hz)
 {
     if (hz != 0) {
         lapic_hz = hz;
+        lapic_per_ns = (hz << 29) / 125000000;
     }
 }
 
@@ -338,14 +372,16 @@ void lapic_timer_calibrate(void)
         uint64_t ns = clock_ns() - begin_ns;
         uint32_t ticks = lapic_timer_count() - begin;
         lapic_timer_stop();
-        lapic_hz = ns != 0 ? ticks * 1000000000ull / ns : 0;
+        lapic_timer_set_hz(ns != 0 ? ticks * 1000000000ull / ns : 0);
     }
     if (lapic_hz < HZ) {
         pr_err("lapic: the timer does not count: there will be no tick");
         return;
     }
-    pr_info("lapic: timer counts at %llu.%03llu MHz", (unsigned long long)(lapic_hz / 1000000),
-            (unsigned long long)(lapic_hz / 1000 % 1000));
+    lapic_by_tsc = cpu_has(FEATURE_TSC_DEADLINE) && !lapic_no_deadline;
+    pr_info("lapic: timer counts at %llu.%03llu MHz%s", (unsigned long long)(lapic_hz / 1000000),
+            (unsigned long long)(lapic_hz / 1000 % 1000),
+            lapic_by_tsc ? ", deadlines by the TSC" : "");
 }
 
 uint64_t lapic_timer_hz(void)
@@ -356,9 +392,14 @@ uint64_t lapic_timer_hz(void)
 // The count is written last: it starts the timer, with whatever mode stands in the LVT (11.5.4).
 static void lapic_timer_start(uint32_t mode, uint64_t count)
 {
-    lapic_wr(LAPIC_TIMER_DIVIDE, TIMER_DIVIDE_BY_1);
-    lapic_wr(LAPIC_LVT_TIMER, VECTOR_TIMER | mode);
-    lapic_wr(LAPIC_TIMER_INITIAL, count == 0 ? 1 : (uint32_t)min(count, (uint64_t)UINT32_MAX));
+    uint32_t divide = TIMER_DIVIDE_BY_1;
+
+    if (count > UINT32_MAX) {
+        divide = TIMER_DIVIDE_BY_128;
+        count = min(count / 128, (uint64_t)UINT32_MAX);
+    }
+    lapic_timer_mode(VECTOR_TIMER | mode, divide);
+    lapic_wr(LAPIC_TIMER_INITIAL, count == 0 ? 1 : (uint32_t)count);
 }
 
 void lapic_timer_periodic(uint32_t hz)
@@ -368,18 +409,34 @@ void lapic_timer_periodic(uint32_t hz)
     }
 }
 
+// The count is rounded up: too late by one, rather than early and once more.
 void lapic_timer_oneshot(uint64_t ns)
 {
-    // 32 bits last for 4 s at 1 GHz: a longer wait is cut, fires early, and whoever waits looks at
-    // the clock and asks again.
-    uint64_t longest_ns = lapic_hz != 0 ? UINT32_MAX * 1000000000ull / lapic_hz : 0;
-    lapic_timer_start(0, ns >= longest_ns ? UINT32_MAX : ns * lapic_hz / 1000000000);
+    lapic_timer_start(0, (uint64_t)((unsigned __int128)ns * lapic_per_ns >> 32) + 1);
+}
+
+void lapic_timer_deadline(uint64_t at_ns)
+{
+    if (lapic_by_tsc) {
+        lapic_timer_mode(VECTOR_TIMER | LVT_DEADLINE, TIMER_DIVIDE_BY_1);
+        wrmsr(MSR_TSC_DEADLINE, at_ns == LAPIC_TIMER_NEVER ? 0 : clock_ns_to_tsc(at_ns));
+    } else if (at_ns == LAPIC_TIMER_NEVER) {
+        lapic_wr(LAPIC_TIMER_INITIAL, 0); // stops it (11.5.4)
+    } else {
+        uint64_t now_ns = clock_ns();
+        lapic_timer_oneshot(at_ns > now_ns ? at_ns - now_ns : 0);
+    }
+}
+
+bool lapic_timer_is_deadline(void)
+{
+    return lapic_by_tsc;
 }
 
 void lapic_timer_stop(void)
 {
     if (lapic_present) {
-        lapic_wr(LAPIC_LVT_TIMER, VECTOR_TIMER | LVT_MASKED);
+        lapic_timer_mode(VECTOR_TIMER | LVT_MASKED, TIMER_DIVIDE_BY_1);
         lapic_wr(LAPIC_TIMER_INITIAL, 0);
     }
 }
@@ -491,6 +548,16 @@ static int lapic_option_no_x2apic(const char *value)
     return 0;
 }
 BOOT_OPTION("nox2apic", lapic_option_no_x2apic, "use the local APIC through its page of registers");
+
+static int lapic_option(const char *value)
+{
+    if (value == NULL || strcmp(value, "notscdeadline") != 0) {
+        return -EINVAL;
+    }
+    lapic_no_deadline = true;
+    return 0;
+}
+BOOT_OPTION("lapic", lapic_option, "notscdeadline: count down to the next timer, as older CPUs do");
 
 static void lapic_proc_show(struct text *t, unsigned long index)
 {

@@ -63,7 +63,8 @@ enum lapic_reg {
 #define LVT_PERIODIC   BIT(17)
 #define LVT_DEADLINE   BIT(18)
 
-#define TIMER_DIVIDE_BY_1 0xb // 11.5.4, figure 11-10
+#define TIMER_DIVIDE_BY_1   0xb // 11.5.4, figure 11-10
+#define TIMER_DIVIDE_BY_128 0xa
 
 // Error status register, figure 11-9
 static const struct bit_name lapic_esr_bits[] = {

@@ -138,7 +138,7 @@ static void test_for_each_sees_each_once(void **state)
         timers[i] = make(77 + distances[i]);
         wheel_add(&wheel, &timers[i]);
     }
-    wheel_remove(&wheel, &timers[3]); // its slot may still be marked
+    wheel_remove(&wheel, &timers[3]);
     wheel_for_each(&wheel, count_visit, &count);
     assert_int_equal(count, 5);
 }
@@ -151,6 +151,26 @@ static uint32_t random_distance(void)
     uint32_t distance = (uint32_t)rand() << 16 ^ (uint32_t)rand();
 
     return distance >> (rand() % 31 + 1); // short ones as likely as long ones
+}
+
+// What a CPU may sleep until: not later than the first timer, and there is nothing to do before.
+static void model_next_event(const struct wheel *wheel, const struct timer_list *timers)
+{
+    uint32_t nearest = UINT32_MAX, at;
+    bool any = false;
+
+    for (unsigned i = 0; i < MODEL_TIMERS; i++) {
+        if (timers[i].link.next != NULL) {
+            nearest =
+                timers[i].expires - wheel->now < nearest ? timers[i].expires - wheel->now : nearest;
+            any = true;
+        }
+    }
+    assert_int_equal(wheel_next_event(wheel, &at), any);
+    if (any) {
+        assert_true(at - wheel->now <= nearest);
+        assert_true(at == wheel->now || !wheel_has_work(wheel, at - 1));
+    }
 }
 
 static void model_advance(struct wheel *wheel, struct timer_list *timers, uint32_t until)
@@ -172,6 +192,7 @@ static void model_advance(struct wheel *wheel, struct timer_list *timers, uint32
     }
     assert_int_equal(found, expected);
     take_all(wheel, &due);
+    model_next_event(wheel, timers);
 }
 
 static void test_against_model(void **state)
