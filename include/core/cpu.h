@@ -13,28 +13,30 @@
 #include <lib/types.h>
 
 struct thread;
+struct run_queue;
 struct trace_ring;
 
 // Offsets are used by kernel/x86/*.S and asserted in kernel/core/cpu.c.
 struct cpu {
-    struct cpu *self;      // I   0
-    uint32_t id;           // I   8: 0 is the boot CPU
-    uint32_t apic_id;      // I  12
-    struct thread *thread; // C  16: who runs; `current` of <sched/thread.h>
-    uint64_t kernel_rsp;   // C  24: stack top of the running thread, for entries from ring 3
-    uint64_t user_rsp;     // C  32: scratch of the SYSCALL entry
-    uint32_t irq_depth;    // C  40: hard interrupt handlers on this stack
-    uint32_t bh_disabled;  // C  44: local_bh_disable() nesting
-    uint32_t preempt_off;  // C  48: preempt_disable() nesting, spinlocks included
-    uint32_t nmi_depth;    // C  52: NMI and #MC handlers
-    bool serving_softirq;  // C  56
-    bool want_resched;     // C  57: a better thread waits; set with interrupts off
-    bool online;           // A
-    bool in_panic;         // C
-    bool from_user;        // C: the interrupt that came last interrupted ring 3
-    bool tick_stopped;     // C: idles without a tick; read by others (kernel/defer/tick.c)
-    bool rcu_idle;         // C: idles, no RCU readers here; read by others (<core/rcu.h>)
-    uint16_t rcu_passes;   // C: RCU quiescent states so far, wraps; read by others
+    struct cpu *self;        // I   0
+    uint32_t id;             // I   8: 0 is the boot CPU
+    uint32_t apic_id;        // I  12
+    struct thread *thread;   // C  16: who runs; `current` of <sched/thread.h>
+    uint64_t kernel_rsp;     // C  24: stack top of the running thread, for entries from ring 3
+    uint64_t user_rsp;       // C  32: scratch of the SYSCALL entry
+    uint32_t irq_depth;      // C  40: hard interrupt handlers on this stack
+    uint32_t bh_disabled;    // C  44: local_bh_disable() nesting
+    uint32_t preempt_off;    // C  48: preempt_disable() nesting, spinlocks included
+    uint32_t nmi_depth;      // C  52: NMI and #MC handlers
+    bool serving_softirq;    // C  56
+    bool want_resched;       // C  57: a better thread waits; set with interrupts off
+    bool online;             // A
+    bool in_panic;           // C
+    bool from_user;          // C: the interrupt that came last interrupted ring 3
+    bool tick_stopped;       // C: idles without a tick; read by others (kernel/defer/tick.c)
+    bool rcu_idle;           // C: idles, no RCU readers here; read by others (<core/rcu.h>)
+    uint16_t rcu_passes;     // C: RCU quiescent states so far, wraps; read by others
+    struct run_queue *queue; // I: of kernel/sched
     struct trace_ring *trace_ring; // A: where trace() writes; NULL: nowhere
     uint64_t interrupts;           // C: taken, exceptions aside
     uint64_t irq_since;            // C: TSC when its hard interrupt began; 0: none; read by others
@@ -259,10 +261,16 @@ void assert_context_failed(unsigned allowed, const char *function);
             assert_context_failed(allowed, __func__);     \
         }                                                 \
     } while (0)
+// in_atomic() in fewer steps: who serves softirqs or keeps them off has preemption off as well, and
+// interrupt handlers run with interrupts off.
+static inline bool may_not_sleep(void)
+{
+    return cpu_field(preempt_off) != 0 || irqs_disabled();
+}
 // The cheap form for what may sleep.
 #define might_sleep()                                    \
     do {                                                 \
-        if (unlikely(in_atomic())) {                     \
+        if (unlikely(may_not_sleep())) {                 \
             assert_context_failed(CTX_THREAD, __func__); \
         }                                                \
     } while (0)

@@ -46,7 +46,6 @@ struct thread {
     uint32_t weight;             // L: its share against others, 1024 at nice 0; 0: not fair
     uint16_t cpu;                // L: its run queue
     bool on_queue;               // L: runnable: linked, current, or on its way to another queue
-    bool running;                // L: is the current thread of its CPU
     bool misplaced;              // L: runs where it may not any more
     bool stop_wanted;            // A: kthread_stop() was called; never cleared
     bool interrupted;            // A: thread_interrupt(), ^C

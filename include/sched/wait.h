@@ -31,7 +31,7 @@ void wake_up(struct wait_queue_head *queue);
 void wake_up_all(struct wait_queue_head *queue);
 bool waitqueue_active(struct wait_queue_head *queue);
 
-// Steps of the macros below. Context: thread.
+// Steps of the macros below. Context: thread, interrupts on.
 void prepare_to_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry,
                      enum thread_state state);
 void finish_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry);

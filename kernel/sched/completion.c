@@ -6,6 +6,8 @@
 // Context: complete and complete_all any; waiting thread.
 #include <sched/completion.h>
 
+#include "internal.h"
+
 enum { COMPLETION_ALL = UINT32_MAX / 2 }; // complete_all(): more than anybody will ever take
 
 void init_completion(struct completion *c)
@@ -25,7 +27,7 @@ static void completion_wake(struct completion *c, bool all)
 
     list_for_each_entry_safe (entry, next, &c->queue.entries, link) {
         list_del_init(&entry->link);
-        wake_up_process(entry->thread);
+        sched_wake_atomic(entry->thread);
         if (!all) {
             break;
         }

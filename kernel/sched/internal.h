@@ -15,12 +15,19 @@ void sched_switch(enum leave leave);
 
 // wake.c: queues and how to handle them.
 struct run_queue *queue_lock_of(struct thread *thread, unsigned long *flags);
-void queue_note_waiting(struct run_queue *queue);
 void queue_note_empty(struct run_queue *queue);
 void queue_kick(unsigned cpu);
 void queue_insert(struct thread *thread, uint64_t origin_vruntime);
-void queue_release_and_insert(struct run_queue *queue, struct thread *thread,
-                              uint64_t origin_vruntime, unsigned long flags);
+void queue_release_and_insert(struct run_queue *queue, struct thread *thread, unsigned cpu);
+// Tells idle CPUs that there may be something to take here. The tick takes it back: that is soon
+// enough, and spares two locked instructions in each switch to and fro.
+static inline void queue_note_waiting(struct run_queue *queue)
+{
+    if (unlikely(!queue->noted_waiting)) {
+        queue->noted_waiting = true;
+        cpumask_set(&sched_waiting_mask, queue->cpu);
+    }
+}
 unsigned place_in(const struct cpumask *set, const struct cpumask *allowed);
 unsigned place_moved(const struct thread *thread);
 
@@ -40,6 +47,9 @@ __noreturn void sched_end(void);
 // Where a new stack begins (kernel/x86/switch.S): finishes the switch, then runs the thread's
 // function.
 void sched_first_run(void *thread);
+// wake.c: as wake_up_process(), for who has interrupts and preemption off: a better thread gets the
+// CPU when he turns preemption on.
+bool sched_wake_atomic(struct thread *thread);
 // wake.c: wakes only what waits interruptibly. Context: any.
 bool sched_wake_interruptible(struct thread *thread);
 

@@ -20,6 +20,8 @@
 #include <core/panic.h>
 #include <sched/mutex.h>
 
+#include "internal.h"
+
 #define MUTEX_WAITED ((uintptr_t)1)
 
 void mutex_init(struct mutex *mutex, const char *name)
@@ -192,7 +194,7 @@ static void mutex_hand_over(struct mutex *mutex)
 
         list_del_init(&first->link);
         mutex_set(mutex, first->thread, !list_empty(&mutex->waiters.entries));
-        wake_up_process(first->thread);
+        sched_wake_atomic(first->thread);
     }
     spin_unlock_irqrestore(&mutex->waiters.lock, flags);
 }

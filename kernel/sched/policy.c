@@ -38,7 +38,7 @@ static void sched_set(struct thread *thread, enum sched_policy policy, uint8_t p
     thread_set_class(thread, policy, priority, nice);
     if (linked) {
         sched_requeue_after(thread, queue);
-    } else if (thread->running && queue->waiting != 0) {
+    } else if (queue->running == thread && queue->waiting != 0) {
         queue_kick(queue->cpu); // it may now be worse than one that waits
     }
     spin_unlock_irqrestore(&queue->lock, flags);
@@ -91,14 +91,14 @@ int sched_setaffinity(struct thread *thread, const struct cpumask *mask)
         return 0;
     }
     if (!list_empty(&thread->queue_link)) {
-        uint64_t origin = queue->min_vruntime;
-
         run_queue_remove(queue, thread);
-        thread->cpu = (uint16_t)place_moved(thread);
-        queue_release_and_insert(queue, thread, origin, flags);
+        preempt_disable();
+        queue_release_and_insert(queue, thread, place_moved(thread));
+        local_irq_restore(flags);
+        preempt_enable();
         return 0;
     }
-    if (thread->running) {
+    if (queue->running == thread) {
         thread->misplaced = true;
         queue_kick(queue->cpu); // queue_put_current() sends it away
     }

@@ -96,6 +96,16 @@ void run_queue_add(struct run_queue *queue, struct thread *thread, bool at_head)
     }
 }
 
+void run_queue_put_rt(struct run_queue *queue, struct thread *thread, bool preempted)
+{
+    bool at_head = preempted && thread->slice_ticks != 0;
+
+    if (!at_head) {
+        thread->slice_ticks = thread_slice(thread);
+    }
+    run_queue_add_rt(queue, thread, at_head);
+}
+
 void run_queue_remove(struct run_queue *queue, struct thread *thread)
 {
     unsigned priority = thread->rt_effective, bit = run_queue_rt_bit(priority);
@@ -182,7 +192,7 @@ void run_queue_place_moved(struct run_queue *queue, struct thread *thread, uint6
     thread->vruntime += queue->min_vruntime - origin;
 }
 
-bool run_queue_preempts(const struct run_queue *queue, const struct thread *woken)
+bool run_queue_preempts_by_class(const struct run_queue *queue, const struct thread *woken)
 {
     const struct thread *running = queue->running;
 

@@ -43,7 +43,8 @@ struct run_queue {
     uint64_t switches;                  // L
     uint64_t stolen;                    // L: threads taken from other queues by this one
     uint64_t pushed;                    // L: threads given to idle CPUs
-    uint64_t wakeups, wakeups_here;     // L: how many were woken from here; and stayed
+    uint64_t wakeups;                   // L: of threads that had run here last
+    uint64_t wakeups_elsewhere;         // L: and went to another CPU
     unsigned balance_ticks;             // C
     bool noted_waiting;                 // L: this CPU's bit is set in sched_waiting_mask
 };
@@ -71,6 +72,9 @@ void thread_set_boost(struct thread *thread, unsigned boost);
 
 // at_head: in front of its equals: an RT thread that was preempted keeps its turn.
 void run_queue_add(struct run_queue *queue, struct thread *thread, bool at_head);
+// A realtime thread gives the CPU away: to a better one (it keeps its turn, and what is left of its
+// slice), or because its turn is over.
+void run_queue_put_rt(struct run_queue *queue, struct thread *thread, bool preempted);
 void run_queue_remove(struct run_queue *queue, struct thread *thread);
 struct thread *run_queue_take_rt(struct run_queue *queue); // for run_queue_take()
 // As run_queue_take(), for another CPU that has nothing to do: the best one that may run on `cpu`.
@@ -83,8 +87,8 @@ bool run_queue_charge_weighted(struct run_queue *queue, struct thread *thread, u
 // in this queue's time.
 void run_queue_place_moved(struct run_queue *queue, struct thread *thread, uint64_t origin);
 
-// Should `woken` have the CPU rather than the one that has it?
-bool run_queue_preempts(const struct run_queue *queue, const struct thread *woken);
+// For run_queue_preempts(): where classes differ.
+bool run_queue_preempts_by_class(const struct run_queue *queue, const struct thread *woken);
 // The tick: begins a new period of realtime threads' share and says whether, for that or because
 // its slice is used up, the running thread should be looked at again.
 bool run_queue_tick(struct run_queue *queue, uint64_t now);
@@ -184,14 +188,25 @@ static inline void run_queue_place_woken(struct run_queue *queue, struct thread 
     }
 }
 
-// The thread gives way: in OTHER behind the first waiting one.
+// A fair thread gives way: behind the first waiting one.
 static inline void run_queue_yield(struct run_queue *queue, struct thread *thread)
 {
-    if (!thread_is_rt(thread) && !list_empty(&queue->fair)) {
+    if (!list_empty(&queue->fair)) {
         uint64_t first = run_queue_first_fair(queue)->vruntime;
 
         if (vruntime_before(thread->vruntime, first)) {
             thread->vruntime = first;
         }
     }
+}
+
+// Should `woken` have the CPU rather than the one that has it?
+static inline bool run_queue_preempts(const struct run_queue *queue, const struct thread *woken)
+{
+    const struct thread *running = queue->running;
+
+    if (likely(woken->weight == WEIGHT_NICE_0 && running->weight == WEIGHT_NICE_0)) {
+        return (int64_t)(running->vruntime - woken->vruntime) > (int64_t)fair_preempt_cycles;
+    }
+    return run_queue_preempts_by_class(queue, woken);
 }

@@ -74,17 +74,14 @@ static inline void queue_put_current(struct run_queue *queue, struct thread *thr
         queue->leftover = thread;
         return;
     }
-    bool at_head = leave == LEAVE_PREEMPTED && thread->slice_ticks != 0;
-    if (leave == LEAVE_YIELD) {
-        run_queue_yield(queue, thread);
-    }
-    if (!at_head) {
-        thread->slice_ticks = thread_slice(thread);
-    }
     if (likely(!thread_is_rt(thread))) {
+        if (leave == LEAVE_YIELD) {
+            run_queue_yield(queue, thread);
+        }
+        thread->slice_ticks = FAIR_SLICE_TICKS;
         run_queue_add_fair(queue, thread);
     } else {
-        run_queue_add(queue, thread, at_head);
+        run_queue_put_rt(queue, thread, leave == LEAVE_PREEMPTED);
     }
     queue_note_waiting(queue);
 }
@@ -110,7 +107,7 @@ static __noinline void sched_see_off(struct run_queue *queue)
 // The second half of every switch, on the new stack: drops the lock that the predecessor took.
 static inline void sched_finish_switch(void)
 {
-    struct run_queue *queue = this_cpu(run_queues);
+    struct run_queue *queue = cpu_field(queue);
 
     if (unlikely(queue->leftover != NULL)) {
         sched_see_off(queue);
@@ -119,19 +116,34 @@ static inline void sched_finish_switch(void)
     }
 }
 
-static inline void sched_note_idle(struct run_queue *queue, const struct thread *prev,
-                                   const struct thread *next)
+// The CPU has nothing to do, or something again.
+static void sched_idle_begins(struct run_queue *queue)
 {
-    if (prev == queue->idle) {
-        cpumask_clear(&sched_idle_mask, queue->cpu);
-        cputime_enter(&cputimes[queue->cpu], CPU_SYSTEM);
-        if (cpus[queue->cpu].tick_stopped) {
-            sched_tick_restart();
-        }
-    } else if (next == queue->idle) {
-        cpumask_set(&sched_idle_mask, queue->cpu);
-        cputime_enter(&cputimes[queue->cpu], CPU_IDLE);
+    cpumask_set(&sched_idle_mask, queue->cpu);
+    cputime_enter(&cputimes[queue->cpu], CPU_IDLE);
+}
+
+static __noinline void sched_idle_ends(struct run_queue *queue)
+{
+    cpumask_clear(&sched_idle_mask, queue->cpu);
+    cputime_enter(&cputimes[queue->cpu], CPU_SYSTEM);
+    if (cpus[queue->cpu].tick_stopped) {
+        sched_tick_restart();
     }
+}
+
+// Nobody waits here: somebody who waits elsewhere, or the idle thread.
+static __noinline struct thread *sched_take_elsewhere(struct run_queue *queue)
+{
+    struct thread *thread = queue_steal_any(queue);
+
+    if (thread == NULL) {
+        thread = queue->idle;
+        if (queue->running != thread) {
+            sched_idle_begins(queue);
+        }
+    }
+    return thread;
 }
 
 static __noinline void sched_stack_overrun(const struct thread *thread)
@@ -154,12 +166,9 @@ static __noinline void sched_switch_program(const struct thread *prev, const str
 static inline void sched_switch_to(struct cpu *cpu, struct run_queue *queue, struct thread *prev,
                                    struct thread *next, uint64_t now)
 {
-    sched_note_idle(queue, prev, next);
     if (unlikely(*prev->stack_end != STACK_MAGIC)) {
         sched_stack_overrun(prev);
     }
-    prev->running = false;
-    next->running = true;
     next->switched_in = now;
     next->switches++;
     queue->switches++;
@@ -177,7 +186,7 @@ static inline void sched_switch_to(struct cpu *cpu, struct run_queue *queue, str
 void sched_switch(enum leave leave)
 {
     struct cpu *cpu = cpu_self();
-    struct run_queue *queue = run_queues[cpu->id];
+    struct run_queue *queue = cpu->queue;
     struct thread *prev = cpu->thread, *next;
 
     rcu_quiescent();
@@ -189,16 +198,16 @@ void sched_switch(enum leave leave)
         queue_put_current(queue, prev, leave);
     }
     next = run_queue_take(queue);
-    if (unlikely(next == NULL)) {
-        next = queue_steal_any(queue);
-        if (next == NULL) {
-            next = queue->idle;
-        }
+    if (next == NULL) {
+        next = sched_take_elsewhere(queue);
     }
     if (unlikely(next == prev)) {
         queue_note_empty(queue); // others may have taken what we were woken for
         spin_unlock(&queue->lock);
         return;
+    }
+    if (unlikely(prev == queue->idle)) {
+        sched_idle_ends(queue);
     }
     sched_switch_to(cpu, queue, prev, next, now);
 }
@@ -229,18 +238,11 @@ void sched_end(void)
 
 // ---- sleeping ----------------------------------------------------------------------------------
 
-// in_atomic() in fewer steps: who serves softirqs or keeps them off has preemption off as well, and
-// interrupt handlers run with interrupts off.
-static inline bool sched_in_atomic(void)
-{
-    return cpu_field(preempt_off) != 0 || irqs_disabled();
-}
-
 void schedule(void)
 {
     struct thread *thread = current;
 
-    if (unlikely(sched_in_atomic())) {
+    if (unlikely(may_not_sleep())) {
         schedule_atomic();
         return;
     }
@@ -262,7 +264,7 @@ void schedule(void)
 
 void yield(void)
 {
-    if (unlikely(sched_in_atomic())) {
+    if (unlikely(may_not_sleep())) {
         schedule_atomic();
         return;
     }
@@ -321,7 +323,7 @@ static void sched_set_up(struct cpu_sched *sched, unsigned cpu)
     sleep_init_cpu(cpu);
     cputime_init_cpu(cpu);
     cpus[cpu].thread = &sched->idle;
-    run_queues[cpu] = &sched->queue;
+    run_queues[cpu] = cpus[cpu].queue = &sched->queue;
     cpumask_set(&sched_mask, cpu);
     cpumask_set(&sched_idle_mask, cpu);
 }

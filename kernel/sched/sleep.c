@@ -71,7 +71,7 @@ void sleep_tick(void)
             break;
         }
         list_del_init(&sleeper->link);
-        wake_up_process(sleeper->thread);
+        sched_wake_atomic(sleeper->thread);
     }
     spin_unlock(&list->lock);
 }

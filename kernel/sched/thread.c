@@ -135,7 +135,6 @@ void thread_init_idle(struct thread *thread, unsigned cpu)
     snprintf(thread->name, sizeof(thread->name), "swapper/%u", cpu);
     thread->policy = SCHED_IDLE;
     thread->references = 1;
-    thread->running = true;
     thread->on_queue = true;
     cpumask_set(&thread->allowed, cpu);
     thread_table_add(thread);

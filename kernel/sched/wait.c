@@ -13,12 +13,14 @@
 //
 // An entry lies on its sleeper's stack. The waker wakes first and then takes the entry off the
 // queue as the last thing that he does with it, his very last store being link.prev; the sleeper,
-// in finish_wait, leaves without the lock only when he sees that store. Otherwise he takes the
+// in finish_wait(), leaves without the lock only when he sees that store. Otherwise he takes the
 // lock, which the waker still holds.
 //
 // Context: wake_up and wake_up_all any; the rest thread.
 #include <core/spinlock.h>
 #include <sched/wait.h>
+
+#include "internal.h"
 
 void init_waitqueue_head(struct wait_queue_head *queue, const char *name)
 {
@@ -34,20 +36,20 @@ static bool wait_entry_queued(const struct wait_queue_entry *entry)
 void prepare_to_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry,
                      enum thread_state state)
 {
-    unsigned long flags;
+    struct thread *thread = current;
 
-    entry->thread = current;
-    spin_lock_irqsave(&queue->lock, flags);
+    spin_lock_irq(&queue->lock);
     if (!wait_entry_queued(entry)) {
+        entry->thread = thread;
         if (entry->exclusive) { // behind those whom every wake_up() wakes
             list_add_tail(&entry->link, &queue->entries);
         } else {
             list_add(&entry->link, &queue->entries);
         }
     }
-    entry->thread->wait_channel = queue->lock.name;
+    thread->wait_channel = queue->lock.name;
     set_current_state(state);
-    spin_unlock_irqrestore(&queue->lock, flags);
+    spin_unlock_irq(&queue->lock);
 }
 
 // The entry's last touch by a waker, and how the sleeper sees that it was.
@@ -68,19 +70,18 @@ static bool wait_entry_released(const struct wait_queue_entry *entry)
 
 void finish_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry)
 {
-    struct thread *thread = entry->thread;
-    unsigned long flags;
+    struct thread *thread = current;
 
-    set_current_state(THREAD_RUNNING);
+    WRITE_ONCE(thread->state, THREAD_RUNNING);
     thread->wait_channel = NULL;
-    if (wait_entry_released(entry)) {
+    if (likely(wait_entry_released(entry))) {
         return;
     }
-    spin_lock_irqsave(&queue->lock, flags);
+    spin_lock_irq(&queue->lock);
     if (wait_entry_queued(entry)) {
         list_del_init(&entry->link);
     }
-    spin_unlock_irqrestore(&queue->lock, flags);
+    spin_unlock_irq(&queue->lock);
 }
 
 static void wake_up_some(struct wait_queue_head *queue, unsigned exclusive_max)
@@ -91,7 +92,7 @@ static void wake_up_some(struct wait_queue_head *queue, unsigned exclusive_max)
     spin_lock_irqsave(&queue->lock, flags);
     list_for_each_entry_safe (entry, next, &queue->entries, link) {
         bool exclusive = entry->exclusive;
-        bool woken = wake_up_process(entry->thread);
+        bool woken = sched_wake_atomic(entry->thread);
 
         wait_entry_release(entry);
         // One who was already awake (a timeout, say) has not used up an exclusive wake-up.

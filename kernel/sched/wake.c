@@ -15,28 +15,25 @@
 // ---- queues ------------------------------------------------------------------------------------
 
 // The queue that a thread belongs to, locked. The thread may move while we wait for the lock.
-struct run_queue *queue_lock_of(struct thread *thread, unsigned long *flags)
+// Interrupts are off.
+static inline struct run_queue *queue_lock_found(struct thread *thread)
 {
     for (;;) {
         unsigned cpu = READ_ONCE(thread->cpu);
         struct run_queue *queue = run_queues[cpu];
 
-        spin_lock_irqsave(&queue->lock, *flags);
+        spin_lock(&queue->lock);
         if (likely(thread->cpu == cpu)) {
             return queue;
         }
-        spin_unlock_irqrestore(&queue->lock, *flags);
+        spin_unlock(&queue->lock);
     }
 }
 
-// Tells idle CPUs that there may be something to take here. The tick takes it back: that is soon
-// enough, and spares two locked instructions in each switch to and fro.
-void queue_note_waiting(struct run_queue *queue)
+struct run_queue *queue_lock_of(struct thread *thread, unsigned long *flags)
 {
-    if (!queue->noted_waiting) {
-        queue->noted_waiting = true;
-        cpumask_set(&sched_waiting_mask, queue->cpu);
-    }
+    *flags = local_irq_save();
+    return queue_lock_found(thread);
 }
 
 void queue_note_empty(struct run_queue *queue)
@@ -47,14 +44,9 @@ void queue_note_empty(struct run_queue *queue)
     }
 }
 
-static bool queue_is_idle(const struct run_queue *queue)
-{
-    return READ_ONCE(queue->running) == queue->idle && READ_ONCE(queue->waiting) == 0;
-}
-
 // ---- placement ---------------------------------------------------------------------------------
 
-unsigned place_in(const struct cpumask *set, const struct cpumask *allowed)
+static inline unsigned place_first(const struct cpumask *set, const struct cpumask *allowed)
 {
     for (unsigned word = 0; word * 64 < cpu_count; word++) {
         uint64_t bits = READ_ONCE(set->bits[word]) & allowed->bits[word];
@@ -65,11 +57,16 @@ unsigned place_in(const struct cpumask *set, const struct cpumask *allowed)
     return MAX_CPUS;
 }
 
+unsigned place_in(const struct cpumask *set, const struct cpumask *allowed)
+{
+    return place_first(set, allowed);
+}
+
 // An idle CPU among those allowed, which is then no longer free for others: of several threads
 // woken together each gets his own. sched_idle() offers the CPU again if nothing came of it.
-static unsigned place_idle(const struct cpumask *allowed)
+static inline unsigned place_idle(const struct cpumask *allowed)
 {
-    unsigned cpu = place_in(&sched_idle_mask, allowed);
+    unsigned cpu = place_first(&sched_idle_mask, allowed);
 
     if (cpu < MAX_CPUS) {
         cpumask_clear(&sched_idle_mask, cpu);
@@ -92,13 +89,13 @@ static unsigned place_shortest(const struct cpumask *allowed)
 }
 
 // Where a thread that wakes should run: where it ran last (its data is in that cache) if that CPU
-// is idle, else on an idle one, else where it ran last.
-static unsigned place_woken(const struct thread *thread)
+// is idle, else on an idle one, else where it ran last. `queue` is that of its last CPU.
+static inline unsigned place_woken(const struct run_queue *queue, const struct thread *thread)
 {
-    unsigned last = thread->cpu, cpu;
+    unsigned last = queue->cpu, cpu;
     bool last_allowed = cpumask_test(&thread->allowed, last);
 
-    if (last_allowed && queue_is_idle(run_queues[last])) {
+    if (last_allowed && queue->running == queue->idle && queue->waiting == 0) {
         return last;
     }
     cpu = place_idle(&thread->allowed);
@@ -153,63 +150,81 @@ void queue_insert(struct thread *thread, uint64_t origin_vruntime)
 }
 
 // The same for a thread that leaves `queue`, whose lock the caller holds and which is released
-// here.
-void queue_release_and_insert(struct run_queue *queue, struct thread *thread,
-                              uint64_t origin_vruntime, unsigned long flags)
+// here. Interrupts are off, and preemption: the caller turns it on at the end.
+void queue_release_and_insert(struct run_queue *queue, struct thread *thread, unsigned cpu)
 {
-    preempt_disable();
+    uint64_t origin = queue->min_vruntime;
+
+    thread->cpu = (uint16_t)cpu;
+    thread->misplaced = false;
     spin_unlock(&queue->lock);
-    queue_insert(thread, origin_vruntime);
-    local_irq_restore(flags);
-    preempt_enable(); // switches at once if that is possible here
+    queue_insert(thread, origin);
 }
 
-static bool sched_wake(struct thread *thread, bool only_interruptible)
+static inline bool sched_wake_in_line(struct thread *thread, bool only_interruptible)
 {
-    unsigned long flags;
-    struct run_queue *queue = queue_lock_of(thread, &flags);
+    struct run_queue *queue = queue_lock_found(thread);
+    enum thread_state state = thread->state;
 
-    if (thread->state == THREAD_RUNNING || thread->state == THREAD_DEAD ||
-        (only_interruptible && thread->state != THREAD_SLEEPING)) {
-        spin_unlock_irqrestore(&queue->lock, flags);
+    if (unlikely(state == THREAD_RUNNING || state == THREAD_DEAD ||
+                 (only_interruptible && state != THREAD_SLEEPING))) {
+        spin_unlock(&queue->lock);
         return false;
     }
-    bool was_blocked = thread->state == THREAD_BLOCKED;
     thread->state = THREAD_RUNNING;
-    if (thread->on_queue) { // it had not gone to sleep yet
-        spin_unlock_irqrestore(&queue->lock, flags);
+    if (unlikely(thread->on_queue)) { // it had not gone to sleep yet
+        spin_unlock(&queue->lock);
         return true;
     }
-    queue->blocked -= was_blocked;
-    unsigned cpu = place_woken(thread);
+    queue->blocked -= state == THREAD_BLOCKED;
+    queue->wakeups++;
+    unsigned cpu = place_woken(queue, thread);
     trace(TRACE_SCHED_WAKEUP, (uint32_t)thread->tid, cpu);
     thread->on_queue = true;
-    if (likely(cpu == queue->cpu)) {
-        run_queue_place_woken(queue, thread);
-        run_queue_add(queue, thread, false);
-        queue_note_waiting(queue);
-        if (run_queue_preempts(queue, thread)) {
-            queue_kick(cpu);
-        }
-        spin_unlock_irqrestore(&queue->lock, flags); // switches at once if that is possible here
-    } else {
-        uint64_t origin = queue->min_vruntime;
-
-        thread->cpu = (uint16_t)cpu;
-        thread->misplaced = false;
-        queue_release_and_insert(queue, thread, origin, flags);
+    if (unlikely(cpu != queue->cpu)) {
+        queue->wakeups_elsewhere++;
+        queue_release_and_insert(queue, thread, cpu);
+        return true;
     }
+    run_queue_place_woken(queue, thread);
+    if (likely(!thread_is_rt(thread))) {
+        run_queue_add_fair(queue, thread);
+    } else {
+        run_queue_add(queue, thread, false);
+    }
+    queue_note_waiting(queue);
+    if (run_queue_preempts(queue, thread)) {
+        queue_kick(cpu);
+    }
+    spin_unlock(&queue->lock);
     return true;
+}
+
+bool sched_wake_atomic(struct thread *thread)
+{
+    return sched_wake_in_line(thread, false);
 }
 
 bool wake_up_process(struct thread *thread)
 {
-    return sched_wake(thread, false);
+    unsigned long flags = local_irq_save();
+
+    preempt_disable();
+    bool woken = sched_wake_atomic(thread);
+    local_irq_restore(flags);
+    preempt_enable(); // switches at once if that is wanted, and possible here
+    return woken;
 }
 
 bool sched_wake_interruptible(struct thread *thread)
 {
-    return sched_wake(thread, true);
+    unsigned long flags = local_irq_save();
+
+    preempt_disable();
+    bool woken = sched_wake_in_line(thread, true);
+    local_irq_restore(flags);
+    preempt_enable();
+    return woken;
 }
 
 void sched_start(struct thread *thread)

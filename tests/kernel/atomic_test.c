@@ -103,7 +103,7 @@ KTEST(atomic, sleeping_in_an_interrupt_of_a_thread)
     sched_setaffinity(current, &only);
     victim = kthread_run_on(1, spin_until_stopped, NULL, "victim");
     REQUIRE(victim != NULL);
-    EXPECT(EVENTUALLY(READ_ONCE(victim->running)));
+    EXPECT(EVENTUALLY(READ_ONCE(cpus[1].thread) == victim));
     smp_call_function_single(1, sleeping_interrupt, NULL, true);
     EXPECT_EQ(returned, 1);
     kthread_stop(victim);
