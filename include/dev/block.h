@@ -128,6 +128,8 @@ struct blk_mq_hw_ctx {
     uint32_t kicks;             // L: completions and blk_run_queue: reasons to ask the driver again
     uint32_t submitting;        // A: CPUs that are in queue_rq now
     uint32_t reap_state;        // A: asked for, running
+    uint32_t reaping_cpu;       // A: CPU + 1 whose softirq is in ops->reap
+    struct list_head reaped;    // what that has found, of that CPU
     struct list_head reap_link; // C: list of the CPU that was asked
     struct request *examined;   // L: by the time-out; not done before it has been
     bool examined_done;         // L

@@ -43,7 +43,6 @@ enum { REAP_WANTED = 1, REAP_RUNNING = 2, REAP_MAX_ROUNDS = 4, BLK_QUIESCE_MS = 
 struct blk_cpu {
     struct list_head reap; // C: queues that this CPU was asked to look at
     struct list_head done; // C: completed requests
-    bool serving;          // C: the softirq is at it and will look at both lists again
 } __aligned(64);
 
 static struct blk_cpu blk_cpus[MAX_CPUS];
@@ -299,29 +298,33 @@ static void blk_refuse(struct request *request, int error)
     blk_complete_request(request, error);
 }
 
+// It cannot go to the driver at once: the disk is gone or stands still, no tag is free, or an older
+// one is first.
+static __noinline void blk_enqueue_late(struct blk_mq_hw_ctx *hctx, struct request *request)
+{
+    LIST_HEAD(list);
+    list_add(&request->link, &list);
+    blk_enqueue_list(hctx, &list);
+}
+
+// The short way of most requests: a tag, and to the driver.
 void blk_enqueue(struct blk_mq_hw_ctx *hctx, struct request *request)
 {
-    struct request *batch[BLK_BATCH];
+    struct gendisk *disk = hctx->disk;
     unsigned long flags;
-    unsigned count = 1;
 
     spin_lock_irqsave(&hctx->lock, flags);
-    uint32_t stopped = READ_ONCE(hctx->disk->stopped);
-    if (likely(stopped == 0 && hctx->free_count != 0 && list_empty(&hctx->waiting))) {
-        batch[0] = request;
+    bool now = READ_ONCE(disk->stopped) == 0 && hctx->free_count != 0 && list_empty(&hctx->waiting);
+    if (likely(now)) {
         blk_start_locked(hctx, request);
         __atomic_fetch_add(&hctx->submitting, 1, __ATOMIC_RELAXED);
-    } else if ((stopped & BLK_GONE) != 0) {
-        count = 0;
-    } else {
-        blk_wait_locked(hctx, request); // in order: an older one goes first
-        count = blk_take_locked(hctx, batch);
     }
     spin_unlock_irqrestore(&hctx->lock, flags);
-    if (unlikely((stopped & BLK_GONE) != 0)) {
-        blk_refuse(request, -ENXIO);
+    if (likely(now)) {
+        blk_dispatch(hctx, &request, 1);
+    } else {
+        blk_enqueue_late(hctx, request);
     }
-    blk_dispatch(hctx, batch, count);
 }
 
 void blk_enqueue_list(struct blk_mq_hw_ctx *hctx, struct list_head *requests)
@@ -408,22 +411,24 @@ void blk_requeue_request(struct request *request)
 
 // ---- up: from the driver ------------------------------------------------------------------------
 
-// Adds to one of this CPU's lists, and has the softirq look at it unless it is at it already.
+// Adds to one of this CPU's lists, and has the softirq look at it.
 static void blk_leave_to_softirq(struct list_head *link, bool done)
 {
     unsigned long flags = local_irq_save();
     struct blk_cpu *self = &this_cpu(blk_cpus);
     list_add_tail(link, done ? &self->done : &self->reap);
-    if (!self->serving) {
-        raise_softirq_irqoff(BLOCK_SOFTIRQ);
-    }
+    raise_softirq_irqoff(BLOCK_SOFTIRQ);
     local_irq_restore(flags);
 }
 
-// A merged request failed: which part of it is to blame shows when each is tried alone.
+// What is not over though the driver is done with it: a merged request failed, and which part of it
+// is to blame shows when each is tried alone.
 static void blk_take_apart_locked(struct blk_mq_hw_ctx *hctx, struct request *request)
 {
     struct list_head *place = &hctx->waiting;
+    if (request == hctx->examined) { // somebody looks at it, and will end it
+        return;
+    }
     while (request != NULL) {
         struct request *next = request->merged;
         request->merged = NULL;
@@ -439,37 +444,21 @@ static void blk_take_apart_locked(struct blk_mq_hw_ctx *hctx, struct request *re
     hctx->stats.requeues++;
 }
 
-// Counts the requests of one queue at the head of the list, and gives their tags back; those that
-// are not over yet leave the list. Returns how many stay at its head to be told.
-static unsigned blk_settle_locked(struct blk_mq_hw_ctx *hctx, struct list_head *list,
+// Counts a request that the driver is done with and gives its tag back. Returns how many makers are
+// to be told; 0: it is not over yet.
+static uint32_t blk_settle_locked(struct blk_mq_hw_ctx *hctx, struct request *request,
                                   uint64_t now_ns)
 {
-    struct request *request, *next;
-    uint32_t told = 0, ended = 0;
-    list_for_each_entry_safe (request, next, list, link) {
-        if (request->hctx != hctx) {
-            break;
-        }
-        if (unlikely(request == hctx->examined)) {
-            list_del(&request->link);
-            hctx->examined_done = true;
-            continue;
-        }
-        trace(TRACE_BLOCK_DONE, blk_trace_device(hctx->disk), request->pos);
-        blk_free_tag_locked(hctx, request);
-        if (unlikely(request->status != 0 && request->merged != NULL)) {
-            list_del(&request->link);
-            blk_take_apart_locked(hctx, request);
-            continue;
-        }
-        ended += blk_account_done_locked(hctx, request, now_ns);
-        told++;
+    if (unlikely(request == hctx->examined)) {
+        hctx->examined_done = true;
+        return 0;
     }
-    if (ended != 0) {
-        blk_account_end(hctx->disk, now_ns, ended);
+    trace(TRACE_BLOCK_DONE, blk_trace_device(hctx->disk), request->pos);
+    blk_free_tag_locked(hctx, request);
+    if (unlikely(request->status != 0 && request->merged != NULL)) {
+        return 0;
     }
-    hctx->kicks++;
-    return told;
+    return blk_account_done_locked(hctx, request, now_ns);
 }
 
 static void blk_tell(struct request *request)
@@ -481,33 +470,74 @@ static void blk_tell(struct request *request)
     }
 }
 
-// Ends all requests of the list. The driver gets its next ones before their makers are told: it
-// should not be idle meanwhile. When the last is told, the disk may be freed.
-static void blk_finish_list(struct list_head *list)
+// Ends the requests of this queue at the head of the list. The driver gets its next ones before their
+// makers are told: it should not be idle meanwhile. When the last is told, the disk may be freed.
+static void blk_finish_queue(struct blk_mq_hw_ctx *hctx, struct list_head *list)
 {
-    struct request *batch[BLK_BATCH];
-    while (!list_empty(list)) {
-        struct blk_mq_hw_ctx *hctx = list_first_entry(list, struct request, link)->hctx;
-        uint64_t now_ns = clock_ns();
-        unsigned long flags;
-        spin_lock_irqsave(&hctx->lock, flags);
-        unsigned told = blk_settle_locked(hctx, list, now_ns);
-        unsigned count = blk_take_locked(hctx, batch);
-        spin_unlock_irqrestore(&hctx->lock, flags);
-        blk_dispatch(hctx, batch, count);
-        while (told-- != 0) {
-            struct request *request = list_first_entry(list, struct request, link);
-            list_del(&request->link);
-            blk_tell(request);
+    struct request *request, *next;
+    uint64_t now_ns = clock_ns();
+    uint32_t ended = 0, told = 0;
+    unsigned long flags;
+
+    spin_lock_irqsave(&hctx->lock, flags);
+    list_for_each_entry_safe (request, next, list, link) {
+        if (request->hctx != hctx) {
+            break;
         }
+        uint32_t parts = blk_settle_locked(hctx, request, now_ns);
+        ended += parts;
+        if (likely(parts != 0)) {
+            told++;
+        } else {
+            list_del(&request->link);
+            blk_take_apart_locked(hctx, request);
+        }
+    }
+    hctx->kicks++;
+    bool more = !list_empty(&hctx->waiting);
+    spin_unlock_irqrestore(&hctx->lock, flags);
+    if (likely(ended != 0)) {
+        blk_account_end(hctx->disk, now_ns, ended);
+    }
+    if (unlikely(more)) {
+        blk_run_hctx(hctx);
+    }
+    while (told-- != 0) {
+        request = list_first_entry(list, struct request, link);
+        list_del(&request->link);
+        blk_tell(request);
     }
 }
 
-void blk_finish_examined(struct request *request)
+static void blk_finish_list(struct list_head *list)
 {
-    LIST_HEAD(list);
-    list_add(&request->link, &list);
-    blk_finish_list(&list);
+    while (!list_empty(list)) {
+        blk_finish_queue(list_first_entry(list, struct request, link)->hctx, list);
+    }
+}
+
+void blk_finish_one(struct request *request)
+{
+    struct blk_mq_hw_ctx *hctx = request->hctx;
+    uint64_t now_ns = clock_ns();
+    unsigned long flags;
+    spin_lock_irqsave(&hctx->lock, flags);
+    uint32_t parts = blk_settle_locked(hctx, request, now_ns);
+    if (parts == 0) {
+        blk_take_apart_locked(hctx, request);
+    }
+    hctx->kicks++;
+    bool more = !list_empty(&hctx->waiting);
+    spin_unlock_irqrestore(&hctx->lock, flags);
+    if (parts != 0) {
+        blk_account_end(hctx->disk, now_ns, parts);
+    }
+    if (more) {
+        blk_run_hctx(hctx);
+    }
+    if (parts != 0) {
+        blk_tell(request);
+    }
 }
 
 void blk_complete_request(struct request *request, int status)
@@ -518,25 +548,37 @@ void blk_complete_request(struct request *request, int status)
         return;
     }
     request->status = status;
-    if (unlikely(in_hardirq()) &&
-        READ_ONCE(request->hctx->disk->completion) == BLK_COMPLETE_HARDIRQ) {
-        blk_finish_examined(request);
+    struct blk_mq_hw_ctx *hctx = request->hctx;
+    if (unlikely(in_hardirq())) {
+        if (READ_ONCE(hctx->disk->completion) == BLK_COMPLETE_HARDIRQ) {
+            blk_finish_one(request);
+            return;
+        }
+    } else if (likely(READ_ONCE(hctx->reaping_cpu) == cpu_id() + 1)) {
+        list_add_tail(&request->link, &hctx->reaped); // we are inside this queue's reap
         return;
     }
     blk_leave_to_softirq(&request->link, true);
 }
 
-// Lets the driver look, again and again while it is asked to meanwhile; not for ever.
+// Lets the driver look, and ends what it found; again and again while it is asked to meanwhile, but
+// not for ever.
 static void blk_reap(struct blk_mq_hw_ctx *hctx)
 {
-    const struct blk_mq_ops *ops = hctx->disk->ops;
-    uint32_t state = REAP_RUNNING;
+    const struct gendisk *disk = hctx->disk;
     for (unsigned rounds = 0; rounds < REAP_MAX_ROUNDS; rounds++) {
+        uint32_t state = REAP_RUNNING;
         __atomic_store_n(&hctx->reap_state, REAP_RUNNING, __ATOMIC_SEQ_CST);
-        ops->reap(hctx, hctx->disk->queue_depth);
-        state = REAP_RUNNING;
-        if (__atomic_compare_exchange_n(&hctx->reap_state, &state, 0, false, __ATOMIC_SEQ_CST,
-                                        __ATOMIC_SEQ_CST)) {
+        WRITE_ONCE(hctx->reaping_cpu, cpu_id() + 1);
+        disk->ops->reap(hctx, disk->queue_depth);
+        WRITE_ONCE(hctx->reaping_cpu, 0);
+        if (likely(!list_empty(&hctx->reaped))) {
+            LIST_HEAD(list); // what `done` submits may be done at once
+            list_splice_tail_init(&hctx->reaped, &list);
+            blk_finish_queue(hctx, &list);
+        }
+        if (likely(__atomic_compare_exchange_n(&hctx->reap_state, &state, 0, false,
+                                               __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))) {
             return;
         }
     }
@@ -561,28 +603,21 @@ void blk_mq_reap(struct blk_mq_hw_ctx *hctx)
     blk_leave_to_softirq(&hctx->reap_link, false);
 }
 
-// The handler of BLOCK_SOFTIRQ. What comes in while it ends raises it again.
+// The handler of BLOCK_SOFTIRQ. What comes in while it runs raises it again.
 static void blk_softirq(void)
 {
     LIST_HEAD(reap);
     LIST_HEAD(done);
     local_irq_disable();
     struct blk_cpu *self = &this_cpu(blk_cpus);
-    self->serving = true;
     list_splice_tail_init(&self->reap, &reap);
+    list_splice_tail_init(&self->done, &done);
     local_irq_enable();
     while (!list_empty(&reap)) {
         struct blk_mq_hw_ctx *hctx = list_first_entry(&reap, struct blk_mq_hw_ctx, reap_link);
         list_del(&hctx->reap_link); // before it may be asked for again
         blk_reap(hctx);
     }
-    local_irq_disable();
-    list_splice_tail_init(&self->done, &done);
-    self->serving = false;
-    if (unlikely(!list_empty(&self->reap))) {
-        raise_softirq_irqoff(BLOCK_SOFTIRQ);
-    }
-    local_irq_enable();
     blk_finish_list(&done);
 }
 

@@ -44,6 +44,7 @@ static bool disk_make_queue(struct gendisk *disk, unsigned index)
     hctx->index = index;
     spin_lock_init(&hctx->lock, "block queue");
     INIT_LIST_HEAD(&hctx->waiting);
+    INIT_LIST_HEAD(&hctx->reaped);
     hctx->by_tag = kcalloc(depth, sizeof(*hctx->by_tag), GFP_KERNEL);
     hctx->free_tags = kcalloc(depth, sizeof(*hctx->free_tags), GFP_KERNEL);
     if (hctx->by_tag == NULL || hctx->free_tags == NULL) {

@@ -31,8 +31,8 @@ void blk_timeout_arm(struct gendisk *disk);
 void blk_timeout_setup(struct gendisk *disk);
 void blk_timeout_stop(struct gendisk *disk);
 void blk_timeout_init(void);
-// Ends a request that was held back because block_timeout.c was looking at it. Context: thread.
-void blk_finish_examined(struct request *request);
+// Ends a request at once: counted, its makers told, the next ones started. Context: any.
+void blk_finish_one(struct request *request);
 // All requests that wait get -ENXIO. Context: thread.
 void blk_refuse_waiting(struct gendisk *disk);
 // Nothing of this disk is under way, nobody is inside its driver.

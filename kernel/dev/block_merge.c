@@ -20,7 +20,10 @@
 
 #include "block_internal.h"
 
-enum { PLUG_MAX = 64 }; // requests; then they go down anyway
+enum {
+    PLUG_MAX = 64, // requests; then they go down anyway
+    PLUG_LOOK = 4, // that a new one is compared with
+};
 
 static struct request *blk_last_part(struct request *request)
 {
@@ -69,16 +72,20 @@ static void blk_count_merge(struct request *request)
     }
 }
 
-// Looks from the newest on: what follows each other is mostly submitted so.
+// Looks at the newest few: what follows each other is mostly submitted so.
 static bool plug_merge(struct blk_plug *plug, struct request *request)
 {
-    for (struct list_head *link = plug->requests.prev; link != &plug->requests; link = link->prev) {
+    uint64_t start = request->pos, end = start + request->sectors;
+    unsigned left = PLUG_LOOK;
+    for (struct list_head *link = plug->requests.prev; link != &plug->requests && left-- != 0;
+         link = link->prev) {
         struct request *other = list_entry(link, struct request, link);
-        if (blk_merge(other, request)) { // at the back
+        if (other->pos + other->total_sectors == start &&
+            blk_merge(other, request)) { // at the back
             blk_count_merge(request);
             return true;
         }
-        if (blk_merge(request, other)) { // at the front: takes the other's place
+        if (end == other->pos && blk_merge(request, other)) { // at the front: takes its place
             request->link = other->link;
             request->link.prev->next = &request->link;
             request->link.next->prev = &request->link;

@@ -54,7 +54,7 @@ static bool timeout_look(struct blk_mq_hw_ctx *hctx, unsigned tag, uint32_t *nex
     }
     spin_unlock_irqrestore(&hctx->lock, flags);
     if (ended) {
-        blk_finish_examined(request);
+        blk_finish_one(request);
     }
     return left;
 }

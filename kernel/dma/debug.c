@@ -9,7 +9,9 @@
 // Records hang in buckets by the page that the mapping starts in. Most mappings, packets and
 // sectors, are at most a page long, so what overlaps them starts in their own page; the page before
 // matters only while some mapping crosses into its next page, and the longer ones are few and have
-// a list of their own. So the usual cost is one hash, one lock, a chain of one or two.
+// a list of their own. So the usual cost is one hash, one lock, a chain of one or two. A long mapping
+// would have to look at the bucket of each of its pages: it skips the regions of 64 pages in which no
+// short one starts, which is most of them.
 //
 //   bucket[hash(page)] -> record -> record     records: at most 8192, in pages taken when needed;
 //   bucket[LONG]       -> record               each bucket keeps some spare ones for itself
@@ -41,8 +43,10 @@ enum {
     DEBUG_BUCKETS = 1 << DEBUG_BUCKET_BITS,
     DEBUG_LONG = DEBUG_BUCKETS, // the bucket of mappings longer than a page
     DEBUG_RECORDS = 8192,
-    DEBUG_SPARE = 8,     // records that a bucket keeps for itself
-    DEBUG_REPORTS = 128, // reports that are printed in a second; all are counted
+    DEBUG_REGION_BITS = 6, // pages of a region: 256 KiB
+    DEBUG_REGIONS = 256,   // counters; regions 64 MiB apart share one
+    DEBUG_SPARE = 8,       // records that a bucket keeps for itself
+    DEBUG_REPORTS = 128,   // reports that are printed in a second; all are counted
 };
 
 struct dma_record {
@@ -60,12 +64,13 @@ struct dma_bucket {
 static struct dma_bucket dma_buckets[] = {
     [0 ... DEBUG_LONG] = {.lock = SPINLOCK_INIT("dma bucket")},
 };
-static uint32_t dma_long_count;     // A: mappings in bucket LONG
-static uint32_t dma_crossing_count; // A: short mappings that touch two pages
-static uint32_t dma_live, dma_peak; // A
-static uint64_t dma_unrecorded;     // A
-static uint64_t dma_errors;         // A
-static bool dma_debug_off;          // I: boot option
+static uint32_t dma_long_count;             // A: mappings in bucket LONG
+static uint32_t dma_crossing_count;         // A: short mappings that touch two pages
+static uint32_t dma_live, dma_peak;         // A
+static uint32_t dma_regions[DEBUG_REGIONS]; // A: short mappings that start in such a region
+static uint64_t dma_unrecorded;             // A
+static uint64_t dma_errors;                 // A
+static bool dma_debug_off;                  // I: boot option
 
 static DEFINE_SPINLOCK(dma_pool_lock);
 static struct dma_record *dma_pool; // L: free records
@@ -219,12 +224,20 @@ static struct dma_bucket *dma_bucket_of(const struct dma_use *use)
     return dma_is_long(use) ? &dma_buckets[DEBUG_LONG] : dma_bucket_of_page(use->bus >> PAGE_SHIFT);
 }
 
+static uint32_t *dma_region_of(uint64_t page)
+{
+    return &dma_regions[(page >> DEBUG_REGION_BITS) % DEBUG_REGIONS];
+}
+
 static void dma_count(const struct dma_use *use, uint32_t change)
 {
     if (unlikely(dma_is_long(use))) {
         __atomic_fetch_add(&dma_long_count, change, __ATOMIC_RELAXED);
-    } else if (dma_is_crossing(use)) {
-        __atomic_fetch_add(&dma_crossing_count, change, __ATOMIC_RELAXED);
+    } else {
+        __atomic_fetch_add(dma_region_of(use->bus >> PAGE_SHIFT), change, __ATOMIC_RELAXED);
+        if (dma_is_crossing(use)) {
+            __atomic_fetch_add(&dma_crossing_count, change, __ATOMIC_RELAXED);
+        }
     }
     uint32_t live = __atomic_add_fetch(&dma_live, change, __ATOMIC_RELAXED);
     if (live > READ_ONCE(dma_peak)) {
@@ -277,9 +290,11 @@ static bool dma_find_elsewhere(const struct dma_use *use, struct dma_use *found)
     if (!collides && first > 0 && __atomic_load_n(&dma_crossing_count, __ATOMIC_RELAXED) > 0) {
         collides = dma_find_collision(dma_bucket_of_page(first - 1), use, found);
     }
-    // More pages than buckets: each bucket once is all there is.
-    last = min(last, first + DEBUG_BUCKETS);
     for (uint64_t page = first + !is_long; page <= last && !collides; page++) {
+        if (is_long && __atomic_load_n(dma_region_of(page), __ATOMIC_RELAXED) == 0) {
+            page |= BIT64(DEBUG_REGION_BITS) - 1; // nothing short starts in this region
+            continue;
+        }
         collides = dma_find_collision(dma_bucket_of_page(page), use, found);
     }
     return collides;

@@ -48,8 +48,7 @@ static void slot_unmap(struct ahci_port *port, const struct ahci_slot *slot, uns
 {
     struct request *part;
     struct blk_segment *segment;
-    rq_for_each_segment(segment, part, slot->request)
-    {
+    rq_for_each_segment (segment, part, slot->request) {
         if (count-- == 0) {
             return;
         }
@@ -64,8 +63,7 @@ static int slot_map(struct ahci_port *port, const struct ahci_slot *slot, uint8_
     struct request *part;
     struct blk_segment *segment;
     unsigned count = 0;
-    rq_for_each_segment(segment, part, slot->request)
-    {
+    rq_for_each_segment (segment, part, slot->request) {
         segment->bus =
             dma_map_single(port->hba->dev, segment->data, segment->length, slot_direction(slot));
         if (dma_mapping_error(port->hba->dev, segment->bus)) {
