@@ -73,14 +73,14 @@ static void interrupt_external(struct frame *frame)
     rcu_idle_end();
     cputime_irq_begin(cpu);
     cpu->irq_depth++;
-    cpu->from_user = frame_is_user(frame);
+    cpu->irq_frame = frame;
     if (unlikely(cpu->tick_stopped)) {
         tick_irq_enter();
     }
     irq_dispatch(cpu, (uint8_t)frame->vector);
     cpu->irq_depth--;
     cputime_irq_end(cpu);
-    if (cpu->from_user) {
+    if (frame_is_user(frame)) {
         interrupt_from_user();
     }
 

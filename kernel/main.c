@@ -28,6 +28,7 @@
 #include <x86/pic.h>
 #include <x86/segments.h>
 #include <x86/smp.h>
+#include <mm/demand.h>
 #include <mm/map.h>
 #include <mm/page.h>
 #include <mm/slab.h>
@@ -75,11 +76,12 @@ static void main_tie(void)
 
     // x86: a fault in a guard page is an overflow, and has a name
     exception_guard_name = map_guard_name;
-    exception_user = process_exception; // x86: a program's mistake is the end of the program
-    map_shootdown = ipi_tlb_shootdown;  // mm: an unmapped page must leave every CPU's TLB
-    irq_threads = &irq_thread_ops;      // irq: a handler may wake a thread
-    netdev_input = eth_input;           // dev: what drivers receive goes to the protocols
-    netdev_notify = net_notify;         // dev: carrier and address follow each other
+    exception_user = process_exception;  // x86: a program's mistake is the end of the program
+    exception_fixup_page = demand_fault; // x86: memory that gets its pages when they are touched
+    map_shootdown = ipi_tlb_shootdown;   // mm: an unmapped page must leave every CPU's TLB
+    irq_threads = &irq_thread_ops;       // irq: a handler may wake a thread
+    netdev_input = eth_input;            // dev: what drivers receive goes to the protocols
+    netdev_notify = net_notify;          // dev: carrier and address follow each other
 }
 
 // Options from the boot loader's line, then from the host's file, so that a script need not make an

@@ -15,6 +15,7 @@
 struct thread;
 struct run_queue;
 struct trace_ring;
+struct frame;
 
 // Offsets are used by kernel/x86/*.S and asserted in kernel/core/cpu.c.
 struct cpu {
@@ -32,12 +33,12 @@ struct cpu {
     bool want_resched;       // C  57: a better thread waits; set with interrupts off
     bool online;             // A
     bool in_panic;           // C
-    bool from_user;          // C: the interrupt that came last interrupted ring 3
     bool tick_stopped;       // C: idles without a tick; read by others (kernel/defer/tick.c)
     bool rcu_idle;           // C: idles, no RCU readers here; read by others (<core/rcu.h>)
     uint16_t rcu_passes;     // C: RCU quiescent states so far, wraps; read by others
     struct run_queue *queue; // I: of kernel/sched
     struct trace_ring *trace_ring; // A: where trace() writes; NULL: nowhere
+    const struct frame *irq_frame; // C: what the hard interrupt of this moment interrupted
     uint64_t interrupts;           // C: taken, exceptions aside
     uint64_t irq_since;            // C: TSC when its hard interrupt began; 0: none; read by others
 } __aligned(64);

@@ -77,6 +77,9 @@ int copy_from_kernel_nofault(void *to, const void *from, size_t size);
 extern bool (*exception_user)(const struct exception_record *record, struct frame *frame);
 // May repair a page fault: true when it did. Context: exception, interrupts off.
 extern bool (*exception_fixup_page)(uintptr_t address, struct frame *frame);
+// Whoever sets traps in the kernel's own code: true when this #BP, #DB or #OF was his, and the code
+// goes on behind it. Context: exception, interrupts off.
+extern bool (*exception_trap)(const struct exception_record *record, struct frame *frame);
 // NMI listeners other than the panic stop; true when the NMI was theirs. Context: NMI.
 extern bool (*exception_nmi)(struct frame *frame);
 // Whose guard page an address lies in, NULL when in none: map_guard_name. Context: any.

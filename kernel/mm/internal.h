@@ -94,3 +94,7 @@ struct vmap_stats {
     uint64_t stack_bytes; // pages behind kernel stacks
 };
 void vmap_stats(struct vmap_stats *stats);
+
+// For demand.c: an area without pages, and the end of one with those that it has.
+void *vmap_demand_take(size_t size, const void *caller);
+void vmap_demand_give(void *pointer);

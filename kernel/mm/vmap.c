@@ -29,7 +29,7 @@
 
 #include "internal.h"
 
-enum vmap_kind { VMAP_DEVICE, VMAP_PAGES, VMAP_STACK };
+enum vmap_kind { VMAP_DEVICE, VMAP_PAGES, VMAP_STACK, VMAP_DEMAND };
 
 struct vmap_area {
     struct list_head link; // L of vmap_lock
@@ -215,8 +215,12 @@ static void vmap_free_pages(const struct vmap_area *area, size_t size)
 
     for (uintptr_t at = vmap_address(area); at < vmap_address(area) + size; at += PAGE_SIZE) {
         unsigned level;
-        void **page = phys_to_virt(map_lookup(at, &level) & PTE_ADDRESS);
+        uint64_t entry = map_lookup(at, &level);
+        void **page = phys_to_virt(entry & PTE_ADDRESS);
 
+        if ((entry & PTE_P) == 0) {
+            continue; // of a demand area: nobody touched it
+        }
         *page = chain;
         chain = page;
     }
@@ -369,6 +373,23 @@ void vfree(void *pointer)
     }
 }
 
+void *vmap_demand_take(size_t size, const void *caller)
+{
+    struct vmap_area *area = vmap_take(ALIGN_UP(size, PAGE_SIZE), PAGE_SIZE, VMAP_DEMAND, caller);
+
+    return area != NULL ? (void *)vmap_address(area) : NULL;
+}
+
+void vmap_demand_give(void *pointer)
+{
+    struct vmap_area *area = vmap_find((uintptr_t)pointer, VMAP_DEMAND, "demand_free");
+
+    if (area != NULL) {
+        vmap_free_pages(area, area->size);
+        vmap_give(area);
+    }
+}
+
 void vmap_stats(struct vmap_stats *stats)
 {
     unsigned long irq;
@@ -394,7 +415,9 @@ static void vmap_show_vmallocinfo(struct text *t, unsigned long index)
             text_printf(t, " phys=%#018llx ioremap\n", (unsigned long long)area->phys);
         } else {
             text_printf(t, " pages=%zu %s\n", area->size / PAGE_SIZE,
-                        area->kind == VMAP_STACK ? "stack" : "vmalloc");
+                        area->kind == VMAP_STACK    ? "stack"
+                        : area->kind == VMAP_DEMAND ? "demand"
+                                                    : "vmalloc");
         }
     }
     spin_unlock_irqrestore(&vmap_lock, irq);

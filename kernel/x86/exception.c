@@ -5,7 +5,9 @@
 //
 //   NMI, #MC          have their own ends
 //   ring 3            is the business of whoever is tied to exception_user
-//   a page fault      may be repaired by whoever is tied to exception_fixup_page
+//   a page fault      may be repaired by whoever is tied to exception_fixup_page: the instruction
+//                     is run again
+//   a trap            may be that of whoever is tied to exception_trap: it goes on behind it
 //   an instruction    that may fault has a record in the set exception_fixup: go on where it says
 //   a thread          that runs inside exception_catch gets its fault back as a return value
 //   #BP, #DB          nobody asked for are told, and execution goes on: they are traps
@@ -31,6 +33,7 @@ _Static_assert(sizeof(struct frame) % 16 == 0, "entry.S: rsp is aligned where it
 
 bool (*exception_user)(const struct exception_record *record, struct frame *frame);
 bool (*exception_fixup_page)(uintptr_t address, struct frame *frame);
+bool (*exception_trap)(const struct exception_record *record, struct frame *frame);
 bool (*exception_nmi)(struct frame *frame);
 const char *(*exception_guard_name)(uintptr_t address);
 
@@ -423,6 +426,10 @@ void exception(struct frame *frame)
     }
     if (frame->vector == EXC_PF && exception_fixup_page &&
         exception_fixup_page(record.cr2, frame)) {
+        return;
+    }
+    if (((BIT(EXC_BP) | BIT(EXC_DB) | BIT(EXC_OF)) & BIT(frame->vector)) && exception_trap &&
+        exception_trap(&record, frame)) {
         return;
     }
     if (exception_fixup_instruction(frame) || exception_deliver(&record, frame)) {

@@ -232,3 +232,30 @@ def test_a_caught_fault_tells_its_way(machine):
     names = [line.split()[1].split("+")[0]
              for line in output.split("backtrace:")[1].splitlines() if line.strip()]
     assert names[0].startswith("fault_page") and names[1:3] == ["exception_catch", "cmd_fault"]
+
+
+def test_the_four_classes(machine):
+    """Where each struck and where it went on, by the CPU's own frames."""
+    rows = {line[10:19].strip(): line for line in machine.ok("lab classes").splitlines()[1:-1]}
+    for example in ("self-IPI", "INT3", "INT 4", "#PF"):
+        saved, next_rip = re.findall(r"\w+\+0x[0-9a-f]+", rows[example])
+        assert saved == next_rip, rows[example]
+    assert "lab_touch" in rows["#PF"] and "at it again" in rows["#PF"]
+    assert rows["#DF"].split()[-1] == "0"
+    assert rows["#PF"].startswith("fault ") and rows["INT3"].startswith("trap ")
+    before = counts(machine)
+    machine.ok("lab classes")
+    after = counts(machine)
+    assert {v: after[v] - before[v] for v in after if after[v] != before[v]} == {3: 1, 4: 1, 14: 1}
+
+
+def test_a_fault_is_repaired_and_run_again(machine):
+    before = counts(machine)[14]
+    said = machine.ok("lab demand")
+    assert counts(machine)[14] == before + 4
+    first, again, rest = re.split("the same page once more:|written end to end:", said)
+    assert re.search(r"entry before   0x0{16}  nothing mapped\n  #PF +CR2 0x\w+010, error 0x0, "
+                     r"rip lab_touch\+0x", first)
+    assert "the same\n" in first and "read           0, 1 fault\n" in first
+    assert "0 faults" in again and "#PF" not in again
+    assert "4 faults for 4 pages" in rest
