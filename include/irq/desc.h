@@ -50,6 +50,8 @@ struct irq_desc {
     uint32_t kills;                     // L: how often, without a good spell in between
     uint32_t polls;                     // L: times that its handlers were asked while it was shut
     uint32_t revive_jiffies;            // L: when it may come back (irqstorm=backoff)
+    bool retyped;                       // L: a driver has requested another trigger than
+    bool wired_level, wired_low;        // L: what the tables say, until the last handler goes
     bool oneshot;                       // L: stays masked until its threads are done
     uint32_t threads_active;            // A: threads that were woken and are not done
     struct cpumask affinity;            // L: the wish (smp_affinity)

@@ -14,12 +14,26 @@
 // end), "edge", "percpu".
 //
 // Context: hard irq, called by irq_dispatch in <irq/desc.h>.
+#include <core/clock.h>
 #include <core/log.h>
 #include <core/trace.h>
 #include <x86/lapic.h>
 #include <irq/desc.h>
 
-enum { FLOW_EDGE_ROUNDS = 8 };
+enum { FLOW_EDGE_ROUNDS = 8, FLOW_LONG_NS = 50000000 };
+
+// The longest call of a handler so far. Fifty milliseconds is the life of a dozen ticks: whatever
+// else this CPU had to do waited.
+static __noinline void flow_note_longest(struct irqaction *action, uint64_t cycles)
+{
+    uint64_t ns = clock_tsc_to_ns(cycles);
+
+    action->cycles_max = cycles;
+    if (ns >= FLOW_LONG_NS) {
+        pr_ratelimited(LOG_WARNING, "irq %u: %s kept CPU %u for %llu ms: too long for a handler",
+                       action->irq, action->name, cpu_id(), (unsigned long long)(ns / 1000000));
+    }
+}
 
 static __noinline irqreturn_t flow_wake_thread(struct irq_desc *desc, struct irqaction *action)
 {
@@ -50,7 +64,7 @@ static __always_inline irqreturn_t flow_call(struct irq_desc *desc, struct irqac
     uint64_t cycles = end - start;
     action->cycles += cycles;
     if (unlikely(cycles > action->cycles_max)) {
-        action->cycles_max = cycles;
+        flow_note_longest(action, cycles);
     }
     if (likely(said == IRQ_HANDLED)) {
         action->count++;

@@ -227,14 +227,19 @@ void irq_shutdown(struct irq_desc *desc)
 static int irq_apply_trigger(struct irq_desc *desc, unsigned long flags)
 {
     unsigned trigger = flags & IRQF_TRIGGER_MASK;
-    if (trigger == 0) {
-        return 0; // as the tables wired it
-    }
-    if (!IS_POWER_OF_2(trigger)) {
+    if (trigger != 0 && !IS_POWER_OF_2(trigger)) {
         return -EINVAL; // both edges, or edge and level: no chip here can
     }
-    bool level = (trigger & IRQF_TRIGGER_LEVELS) != 0;
-    bool active_low = (trigger & (IRQF_TRIGGER_LOW | IRQF_TRIGGER_FALLING)) != 0;
+    if (!desc->retyped) {
+        desc->wired_level = desc->data.level;
+        desc->wired_low = desc->data.active_low;
+    }
+    bool level = desc->wired_level, active_low = desc->wired_low; // as the tables say
+    if (trigger != 0) {
+        level = (trigger & IRQF_TRIGGER_LEVELS) != 0;
+        active_low = (trigger & (IRQF_TRIGGER_LOW | IRQF_TRIGGER_FALLING)) != 0;
+    }
+    desc->retyped = level != desc->wired_level || active_low != desc->wired_low;
     if (level == desc->data.level && active_low == desc->data.active_low) {
         return 0;
     }
