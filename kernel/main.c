@@ -53,6 +53,7 @@
 #include <char/ps2.h>
 #include <char/screen.h>
 #include <char/uart.h>
+#include <iommu/iommu.h>
 #include <pci/pci.h>
 #include <misc/fw_cfg.h>
 #include <net/net.h>
@@ -125,6 +126,20 @@ static void main_start_clock(void)
     clock_calibrate(hpet, (uint16_t)acpi.pm_timer);
 }
 
+static void main_start_iommu(void)
+{
+    const void *table = NULL;
+    size_t size = 0;
+
+    for (unsigned i = 0; i < acpi.table_count && table == NULL; i++) {
+        if (strcmp(acpi.tables[i].signature, "DMAR") == 0) {
+            size = acpi.tables[i].length;
+            table = memremap(acpi.tables[i].address, size);
+        }
+    }
+    iommu_init(table, size);
+}
+
 // Controllers: 8259s silenced, local APIC, IO-APICs, then the map from wires to irqs. The clock
 // comes right behind the local APIC, whose timer is measured in the same ten milliseconds.
 static void main_start_interrupts(void)
@@ -140,6 +155,7 @@ static void main_start_interrupts(void)
         ioapic_add(acpi.ioapics[i].id, acpi.ioapics[i].base, acpi.ioapics[i].gsi_base,
                    main_map_registers);
     }
+    main_start_iommu(); // before the first interrupt is told where to go
     route_init(&acpi);
     ipi_init();
     irq_set_system_vector(VECTOR_TIMER, IRQ_STAT_LOC, hrtimer_interrupt);
@@ -243,6 +259,7 @@ static void main_init(void *arg)
     netdev_init();
     net_init();
     pci_init();
+    iommu_start();
     pci_probe_all();
     long length = fw_cfg_read_file("opt/org.tophalf/script", main_script, sizeof(main_script));
     if (length == -EFBIG) {

@@ -23,6 +23,7 @@
 #include <contract/irq_chip.h>
 #include <core/io.h>
 #include <core/log.h>
+#include <x86/irq_remap.h>
 #include <x86/lapic.h>
 #include <mm/map.h>
 #include <mm/slab.h>
@@ -57,9 +58,26 @@ static struct pci_msi *msi_of(const struct irq_data *data)
     return data->chip_data;
 }
 
+// With remapping the message names an entry of the kernel's table, and the table the CPU.
 static uint32_t msi_address(const struct irq_data *data)
 {
+    if (irq_remap != NULL) {
+        irq_remap->set(data, msi_of(data)->dev->dev.requester);
+        return irq_remap_message(data->irq);
+    }
     return MSI_ADDRESS_BASE | data->apic_id << MSI_ADDRESS_CPU_SHIFT;
+}
+
+static uint32_t msi_data(const struct irq_data *data)
+{
+    return irq_remap != NULL ? 0 : MSI_DATA_FIXED_EDGE(data->vector);
+}
+
+static void msi_remap_clear(const struct irq_data *data)
+{
+    if (irq_remap != NULL) {
+        irq_remap->clear(data);
+    }
 }
 
 static void msi_change_control(const struct pci_msi *msi, uint16_t clear, uint16_t set)
@@ -107,8 +125,7 @@ static void msi_startup(struct irq_data *data)
     if (msi->data == PCI_MSI_DATA_64) {
         pci_write32(msi->dev, (uint16_t)(msi->offset + PCI_MSI_ADDRESS_HIGH), 0);
     }
-    pci_write16(msi->dev, (uint16_t)(msi->offset + msi->data),
-                (uint16_t)MSI_DATA_FIXED_EDGE(data->vector));
+    pci_write16(msi->dev, (uint16_t)(msi->offset + msi->data), (uint16_t)msi_data(data));
     msi_unmask(data);
     msi_change_control(msi, PCI_MSI_MULTIPLE_MASK, PCI_MSI_ENABLE);
 }
@@ -117,13 +134,15 @@ static void msi_shutdown(struct irq_data *data)
 {
     msi_mask(data);
     msi_change_control(msi_of(data), PCI_MSI_ENABLE, 0);
+    msi_remap_clear(data);
 }
 
 static void msi_show(const struct irq_data *data, char *to, size_t size)
 {
     const struct pci_msi *msi = data->chip_data;
 
-    snprintf(to, size, "PCI-%s-%s", msi->is_msix ? "MSIX" : "MSI", msi->dev->dev.name);
+    snprintf(to, size, "%sPCI-%s-%s", irq_remap != NULL ? "IR-" : "", msi->is_msix ? "MSIX" : "MSI",
+             msi->dev->dev.name);
 }
 
 static const struct irq_chip msi_chip = {
@@ -173,7 +192,7 @@ static int msix_set_affinity(struct irq_data *data)
     msix_set_mask(data, true);
     writel(msi_address(data), entry + PCI_MSIX_ENTRY_ADDRESS);
     writel(0, entry + PCI_MSIX_ENTRY_ADDRESS_HIGH);
-    writel(MSI_DATA_FIXED_EDGE(data->vector), entry + PCI_MSIX_ENTRY_DATA);
+    writel(msi_data(data), entry + PCI_MSIX_ENTRY_DATA);
     msix_set_mask(data, masked);
     return 0;
 }
@@ -184,11 +203,17 @@ static void msix_startup(struct irq_data *data)
     msix_unmask(data);
 }
 
+static void msix_shutdown(struct irq_data *data)
+{
+    msix_mask(data);
+    msi_remap_clear(data);
+}
+
 static const struct irq_chip msix_chip = {
     .oneshot_safe = true,
     .name = "PCI-MSIX",
     .irq_startup = msix_startup,
-    .irq_shutdown = msix_mask,
+    .irq_shutdown = msix_shutdown,
     .irq_mask = msix_mask,
     .irq_unmask = msix_unmask,
     .irq_set_affinity = msix_set_affinity,

@@ -118,9 +118,3 @@ enum pci_msix_register {
 #define PCI_MSIX_ENABLE        BIT(15)
 #define PCI_MSIX_BIR           7u
 #define PCI_MSIX_ENTRY_MASKED  BIT(0)
-
-// What a message is on this machine: a write that the CPUs' local APICs take (Intel SDM vol. 3,
-// 11.11): the CPU in bits 19:12 of the address, the vector in the data, fixed delivery, an edge.
-#define MSI_ADDRESS_BASE            0xfee00000u
-#define MSI_ADDRESS_CPU_SHIFT       12
-#define MSI_DATA_FIXED_EDGE(vector) ((uint32_t)(vector))

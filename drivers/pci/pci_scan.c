@@ -158,6 +158,9 @@ static bool scan_function(struct bus_scan *scan, uint8_t bus, struct pci_dev *br
     }
     snprintf(found.dev.name, sizeof(found.dev.name), "%04x:%02x:%02x.%u", scan->segment, bus, slot,
              function);
+    found.dev.segment = scan->segment;
+    found.dev.requester = (uint16_t)(bus << 8 | slot << 3 | function);
+    found.dev.upstream = bridge != NULL ? bridge->dev.upstream : found.dev.requester;
     pci_read_header(&found);
     if (function == 0) {
         *multi = (found.header_type & PCI_HEADER_MULTI) != 0;

@@ -6,8 +6,9 @@
 //   streaming (buffers): CPU owns --dma_map_single--> device owns --dma_unmap_single--> CPU owns
 //
 // Each mapping is recorded while it lives (kernel/dma/debug.c): /proc/dma-map shows who owns what;
-// a wrong or missing unmap is reported with both call sites. Today a bus address is the physical
-// one; with an IOMMU only kernel/dma changes.
+// a wrong or missing unmap is reported with both call sites. A bus address is the physical one, or,
+// with translation hardware, one that means something only to this device (dma/iommu.h). Three
+// kinds of address, three types: pointer, phys_t, dma_addr_t.
 #pragma once
 
 #include <contract/device.h>
@@ -22,13 +23,28 @@ void *dma_alloc_coherent(struct device *dev, size_t size, dma_addr_t *handle);
 void dma_free_coherent(struct device *dev, size_t size, void *cpu, dma_addr_t handle);
 
 // Hands [cpu, cpu + size) to the device. The memory must come from kmalloc or the page allocator
-// (not a stack, not vmalloc). Check the result with dma_mapping_error: beyond the mask, or not such
-// memory. Context: any.
+// (not a stack, not vmalloc). Where it lies beyond the device's mask, the device gets a copy. Check
+// the result with dma_mapping_error: no such copy, or not such memory. Context: any.
 dma_addr_t dma_map_single(struct device *dev, void *cpu, size_t size,
                           enum dma_data_direction direction);
 void dma_unmap_single(struct device *dev, dma_addr_t handle, size_t size,
                       enum dma_data_direction direction);
 bool dma_mapping_error(struct device *dev, dma_addr_t handle);
+// The same by page and offset, and for several pieces at once: dma_map_sg fills in each address; the
+// number of pieces, or 0 when one could not be mapped (then none is). Context: any.
+dma_addr_t dma_map_page(struct device *dev, void *page, size_t offset, size_t size,
+                        enum dma_data_direction direction);
+void dma_unmap_page(struct device *dev, dma_addr_t handle, size_t size,
+                    enum dma_data_direction direction);
+struct scatterlist {
+    void *cpu;
+    size_t length;
+    dma_addr_t address; // filled in by dma_map_sg
+};
+unsigned dma_map_sg(struct device *dev, struct scatterlist *list, unsigned count,
+                    enum dma_data_direction direction);
+void dma_unmap_sg(struct device *dev, struct scatterlist *list, unsigned count,
+                  enum dma_data_direction direction);
 // Looks at a mapped buffer for a while without unmapping it.
 void dma_sync_single_for_cpu(struct device *dev, dma_addr_t handle, size_t size,
                              enum dma_data_direction direction);
@@ -39,6 +55,16 @@ void dma_sync_single_for_device(struct device *dev, dma_addr_t handle, size_t si
 // before the first mapping.
 int dma_set_mask(struct device *dev, uint64_t mask);
 #define DMA_BIT_MASK(n) ((n) == 64 ? ~0ull : BIT64(n) - 1)
+
+// Small coherent blocks of one size, cut from whole pages: descriptors that come and go. `align` is
+// a power of two up to a page, size at most a page. NULL: no memory. Context: create and destroy:
+// thread; alloc: thread (it may need a page); free: any.
+struct dma_pool;
+struct dma_pool *dma_pool_create(const char *name, struct device *dev, size_t size, size_t align);
+void *dma_pool_alloc(struct dma_pool *pool, dma_addr_t *handle);
+void dma_pool_free(struct dma_pool *pool, void *cpu, dma_addr_t handle);
+// Blocks that are still out are reported by number, and their pages are not given back.
+void dma_pool_destroy(struct dma_pool *pool);
 
 // Mappings and coherent buffers that this device still holds; a driver's remove must leave 0.
 unsigned dma_outstanding(const struct device *dev);

@@ -22,6 +22,12 @@ enum {
     VECTOR_SPURIOUS = 0xff,
 };
 
+// What a message is on this machine: a write that the CPUs' local APICs take (Intel SDM vol. 3,
+// 11.11): the CPU in bits 19:12 of the address, the vector in the data, fixed delivery, an edge.
+#define MSI_ADDRESS_BASE            0xfee00000u
+#define MSI_ADDRESS_CPU_SHIFT       12
+#define MSI_DATA_FIXED_EDGE(vector) ((uint32_t)(vector))
+
 // Chooses xAPIC or x2APIC, maps the page where it is needed, and enables the boot CPU's. Context:
 // boot CPU, once. Returns false when the CPU has no APIC, or its page cannot be mapped; said in the
 // log.

@@ -210,7 +210,8 @@ static bool dma_is_long(const struct dma_use *use)
 
 static bool dma_is_crossing(const struct dma_use *use)
 {
-    return !dma_is_long(use) && use->bus >> PAGE_SHIFT != (use->bus + use->size - 1) >> PAGE_SHIFT;
+    return !dma_is_long(use) &&
+           use->phys >> PAGE_SHIFT != (use->phys + use->size - 1) >> PAGE_SHIFT;
 }
 
 static struct dma_bucket *dma_bucket_of_page(uint64_t page)
@@ -221,7 +222,8 @@ static struct dma_bucket *dma_bucket_of_page(uint64_t page)
 
 static struct dma_bucket *dma_bucket_of(const struct dma_use *use)
 {
-    return dma_is_long(use) ? &dma_buckets[DEBUG_LONG] : dma_bucket_of_page(use->bus >> PAGE_SHIFT);
+    return dma_is_long(use) ? &dma_buckets[DEBUG_LONG]
+                            : dma_bucket_of_page(use->phys >> PAGE_SHIFT);
 }
 
 static uint32_t *dma_region_of(uint64_t page)
@@ -250,7 +252,7 @@ static void dma_count(const struct dma_use *use, uint32_t change)
 // Two devices may read the same memory; but what one of them writes is the other's surprise.
 static bool dma_collide(const struct dma_use *a, const struct dma_use *b)
 {
-    return a->bus < b->bus + b->size && b->bus < a->bus + a->size &&
+    return a->phys < b->phys + b->size && b->phys < a->phys + a->size &&
            !(a->direction == DMA_TO_DEVICE && b->direction == DMA_TO_DEVICE);
 }
 
@@ -281,7 +283,7 @@ static bool dma_find_collision(struct dma_bucket *bucket, const struct dma_use *
 // Looks beyond the mapping's own bucket: whatever may reach into it from elsewhere.
 static bool dma_find_elsewhere(const struct dma_use *use, struct dma_use *found)
 {
-    uint64_t first = use->bus >> PAGE_SHIFT, last = (use->bus + use->size - 1) >> PAGE_SHIFT;
+    uint64_t first = use->phys >> PAGE_SHIFT, last = (use->phys + use->size - 1) >> PAGE_SHIFT;
     bool is_long = dma_is_long(use), collides = false;
 
     if (!is_long && __atomic_load_n(&dma_long_count, __ATOMIC_RELAXED) > 0) {
@@ -378,15 +380,15 @@ static bool dma_remove(struct dma_bucket *bucket, const struct dma_use *use, str
     return link != NULL;
 }
 
-// Any device's mapping that starts at this address.
-static bool dma_find_foreign(struct dma_bucket *bucket, uint64_t bus, struct dma_use *found)
+// Any device's mapping that starts at this memory.
+static bool dma_find_foreign(struct dma_bucket *bucket, uint64_t phys, struct dma_use *found)
 {
     unsigned long flags;
     bool hit = false;
 
     spin_lock_irqsave(&bucket->lock, flags);
     for (struct dma_record *r = bucket->live; r != NULL && !hit; r = r->next) {
-        if (r->use.bus == bus) {
+        if (r->use.phys == phys) {
             *found = r->use;
             hit = true;
         }
@@ -398,13 +400,13 @@ static bool dma_find_foreign(struct dma_bucket *bucket, uint64_t bus, struct dma
 // The mapping was not where its size says, or not this device's. False: nothing was unmapped.
 static bool dma_unmap_strange(const struct dma_use *use, struct dma_use *was)
 {
-    struct dma_bucket *by_page = dma_bucket_of_page(use->bus >> PAGE_SHIFT);
+    struct dma_bucket *by_page = dma_bucket_of_page(use->phys >> PAGE_SHIFT);
     struct dma_bucket *by_length = &dma_buckets[DEBUG_LONG];
 
     if (dma_remove(by_page, use, was) || dma_remove(by_length, use, was)) {
         return true;
     }
-    if (dma_find_foreign(by_page, use->bus, was) || dma_find_foreign(by_length, use->bus, was)) {
+    if (dma_find_foreign(by_page, use->phys, was) || dma_find_foreign(by_length, use->phys, was)) {
         dma_report(use, "unmapped by another device than mapped it", was);
         return false;
     }
@@ -426,7 +428,7 @@ static bool dma_unmap_unrecorded(void)
     return false;
 }
 
-bool dma_debug_unmap(const struct dma_use *use)
+bool dma_debug_unmap(struct dma_use *use)
 {
     struct dma_use was;
 
@@ -454,6 +456,7 @@ bool dma_debug_unmap(const struct dma_use *use)
     } else if (unlikely(was.direction != use->direction)) {
         dma_report(use, "unmapped with another direction", &was);
     }
+    use->size = was.size;
     return true;
 }
 
@@ -474,7 +477,7 @@ static const char *dma_sync_fault(const struct dma_use *use, const struct dma_us
 // Part of a mapping may be synced: its record may hang under the page before, or be a long one.
 void dma_debug_sync(const struct dma_use *use, bool for_cpu)
 {
-    uint64_t page = use->bus >> PAGE_SHIFT;
+    uint64_t page = use->phys >> PAGE_SHIFT;
     struct dma_bucket *places[] = {dma_bucket_of_page(page), dma_bucket_of_page(page - (page > 0)),
                                    &dma_buckets[DEBUG_LONG]};
     const char *fault = "synced, but is not mapped";

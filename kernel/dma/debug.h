@@ -8,7 +8,8 @@
 
 struct dma_use { // one call of the API, as its caller made it
     struct device *dev;
-    uint64_t bus; // first address
+    uint64_t bus;  // first address, as the device is told
+    uint64_t phys; // the memory behind it, which is what two mappings may not share
     uint64_t size;
     uint8_t direction; // enum dma_data_direction
     bool coherent;
@@ -17,9 +18,9 @@ struct dma_use { // one call of the API, as its caller made it
 
 // Remembers a mapping; objects when the device owns part of it already. Context: any.
 void dma_debug_map(const struct dma_use *use);
-// Forgets it. False when there was none of this device at this address: then nothing was unmapped.
-// Context: any.
-bool dma_debug_unmap(const struct dma_use *use);
+// Forgets it, and corrects use->size to what was mapped. False when there was none of this device at
+// this address: then nothing was unmapped. Context: any.
+bool dma_debug_unmap(struct dma_use *use);
 // The CPU (or the device again) wants to look at part of a mapping. Context: any.
 void dma_debug_sync(const struct dma_use *use, bool for_cpu);
 // A request that could not be a mapping at all; `what` says why. Context: any.

@@ -12,15 +12,15 @@
 // A stack or a vmalloc area is contiguous for the CPU only, and constants of the image are nobody's
 // to write.
 //
-// Today the bus address is the physical one. Memory beyond a device's mask is refused: no copy is
-// made through memory that it can reach. Coherent memory is taken from below the mask from the
-// start.
+// What the device is told is the physical address, unless translation hardware makes bus addresses
+// of its own (include/dma/iommu.h). Memory that lies beyond the device's mask is lent as a copy that
+// it can reach (bounce.c). Coherent memory is taken from below the mask from the start.
 //
 // On x86 the caches follow what devices do (they snoop), so that syncing moves nothing: what is
 // left of it is the order of accesses (dma_observe, dma_publish) and the record of who owns the
 // buffer.
 //
-// Context: map, unmap, sync: any. Coherent memory: thread. Next: kernel/dma/debug.c.
+// Context: map, unmap, sync: any. Coherent memory: thread. Next: kernel/dma/bounce.c, kernel/dma/debug.c.
 #include <lib/errno.h>
 #include <lib/types.h>
 #include <contract/device.h>
@@ -29,10 +29,12 @@
 #include <core/trace.h>
 #include <mm/page.h>
 #include <dma/dma.h>
+#include <dma/iommu.h>
 
+#include "bounce.h"
 #include "debug.h"
 
-#define DMA_ERROR UINT64_MAX // no device can transfer a byte at the last address and one behind it
+const struct iommu_ops *dma_iommu; // I
 
 static dma_addr_t dma_address(uint64_t bus)
 {
@@ -79,29 +81,57 @@ static void dma_release(struct device *dev)
     }
 }
 
-dma_addr_t dma_map_single(struct device *dev, void *cpu, size_t size,
+// The bus address of memory that may be lent, by whatever stands between the device and it.
+static uint64_t dma_reach(struct device *dev, void *cpu, phys_t phys, size_t size,
                           enum dma_data_direction direction)
 {
-    struct dma_use use = {.dev = dev,
-                          .size = size,
-                          .direction = (uint8_t)direction,
-                          .caller = __builtin_return_address(0)};
+    uint64_t bus = phys;
+
+    if (unlikely(dma_iommu != NULL)) {
+        bus = dma_iommu->map(dev, phys, size, direction);
+    }
+    if (likely(bus != DMA_NO_ADDRESS && bus + size - 1 <= dev->dma_mask)) {
+        return bus;
+    }
+    if (bus == DMA_NO_ADDRESS && dma_iommu->translates(dev)) {
+        return bus; // its own space is full, or there is no memory for tables
+    }
+    return dma_bounce_map(dev, cpu, size, direction);
+}
+
+// The memory behind a bus address, DMA_NO_ADDRESS when there is none.
+static uint64_t dma_memory_of(struct device *dev, uint64_t bus)
+{
+    if (unlikely(dma_bounce_count(dev) > 0)) {
+        uint64_t original = dma_bounce_original(dev, bus);
+        if (original != DMA_NO_ADDRESS) {
+            return original;
+        }
+    }
+    return unlikely(dma_iommu != NULL) ? dma_iommu->translate(dev, bus) : bus;
+}
+
+static dma_addr_t dma_map_at(struct device *dev, void *cpu, size_t size,
+                             enum dma_data_direction direction, const void *caller)
+{
+    struct dma_use use = {
+        .dev = dev, .size = size, .direction = (uint8_t)direction, .caller = caller};
 
     dma_default_mask(dev);
     const char *fault = dma_buffer_fault(cpu, size);
     if (unlikely(fault != NULL)) {
         use.bus = (uintptr_t)cpu;
         dma_debug_refuse(&use, fault);
-        return dma_address(DMA_ERROR);
+        return dma_address(DMA_NO_ADDRESS);
     }
-    use.bus = virt_to_phys(cpu);
-    if (unlikely(use.bus + size - 1 >
-                 dev->dma_mask)) { // no mistake: the device is too small for this machine
+    use.phys = virt_to_phys(cpu);
+    use.bus = dma_reach(dev, cpu, use.phys, size, direction);
+    if (unlikely(use.bus == DMA_NO_ADDRESS)) {
         pr_ratelimited(LOG_WARNING,
-                       "dma: %s reaches up to %#llx, the buffer lies at %#llx: not mapped (kmalloc "
-                       "with GFP_DMA32, or dma_alloc_coherent, gives memory that it can reach)",
-                       dev->name, (unsigned long long)dev->dma_mask, (unsigned long long)use.bus);
-        return dma_address(DMA_ERROR);
+                       "dma: %s reaches up to %#llx, the buffer lies at %#llx, and there is no "
+                       "memory for a copy that it can reach: not mapped",
+                       dev->name, (unsigned long long)dev->dma_mask, (unsigned long long)use.phys);
+        return dma_address(DMA_NO_ADDRESS);
     }
     dma_debug_map(&use);
     dma_hold(dev);
@@ -109,26 +139,80 @@ dma_addr_t dma_map_single(struct device *dev, void *cpu, size_t size,
     return dma_address(use.bus);
 }
 
-void dma_unmap_single(struct device *dev, dma_addr_t handle, size_t size,
-                      enum dma_data_direction direction)
+static void dma_unmap_at(struct device *dev, dma_addr_t handle, size_t size,
+                         enum dma_data_direction direction, const void *caller)
 {
     struct dma_use use = {.dev = dev,
                           .bus = handle.value,
                           .size = size,
                           .direction = (uint8_t)direction,
-                          .caller = __builtin_return_address(0)};
+                          .caller = caller};
 
     trace(TRACE_DMA_UNMAP, (uint32_t)size, use.bus);
-    if (dma_debug_unmap(&use)) {
+    use.phys = dma_memory_of(dev, use.bus);
+    if (likely(dma_debug_unmap(&use))) {
+        if (unlikely(dma_bounce_count(dev) == 0 || !dma_bounce_unmap(dev, use.bus)) &&
+            dma_iommu != NULL) {
+            dma_iommu->unmap(dev, use.bus, use.size);
+        }
         dma_release(dev);
     }
     dma_observe(); // what the device wrote is read after this
 }
 
+dma_addr_t dma_map_single(struct device *dev, void *cpu, size_t size,
+                          enum dma_data_direction direction)
+{
+    return dma_map_at(dev, cpu, size, direction, __builtin_return_address(0));
+}
+
+void dma_unmap_single(struct device *dev, dma_addr_t handle, size_t size,
+                      enum dma_data_direction direction)
+{
+    dma_unmap_at(dev, handle, size, direction, __builtin_return_address(0));
+}
+
+dma_addr_t dma_map_page(struct device *dev, void *page, size_t offset, size_t size,
+                        enum dma_data_direction direction)
+{
+    return dma_map_at(dev, (char *)page + offset, size, direction, __builtin_return_address(0));
+}
+
+void dma_unmap_page(struct device *dev, dma_addr_t handle, size_t size,
+                    enum dma_data_direction direction)
+{
+    dma_unmap_at(dev, handle, size, direction, __builtin_return_address(0));
+}
+
+unsigned dma_map_sg(struct device *dev, struct scatterlist *list, unsigned count,
+                    enum dma_data_direction direction)
+{
+    for (unsigned i = 0; i < count; i++) {
+        list[i].address =
+            dma_map_at(dev, list[i].cpu, list[i].length, direction, __builtin_return_address(0));
+        if (dma_mapping_error(dev, list[i].address)) {
+            while (i-- > 0) { // all or nothing
+                dma_unmap_at(dev, list[i].address, list[i].length, direction,
+                             __builtin_return_address(0));
+            }
+            return 0;
+        }
+    }
+    return count;
+}
+
+void dma_unmap_sg(struct device *dev, struct scatterlist *list, unsigned count,
+                  enum dma_data_direction direction)
+{
+    for (unsigned i = 0; i < count; i++) {
+        dma_unmap_at(dev, list[i].address, list[i].length, direction, __builtin_return_address(0));
+    }
+}
+
 bool dma_mapping_error(struct device *dev, dma_addr_t handle)
 {
     (void)dev;
-    return handle.value == DMA_ERROR;
+    return handle.value == DMA_NO_ADDRESS;
 }
 
 void dma_sync_single_for_cpu(struct device *dev, dma_addr_t handle, size_t size,
@@ -140,7 +224,9 @@ void dma_sync_single_for_cpu(struct device *dev, dma_addr_t handle, size_t size,
                           .direction = (uint8_t)direction,
                           .caller = __builtin_return_address(0)};
 
+    use.phys = dma_memory_of(dev, use.bus);
     dma_debug_sync(&use, true);
+    dma_bounce_sync(dev, use.bus, size, true);
     dma_observe();
 }
 
@@ -153,20 +239,28 @@ void dma_sync_single_for_device(struct device *dev, dma_addr_t handle, size_t si
                           .direction = (uint8_t)direction,
                           .caller = __builtin_return_address(0)};
 
+    dma_bounce_sync(dev, use.bus, size, false);
     dma_publish();
+    use.phys = dma_memory_of(dev, use.bus);
     dma_debug_sync(&use, false);
+}
+
+// With translation any memory will do: it is the address that must lie within the mask.
+static uint64_t dma_highest(struct device *dev)
+{
+    return dma_iommu != NULL && dma_iommu->translates(dev) ? UINT64_MAX : dev->dma_mask;
 }
 
 void *dma_alloc_coherent(struct device *dev, size_t size, dma_addr_t *handle)
 {
     unsigned order = page_order(size);
 
-    *handle = dma_address(DMA_ERROR);
+    *handle = dma_address(DMA_NO_ADDRESS);
     dma_default_mask(dev);
     if (size == 0 || order > PAGE_MAX_ORDER) {
         return NULL;
     }
-    void *cpu = alloc_pages_within(GFP_KERNEL | GFP_ZERO, order, dev->dma_mask);
+    void *cpu = alloc_pages_within(GFP_KERNEL | GFP_ZERO, order, dma_highest(dev));
     if (cpu == NULL) {
         pr_warn("dma: %s: no %zu bytes in one piece that it can reach (up to %#llx)", dev->name,
                 size, (unsigned long long)dev->dma_mask);
@@ -174,10 +268,18 @@ void *dma_alloc_coherent(struct device *dev, size_t size, dma_addr_t *handle)
     }
     struct dma_use use = {.dev = dev,
                           .bus = virt_to_phys(cpu),
+                          .phys = virt_to_phys(cpu),
                           .size = size,
                           .direction = DMA_BIDIRECTIONAL,
                           .coherent = true,
                           .caller = __builtin_return_address(0)};
+    if (dma_iommu != NULL) {
+        use.bus = dma_iommu->map(dev, use.phys, size, DMA_BIDIRECTIONAL);
+        if (use.bus == DMA_NO_ADDRESS) {
+            free_pages(cpu, order);
+            return NULL;
+        }
+    }
     dma_debug_map(&use);
     dma_hold(dev);
     *handle = dma_address(use.bus);
@@ -196,13 +298,17 @@ void dma_free_coherent(struct device *dev, size_t size, void *cpu, dma_addr_t ha
     if (cpu == NULL) {
         return;
     }
-    if (virt_to_phys(cpu) != handle.value) {
+    use.phys = dma_memory_of(dev, use.bus);
+    if (virt_to_phys(cpu) != use.phys) {
         dma_debug_refuse(&use, "is not at the address that is freed");
         return;
     }
     if (dma_debug_unmap(&use)) {
+        if (dma_iommu != NULL) {
+            dma_iommu->unmap(dev, use.bus, use.size);
+        }
         dma_release(dev);
-        free_pages(cpu, page_order(size));
+        free_pages(cpu, page_order(use.size));
     }
 }
 

@@ -15,6 +15,7 @@
 // Intel 82093AA data sheet; ACPI 6.4, 5.2.12.3. Context: ioapic_add at boot; the chip's primitives
 // under the irq descriptor's lock with interrupts off.
 #include <lib/errno.h>
+#include <lib/format.h>
 #include <contract/boot_option.h>
 #include <contract/proc_file.h>
 #include <core/io.h>
@@ -22,6 +23,7 @@
 #include <core/resource.h>
 #include <core/spinlock.h>
 #include <x86/ioapic.h>
+#include <x86/irq_remap.h>
 #include <x86/lapic.h>
 
 #include "ioapic_regs.h"
@@ -88,20 +90,40 @@ static void ioapic_change(struct ioapic *io, unsigned pin, uint32_t clear, uint3
 
 // ---- the chip ----
 
+const struct irq_remap_ops *irq_remap; // I
+
+// With remapping, the CPU stands in the table, and the pin names the entry.
 static uint64_t ioapic_entry_for(const struct irq_data *data)
 {
+    if (irq_remap != NULL) {
+        return data->vector | (data->active_low ? RTE_ACTIVE_LOW : 0) |
+               (data->level ? RTE_LEVEL : 0) | irq_remap_wire(data->irq);
+    }
     return data->vector | (data->active_low ? RTE_ACTIVE_LOW : 0) | (data->level ? RTE_LEVEL : 0) |
            (uint64_t)(data->apic_id & 0xff) << RTE_DESTINATION_SHIFT;
 }
 
+static void ioapic_remap(const struct irq_data *data)
+{
+    const struct ioapic *io = data->chip_data;
+
+    if (irq_remap != NULL) {
+        irq_remap->set(data, irq_remap->ioapic_source(io->id));
+    }
+}
+
 static void ioapic_irq_startup(struct irq_data *data)
 {
+    ioapic_remap(data);
     ioapic_set(data->chip_data, data->hwirq, ioapic_entry_for(data));
 }
 
 static void ioapic_irq_shutdown(struct irq_data *data)
 {
     ioapic_set(data->chip_data, data->hwirq, RTE_MASKED);
+    if (irq_remap != NULL) {
+        irq_remap->clear(data);
+    }
 }
 
 static void ioapic_irq_mask(struct irq_data *data)
@@ -141,6 +163,7 @@ static int ioapic_irq_set_type(struct irq_data *data)
     struct ioapic *io = data->chip_data;
     uint64_t entry = ioapic_get(io, data->hwirq) & ~(RTE_ACTIVE_LOW | RTE_LEVEL);
     entry |= (data->active_low ? RTE_ACTIVE_LOW : 0) | (data->level ? RTE_LEVEL : 0);
+    ioapic_remap(data);
     ioapic_set(io, data->hwirq, entry);
     return 0;
 }
@@ -150,6 +173,10 @@ static int ioapic_irq_set_type(struct irq_data *data)
 static int ioapic_irq_set_affinity(struct irq_data *data)
 {
     struct ioapic *io = data->chip_data;
+    if (irq_remap != NULL) {
+        ioapic_remap(data);
+        return 0;
+    }
     if (data->apic_id > 0xfe) { // wider ones need interrupt remapping
         return -EIO;
     }
@@ -161,8 +188,15 @@ static int ioapic_irq_set_affinity(struct irq_data *data)
     return 0;
 }
 
+static void ioapic_irq_show(const struct irq_data *data, char *to, size_t size)
+{
+    (void)data;
+    snprintf(to, size, "%sIO-APIC", irq_remap != NULL ? "IR-" : "");
+}
+
 const struct irq_chip ioapic_chip = {
     .name = "IO-APIC",
+    .irq_show = ioapic_irq_show,
     .irq_startup = ioapic_irq_startup,
     .irq_shutdown = ioapic_irq_shutdown,
     .irq_mask = ioapic_irq_mask,
