@@ -71,7 +71,7 @@ static int vtd_set_context(struct vtd_domain *domain, bool present)
     unsigned long flags;
 
     spin_lock_irqsave(&unit->lock, flags);
-    struct vtd_context_entry *entry = vtd_context_locked(unit, domain->dev->requester);
+    struct vtd_context_entry *entry = vtd_context_locked(unit, domain->requester);
     if (entry != NULL) {
         WRITE_ONCE(entry->low, 0);
         WRITE_ONCE(entry->high, VTD_CONTEXT_DOMAIN(domain->id) | VTD_CONTEXT_WIDTH(unit->levels));
@@ -87,8 +87,7 @@ static int vtd_set_context(struct vtd_domain *domain, bool present)
         return -ENOMEM;
     }
     struct vtd_descriptor work[] = {
-        {VTD_INV_CONTEXT_DEVICE | VTD_INV_DOMAIN(domain->id) |
-             VTD_INV_SOURCE(domain->dev->requester),
+        {VTD_INV_CONTEXT_DEVICE | VTD_INV_DOMAIN(domain->id) | VTD_INV_SOURCE(domain->requester),
          0},
         {VTD_INV_IOTLB_DOMAIN | VTD_INV_IOTLB_DRAIN | VTD_INV_DOMAIN(domain->id), 0},
     };
@@ -101,8 +100,8 @@ static int vtd_map_reserved(struct vtd_domain *domain)
     const struct dmar_reserved *reserved;
     int err = 0;
 
-    for (unsigned i = 0; err == 0 && (reserved = dmar_reserved_of(&vtd_dmar, domain->dev->segment,
-                                                                  domain->dev->requester, i));
+    for (unsigned i = 0; err == 0 && (reserved = dmar_reserved_of(&vtd_dmar, domain->segment,
+                                                                  domain->requester, i));
          i++) {
         err = vtd_domain_map_same(domain, reserved->start, reserved->end);
     }
@@ -124,7 +123,9 @@ static struct vtd_domain *vtd_make_domain_locked(struct device *dev, struct vtd_
     if (domain == NULL) {
         return NULL;
     }
-    domain->dev = dev;
+    strscpy(domain->name, dev->name, sizeof(domain->name));
+    domain->segment = dev->segment;
+    domain->requester = dev->requester;
     domain->passes = vtd_pass && (unit->ecap & VTD_ECAP_PT) != 0;
     vtd_domains[id] = domain;
     return domain;
@@ -141,15 +142,16 @@ static struct vtd_domain *vtd_attach(struct device *dev)
         return NULL;
     }
     spin_lock_irqsave(&vtd_attach_lock, flags);
-    struct vtd_domain *domain = dev->translation;
-    if (domain == NULL) { // nobody was faster
+    // Somebody may have been faster, or the device has another name in the kernel.
+    struct vtd_domain *domain = vtd_domain_of_requester(&vtd_units[index], dev->requester);
+    if (domain == NULL) {
         domain = vtd_make_domain_locked(dev, &vtd_units[index]);
         if (domain != NULL &&
             (vtd_map_reserved(domain) != 0 || vtd_set_context(domain, true) != 0)) {
             pr_err("DMAR: no memory for the tables of %s", dev->name); // it faults, and says why
         }
-        __atomic_store_n(&dev->translation, domain, __ATOMIC_RELEASE);
     }
+    __atomic_store_n(&dev->translation, domain, __ATOMIC_RELEASE);
     spin_unlock_irqrestore(&vtd_attach_lock, flags);
     return domain;
 }
@@ -166,7 +168,7 @@ struct vtd_domain *vtd_domain_of_requester(const struct vtd_unit *unit, uint16_t
     for (unsigned id = 1; id < VTD_MAX_DOMAINS; id++) {
         struct vtd_domain *domain = READ_ONCE(vtd_domains[id]);
 
-        if (domain != NULL && domain->unit == unit && domain->dev->requester == requester) {
+        if (domain != NULL && domain->unit == unit && domain->requester == requester) {
             return domain;
         }
     }
@@ -281,7 +283,7 @@ static void vtd_show_unit(struct text *t, const struct vtd_unit *unit)
 
 static void vtd_show_domain(struct text *t, const struct vtd_domain *domain)
 {
-    text_printf(t, "%6u  %-14s %-8s %8u %6u %10llu %10llu %7llu\n", domain->id, domain->dev->name,
+    text_printf(t, "%6u  %-14s %-8s %8u %6u %10llu %10llu %7llu\n", domain->id, domain->name,
                 domain->denied   ? "denied"
                 : domain->passes ? "passes"
                                  : "own",

@@ -39,12 +39,13 @@ struct vtd_unit {
 
 // A device's view of memory: every device has one of its own.
 struct vtd_domain {
-    uint16_t id;           // I: 1 ..
-    struct vtd_unit *unit; // I
-    struct device *dev;    // I
-    bool passes;           // I: iommu=pt: addresses go through as they are
-    bool denied;           // L of the unit: its context entry is taken out
-    uint64_t faults;       // L of the unit
+    uint16_t id;                 // I: 1 ..
+    struct vtd_unit *unit;       // I
+    char name[24];               // I: of the device: "0000:00:03.0"
+    uint16_t segment, requester; // I: who it is on the bus
+    bool passes;                 // I: iommu=pt: addresses go through as they are
+    bool denied;                 // L of the unit: its context entry is taken out
+    uint64_t faults;             // L of the unit
     struct spinlock lock;
     uint64_t *root;        // L: the top table; entries D reads
     uint64_t *used;        // L: a bit for each page of [VTD_FIRST_ADDRESS, VTD_END_ADDRESS)

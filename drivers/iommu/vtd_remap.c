@@ -63,9 +63,19 @@ static void remap_clear(const struct irq_data *data)
     remap_forget(data->irq);
 }
 
+static bool remap_get(unsigned index, uint8_t *vector, uint32_t *apic_id)
+{
+    uint64_t low = index < REMAP_ENTRIES ? READ_ONCE(remap_table[index].low) : 0;
+
+    *vector = (uint8_t)(low >> 16);
+    *apic_id = (uint32_t)(lapic_is_x2apic() ? low >> 32 : low >> 40 & 0xff);
+    return (low & VTD_PRESENT) != 0;
+}
+
 static const struct irq_remap_ops remap_ops = {
     .set = remap_set,
     .clear = remap_clear,
+    .get = remap_get,
     .ioapic_source = vtd_ioapic_source,
 };
 

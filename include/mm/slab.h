@@ -20,6 +20,8 @@ void *kzalloc(size_t size, enum gfp flags) __must_check;
 void *kcalloc(size_t count, size_t size, enum gfp flags) __must_check;
 // NULL is fine; a double or foreign free is a BUG with a backtrace and a leak, no corruption.
 void kfree(const void *pointer);
+// Is this memory in the allocator's hands: freed, or never given out? For checkers. Context: any.
+bool slab_is_freed(const void *pointer);
 size_t ksize(const void *pointer);
 // Told of each object before kfree takes it back, while it is not NULL: a check that has something
 // to look for in memory that is given up (drivers/pci/pci_leak.c). Context: kfree's.

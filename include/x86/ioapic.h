@@ -31,6 +31,7 @@ struct ioapic_entry {
     uint32_t apic_id;
     bool masked, level, active_low;
     bool pending;    // the wire is up, and no CPU has taken it
+    bool remapped;   // vector and APIC are those of the remapping table's entry
     bool remote_irr; // level: a CPU has taken it, and its EOI is awaited
 };
 bool ioapic_decode(unsigned gsi, struct ioapic_entry *entry);

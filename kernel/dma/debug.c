@@ -5,6 +5,8 @@
 //   not mapped          unmapped twice, or never mapped
 //   other size, direction, kind or device than it was mapped with
 //   sync outside        of the mapping, or against its direction
+//   written meanwhile   the CPU changed what the device was to read (dma_debug=strict: sums of the
+//                       first page are compared)
 //
 // Records hang in buckets by the page that the mapping starts in. Most mappings, packets and
 // sectors, are at most a page long, so what overlaps them starts in their own page; the page before
@@ -71,6 +73,7 @@ static uint32_t dma_regions[DEBUG_REGIONS]; // A: short mappings that start in s
 static uint64_t dma_unrecorded;             // A
 static uint64_t dma_errors;                 // A
 static bool dma_debug_off;                  // I: boot option
+static bool dma_debug_strict;               // I: the same
 
 static DEFINE_SPINLOCK(dma_pool_lock);
 static struct dma_record *dma_pool; // L: free records
@@ -236,7 +239,7 @@ static void dma_count(const struct dma_use *use, uint32_t change)
     if (unlikely(dma_is_long(use))) {
         __atomic_fetch_add(&dma_long_count, change, __ATOMIC_RELAXED);
     } else {
-        __atomic_fetch_add(dma_region_of(use->bus >> PAGE_SHIFT), change, __ATOMIC_RELAXED);
+        __atomic_fetch_add(dma_region_of(use->phys >> PAGE_SHIFT), change, __ATOMIC_RELAXED);
         if (dma_is_crossing(use)) {
             __atomic_fetch_add(&dma_crossing_count, change, __ATOMIC_RELAXED);
         }
@@ -302,6 +305,21 @@ static bool dma_find_elsewhere(const struct dma_use *use, struct dma_use *found)
     return collides;
 }
 
+// Of what only the device may read now. Zero: not looked at.
+static uint32_t dma_sum(const struct dma_use *use)
+{
+    const uint8_t *at = phys_to_virt(use->phys);
+    uint32_t sum = 1;
+
+    if (!dma_debug_strict || use->coherent || use->direction != DMA_TO_DEVICE) {
+        return 0;
+    }
+    for (uint64_t i = 0; i < min(use->size, (uint64_t)PAGE_SIZE); i++) {
+        sum = sum * 31 + at[i];
+    }
+    return sum | 1;
+}
+
 void dma_debug_map(const struct dma_use *use)
 {
     struct dma_bucket *bucket = dma_bucket_of(use);
@@ -311,10 +329,12 @@ void dma_debug_map(const struct dma_use *use)
     if (dma_debug_off) {
         return;
     }
+    uint32_t sum = dma_sum(use);
     spin_lock_irqsave(&bucket->lock, flags);
     struct dma_record *record = dma_record_take_locked(bucket);
     if (likely(record != NULL)) {
         record->use = *use;
+        record->use.sum = sum;
         record->cpu_looks = false;
         record->next = bucket->live;
         bucket->live = record;
@@ -456,6 +476,9 @@ bool dma_debug_unmap(struct dma_use *use)
     } else if (unlikely(was.direction != use->direction)) {
         dma_report(use, "unmapped with another direction", &was);
     }
+    if (unlikely(was.sum != 0 && dma_sum(&was) != was.sum)) {
+        dma_report(use, "the CPU wrote to it while the device owned it", &was);
+    }
     use->size = was.size;
     return true;
 }
@@ -497,6 +520,9 @@ void dma_debug_sync(const struct dma_use *use, bool for_cpu)
             if (found) {
                 have = r->use;
                 r->cpu_looks = for_cpu;
+                if (!for_cpu) {
+                    r->use.sum = dma_sum(&r->use); // the CPU may have written until now
+                }
             }
         }
         spin_unlock_irqrestore(&places[i]->lock, flags);
@@ -594,10 +620,13 @@ PROC_FILE("dma-map", dma_show_map);
 
 static int dma_set_debug(const char *value)
 {
-    if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0) {
+    if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0 && strcmp(value, "strict") != 0) {
         return -EINVAL;
     }
     dma_debug_off = strcmp(value, "off") == 0;
+    dma_debug_strict = strcmp(value, "strict") == 0;
     return 0;
 }
-BOOT_OPTION("dma_debug", dma_set_debug, "dma_debug=off: do not record and check DMA mappings");
+BOOT_OPTION("dma_debug", dma_set_debug,
+            "dma_debug=on|off|strict: record and check DMA mappings; strict: also what the CPU "
+            "does to them");

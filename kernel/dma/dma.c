@@ -28,6 +28,7 @@
 #include <core/panic.h>
 #include <core/trace.h>
 #include <mm/page.h>
+#include <mm/slab.h>
 #include <dma/dma.h>
 #include <dma/iommu.h>
 
@@ -53,6 +54,9 @@ static const char *dma_buffer_fault(const void *cpu, size_t size)
     if (virt < PHYS_BASE || !page_is_ram(first) ||
         (first >> PAGE_SHIFT != last >> PAGE_SHIFT && !page_is_ram(last))) {
         return "is not from kmalloc or the page allocator";
+    }
+    if (dma_debug_is_on() && unlikely(slab_is_freed(cpu))) {
+        return "was freed";
     }
     return NULL;
 }

@@ -776,6 +776,26 @@ size_t ksize(const void *pointer)
 
 // ---- looking at it ------------------------------------------------------------------------------
 
+bool slab_is_freed(const void *pointer)
+{
+    struct page *page = pointer == NULL ? NULL : page_of(pointer);
+
+    if (page == NULL || page->kind != PAGE_SLAB) {
+        return page != NULL && page->kind == PAGE_FREE;
+    }
+    struct slab *slab = page->owner;
+    size_t offset = (size_t)((const char *)pointer - slab->base);
+    const char *object = slab->base + offset / slab->cache->size * slab->cache->size;
+    if (offset / slab->cache->size >= slab->cache->objects ||
+        *(const uint64_t *)(const void *)object != POISON_FREE_WORD) {
+        return false; // the usual case, without a lock
+    }
+    unsigned long irq = local_irq_save();
+    bool found = slab_is_free(slab, object);
+    local_irq_restore(irq);
+    return found;
+}
+
 uint64_t slab_bytes(void)
 {
     return __atomic_load_n(&slab_page_bytes, __ATOMIC_RELAXED);

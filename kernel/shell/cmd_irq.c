@@ -24,6 +24,7 @@
 #include <core/kallsyms.h>
 #include <core/rcu.h>
 #include <x86/ioapic.h>
+#include <x86/irq_remap.h>
 #include <x86/lapic.h>
 #include <x86/segments.h>
 #include <mm/slab.h>
@@ -190,15 +191,18 @@ static void irq_route_wire(const struct irq_walk *walk)
 static void irq_route_message(const struct irq_walk *walk)
 {
     uint64_t address;
-    uint32_t data;
+    uint32_t data, apic_id = 0;
+    uint8_t vector = 0;
     bool masked;
 
     if (pci_msi_read_message(walk->dev, walk->desc->data.hwirq, &address, &data, &masked)) {
-        shell_printf(walk->sh,
-                     "  message     %s %u: address 0x%llx (APIC %u), data 0x%x (vector 0x%02x)%s\n",
-                     pci_irq_type_name(walk->dev), walk->desc->data.hwirq,
-                     (unsigned long long)address, (unsigned)(address >> 12 & 0xff), data,
-                     data & 0xff, masked ? ", masked" : "");
+        bool known = irq_message_decode(address, data, &vector, &apic_id);
+        shell_printf(
+            walk->sh,
+            "  message     %s %u: address 0x%llx, data 0x%x%s (APIC %u, vector 0x%02x)%s%s\n",
+            pci_irq_type_name(walk->dev), walk->desc->data.hwirq, (unsigned long long)address, data,
+            irq_remap != NULL ? ", by the remapping table" : "", apic_id, vector,
+            known ? "" : ", NO INTERRUPT", masked ? ", masked" : "");
     }
 }
 
@@ -349,11 +353,14 @@ static void why_message(struct irq_walk *walk)
         why_broken(walk, "message", "driver bind DEVICE", "no device holds this message");
         return;
     }
-    uint64_t expected = 0xfee00000u | (uint64_t)want->apic_id << 12;
-    if (address != expected || data != want->vector) {
+    uint8_t vector = 0;
+    uint32_t apic_id = UINT32_MAX;
+    if (!irq_message_decode(address, data, &vector, &apic_id) || apic_id != want->apic_id ||
+        vector != want->vector) {
         why_broken(walk, "message", "echo CPU > /proc/irq/N/smp_affinity_list writes it anew",
-                   "holds address 0x%llx data 0x%x, the kernel wrote 0x%llx and 0x%x",
-                   (unsigned long long)address, data, (unsigned long long)expected, want->vector);
+                   "address 0x%llx, data 0x%x mean vector 0x%02x at APIC %u; the kernel wrote "
+                   "vector 0x%02x, APIC %u",
+                   (unsigned long long)address, data, vector, apic_id, want->vector, want->apic_id);
     } else if (masked && !walk->desc->masked) {
         why_broken(walk, "message", "irq disable N; irq enable N", "masked in the device");
     } else {

@@ -90,8 +90,6 @@ static void ioapic_change(struct ioapic *io, unsigned pin, uint32_t clear, uint3
 
 // ---- the chip ----
 
-const struct irq_remap_ops *irq_remap; // I
-
 // With remapping, the CPU stands in the table, and the pin names the entry.
 static uint64_t ioapic_entry_for(const struct irq_data *data)
 {
@@ -325,7 +323,12 @@ bool ioapic_decode(unsigned gsi, struct ioapic_entry *entry)
         .active_low = (raw & RTE_ACTIVE_LOW) != 0,
         .pending = (raw & RTE_PENDING) != 0,
         .remote_irr = (raw & RTE_REMOTE_IRR) != 0,
+        .remapped = (raw & IRQ_REMAP_WIRE) != 0 && irq_remap != NULL,
     };
+    if (entry->remapped &&
+        !irq_remap->get(irq_remap_wire_index(raw), &entry->vector, &entry->apic_id)) {
+        entry->vector = 0; // no vector at all: 0 is none of a device's
+    }
     return true;
 }
 

@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "kernel/dma/bounce.c"
 #include "kernel/dma/debug.c"
 #include "kernel/dma/dma.c"
 #include "stubs/stubs.h"
@@ -27,6 +28,8 @@ static bool no_memory;        // alloc_pages fails
 static unsigned record_pages; // taken for records
 static unsigned pages_freed;  // by free_pages
 static unsigned traced[TRACE_COUNT];
+static unsigned last_order; // asked of alloc_pages_within
+static const void *freed;   // what slab_is_freed says yes to
 unsigned long host_kernel_base;
 
 bool page_is_ram(phys_t address)
@@ -71,11 +74,23 @@ void *alloc_pages_within(enum gfp flags, unsigned order, phys_t highest)
     uint64_t at = next_page;
 
     assert_true(flags & GFP_ZERO);
+    last_order = order;
     if (no_memory || at + (PAGE_SIZE << order) - 1 > highest) {
         return NULL;
     }
     next_page += PAGE_SIZE << order;
     return phys_to_virt(at);
+}
+
+void *kmalloc(size_t size, enum gfp flags)
+{
+    (void)flags;
+    return no_memory ? NULL : malloc(size);
+}
+
+bool slab_is_freed(const void *pointer)
+{
+    return pointer == freed;
 }
 
 void *kcalloc(size_t count, size_t size, enum gfp flags)
@@ -142,7 +157,10 @@ static int reset(void **state)
     dma_pool = NULL;
     dma_pool_made = dma_long_count = dma_crossing_count = dma_live = dma_peak = 0;
     dma_unrecorded = dma_errors = 0;
-    dma_debug_off = no_memory = false;
+    dma_debug_off = dma_debug_strict = no_memory = false;
+    dma_iommu = NULL;
+    freed = NULL;
+    bounce_maps = bounce_bytes = bounce_refused = 0;
     next_page = 16 * PAGE_SIZE;
     pages_freed = record_pages = 0;
     memset(traced, 0, sizeof(traced));
@@ -274,13 +292,185 @@ static void refused_memory(void **state)
     assert_true(
         dma_mapping_error(&nic, dma_map_single(&nic, ram + 0x5000, SIZE_MAX, DMA_TO_DEVICE)));
     reported("no size");
-    nic.dma_mask = 0x5fff;
+    freed = ram + 0x6000;
+    assert_true(dma_mapping_error(&nic, dma_map_single(&nic, ram + 0x6000, 8, DMA_TO_DEVICE)));
+    reported("was freed");
+    nic.dma_mask = 0x5fff; // and alloc_pages_within has nothing below that
     assert_true(dma_mapping_error(&nic, dma_map_single(&nic, ram + 0x5fff, 2, DMA_TO_DEVICE)));
     assert_non_null(strstr(stub_log(), "nic reaches up to 0x5fff, the buffer lies at 0x5fff"));
     stub_log_clear();
     map(&nic, 0x5ffe, 2, DMA_TO_DEVICE);
     quiet();
     assert_int_equal(dma_outstanding(&nic), 1);
+}
+
+// ---- copies -------------------------------------------------------------------------------------
+
+// The device reaches up to 0x1ffff; the buffer lies beyond. Bytes go there at the map, and come back
+// at the unmap, by direction.
+static void what_cannot_be_reached_is_copied(void **state)
+{
+    (void)state;
+    char *buffer = ram + 0x345678;
+    nic.dma_mask = 0x1ffff;
+    memset(buffer, 'a', 100);
+    dma_addr_t handle = dma_map_single(&nic, buffer, 100, DMA_BIDIRECTIONAL);
+    assert_int_equal(handle.value, 16 * PAGE_SIZE);
+    assert_int_equal(dma_bounce_count(&nic), 1);
+    assert_memory_equal(ram + handle.value, buffer, 100);
+    memset(ram + handle.value, 'b', 100); // the device writes
+    assert_int_equal(buffer[0], 'a');
+    dma_sync_single_for_cpu(&nic, handle, 10, DMA_BIDIRECTIONAL);
+    assert_int_equal(buffer[9], 'b');
+    assert_int_equal(buffer[10], 'a');
+    buffer[0] = 'c';
+    dma_sync_single_for_device(&nic, handle, 10, DMA_BIDIRECTIONAL);
+    assert_int_equal(ram[handle.value], 'c');
+    dma_unmap_single(&nic, handle, 100, DMA_BIDIRECTIONAL);
+    assert_int_equal(buffer[99], 'b');
+    assert_int_equal(dma_bounce_count(&nic), 0);
+    assert_int_equal(dma_outstanding(&nic), 0);
+    assert_int_equal(pages_freed, 1);
+    quiet();
+}
+
+static void copies_go_one_way_only(void **state)
+{
+    (void)state;
+    char *buffer = ram + 0x345000;
+    nic.dma_mask = 0x1ffff;
+    memset(buffer, 'a', 5000);
+    dma_addr_t handle = dma_map_single(&nic, buffer, 5000, DMA_TO_DEVICE);
+    assert_int_equal(last_order, 1);
+    memset(ram + handle.value, 'x', 5000);
+    dma_unmap_single(&nic, handle, 5000, DMA_TO_DEVICE);
+    assert_int_equal(buffer[0], 'a');
+    handle = dma_map_single(&nic, buffer, 100, DMA_FROM_DEVICE);
+    assert_int_equal(ram[handle.value], 0); // nothing of the CPU's is shown to the device
+    dma_unmap_single(&nic, handle, 100, DMA_FROM_DEVICE);
+    assert_int_equal(buffer[0], 0);
+    quiet();
+}
+
+// Found by its original, a copied mapping is checked like any other.
+static void copies_are_checked(void **state)
+{
+    (void)state;
+    nic.dma_mask = 0x1ffff;
+    dma_addr_t handle = map(&nic, 0x345000, 64, DMA_TO_DEVICE);
+    map(&disk, 0x345020, 64, DMA_FROM_DEVICE);
+    reported("owns it already");
+    dma_unmap_single(&nic, handle, 32, DMA_TO_DEVICE);
+    reported("with another size");
+    dma_unmap_single(&nic, handle, 64, DMA_TO_DEVICE);
+    reported("not mapped");
+    assert_int_equal(dma_bounce_count(&nic), 0);
+}
+
+// ---- translation --------------------------------------------------------------------------------
+
+enum { TRANSLATED = 0x40000000 }; // what the fake adds to each address
+static unsigned translations, untranslations;
+static size_t untranslated_size;
+
+static uint64_t fake_map(struct device *dev, phys_t phys, size_t size,
+                         enum dma_data_direction direction)
+{
+    (void)dev;
+    (void)size;
+    (void)direction;
+    translations++;
+    return phys + TRANSLATED;
+}
+
+static void fake_unmap(struct device *dev, uint64_t bus, size_t size)
+{
+    (void)dev;
+    (void)bus;
+    untranslations++;
+    untranslated_size = size;
+}
+
+static bool fake_translates(struct device *dev)
+{
+    (void)dev;
+    return true;
+}
+
+static uint64_t fake_translate(struct device *dev, uint64_t bus)
+{
+    (void)dev;
+    return bus >= TRANSLATED ? bus - TRANSLATED : DMA_NO_ADDRESS;
+}
+
+static const struct iommu_ops fake_iommu = {fake_map, fake_unmap, fake_translates, fake_translate};
+
+// The device is told another address, and the checker still sees the memory behind it.
+static void translated_addresses(void **state)
+{
+    (void)state;
+    dma_iommu = &fake_iommu;
+    translations = untranslations = 0;
+    dma_addr_t handle = map(&nic, 0x5000, 100, DMA_FROM_DEVICE);
+    assert_int_equal(handle.value, 0x5000 + TRANSLATED);
+    map(&disk, 0x5010, 4, DMA_FROM_DEVICE);
+    reported("owns it already");
+    dma_unmap_single(&nic, handle, 60, DMA_FROM_DEVICE);
+    reported("with another size");
+    assert_int_equal(untranslated_size, 100); // all of it is taken back
+    dma_unmap_single(&nic, handle, 100, DMA_FROM_DEVICE);
+    reported("not mapped");
+    dma_unmap_single(&nic, (dma_addr_t){7}, 100, DMA_FROM_DEVICE);
+    reported("not mapped");
+    assert_int_equal(translations, 2);
+    assert_int_equal(untranslations, 1);
+    dma_addr_t coherent;
+    void *cpu = dma_alloc_coherent(&nic, 4096, &coherent);
+    assert_non_null(cpu);
+    assert_int_equal(coherent.value, virt_to_phys(cpu) + TRANSLATED);
+    dma_free_coherent(&nic, 4096, cpu, coherent);
+    assert_int_equal(untranslations, 2);
+    quiet();
+}
+
+// ---- several pieces -----------------------------------------------------------------------------
+
+static void a_list_is_mapped_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    struct scatterlist list[] = {{.cpu = ram + 0x5000, .length = 512},
+                                 {.cpu = ram + 0x9000, .length = 4096},
+                                 {.cpu = ram + 0xb000, .length = 8}};
+    assert_int_equal(dma_map_sg(&nic, list, 3, DMA_TO_DEVICE), 3);
+    assert_int_equal(list[1].address.value, 0x9000);
+    assert_int_equal(dma_outstanding(&nic), 3);
+    dma_unmap_sg(&nic, list, 3, DMA_TO_DEVICE);
+    quiet();
+    list[2].cpu = (char *)&list; // a stack
+    assert_int_equal(dma_map_sg(&nic, list, 3, DMA_TO_DEVICE), 0);
+    reported("not from kmalloc");
+    assert_int_equal(dma_outstanding(&nic), 0);
+}
+
+// ---- what the CPU does meanwhile ----------------------------------------------------------------
+
+static void strict_sees_the_cpu_write(void **state)
+{
+    (void)state;
+    dma_debug_strict = true;
+    dma_addr_t handle = map(&nic, 0x5000, 64, DMA_TO_DEVICE);
+    dma_unmap_single(&nic, handle, 64, DMA_TO_DEVICE);
+    quiet();
+    handle = map(&nic, 0x5000, 64, DMA_TO_DEVICE);
+    ram[0x5010]++;
+    dma_unmap_single(&nic, handle, 64, DMA_TO_DEVICE);
+    reported("the CPU wrote to it");
+    handle = map(&nic, 0x5000, 64, DMA_TO_DEVICE);
+    dma_sync_single_for_cpu(&nic, handle, 64, DMA_TO_DEVICE);
+    ram[0x5010]++; // now it may
+    dma_sync_single_for_device(&nic, handle, 64, DMA_TO_DEVICE);
+    dma_unmap_single(&nic, handle, 64, DMA_TO_DEVICE);
+    quiet();
 }
 
 static void mapped_twice(void **state)
@@ -340,7 +530,7 @@ static void never_mapped(void **state)
     (void)state;
     dma_unmap_single(&nic, (dma_addr_t){0x77777}, 64, DMA_TO_DEVICE);
     reported("is not mapped");
-    dma_unmap_single(&nic, (dma_addr_t){DMA_ERROR}, 64,
+    dma_unmap_single(&nic, (dma_addr_t){DMA_NO_ADDRESS}, 64,
                      DMA_TO_DEVICE); // a mapping error, unchecked
     reported("is not mapped");
     dma_unmap_single(&nic, (dma_addr_t){0}, 0, DMA_TO_DEVICE);
@@ -590,6 +780,12 @@ int main(void)
         cmocka_unit_test_setup(coherent_memory, reset),
         cmocka_unit_test_setup(coherent_memory_beyond_the_mask, reset),
         cmocka_unit_test_setup(masks, reset),
+        cmocka_unit_test_setup(what_cannot_be_reached_is_copied, reset),
+        cmocka_unit_test_setup(copies_go_one_way_only, reset),
+        cmocka_unit_test_setup(copies_are_checked, reset),
+        cmocka_unit_test_setup(translated_addresses, reset),
+        cmocka_unit_test_setup(a_list_is_mapped_whole_or_not_at_all, reset),
+        cmocka_unit_test_setup(strict_sees_the_cpu_write, reset),
         cmocka_unit_test_setup(refused_memory, reset),
         cmocka_unit_test_setup(mapped_twice, reset),
         cmocka_unit_test_setup(overlaps_are_found, reset),

@@ -179,8 +179,11 @@ KTEST(ioapic, only_pins_with_a_handler_are_open)
                        (unsigned long long)entry, desc->action != NULL ? "a" : "no");
         }
         if (open) {
+            struct ioapic_entry decoded;
+            EXPECT(ioapic_decode(gsi, &decoded));
             EXPECT_EQ(entry & 0xff, desc->data.vector);
-            EXPECT_EQ(entry >> 56, desc->data.apic_id);
+            EXPECT_EQ(decoded.vector, desc->data.vector);
+            EXPECT_EQ(decoded.apic_id, desc->data.apic_id);
             EXPECT_EQ((entry & ENTRY_LEVEL) != 0, desc->data.level);
             EXPECT(cpumask_test(&cpu_online_mask, desc->data.cpu));
         }

@@ -3,6 +3,7 @@
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/ktest.h>
+#include <x86/irq_remap.h>
 #include <irq/desc.h>
 #include <irq/route.h>
 #include <dev/block.h>
@@ -37,8 +38,17 @@ KTEST(msi, the_device_holds_the_kernels_message)
         cpumask_set(&mask, cpu);
         EXPECT_EQ(irq_set_affinity(desc->data.irq, &mask), 0);
         REQUIRE(pci_msi_read_message(dev, 0, &address, &data, &masked));
-        EXPECT_EQ(address, 0xfee00000u | cpus[cpu].apic_id << 12);
-        EXPECT_EQ(data, desc->data.vector);
+        uint8_t vector = 0;
+        uint32_t apic_id = UINT32_MAX;
+        EXPECT(irq_message_decode(address, data, &vector, &apic_id));
+        EXPECT_EQ(apic_id, cpus[cpu].apic_id);
+        EXPECT_EQ(vector, desc->data.vector);
+        if (irq_remap == NULL) {
+            EXPECT_EQ(address, 0xfee00000u | cpus[cpu].apic_id << 12);
+            EXPECT_EQ(data, desc->data.vector);
+        } else {
+            EXPECT_EQ(address, irq_remap_message(desc->data.irq));
+        }
         EXPECT(!masked);
         EXPECT_EQ(route_vector_irq(desc->data.vector), desc->data.irq);
     }
