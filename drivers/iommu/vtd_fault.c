@@ -167,7 +167,6 @@ static const struct irq_chip fault_chip = {
     .irq_shutdown = fault_irq_mask,
     .irq_mask = fault_irq_mask,
     .irq_unmask = fault_irq_unmask,
-    .irq_eoi = lapic_irq_eoi,
     .irq_set_affinity = fault_irq_set_affinity,
     .irq_retrigger = lapic_irq_retrigger,
 };

@@ -13,7 +13,7 @@ struct dma_use { // one call of the API, as its caller made it
     uint64_t size;
     uint8_t direction; // enum dma_data_direction
     bool coherent;
-    uint32_t sum; // of what the device is to read (dma_debug=strict); debug.c's
+    uint32_t sum;       // of what the device is to read (dma_debug=strict); debug.c's
     const void *caller; // code address
 };
 
