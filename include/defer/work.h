@@ -76,6 +76,6 @@ void destroy_workqueue(struct workqueue_struct *wq);
 extern struct workqueue_struct *system_wq, *system_highpri_wq, *system_unbound_wq, *system_long_wq;
 
 // An item that keeps its CPU for so long without sleeping is told of in the log.
-enum { WORK_HOG_MS = 30 };
+enum { WORK_HOG_MS = 100 };
 // For tests: so many attempts to make a worker fail, as if there were no memory. A.
 extern uint32_t worker_make_failures;

@@ -18,6 +18,7 @@
 // packets, or a softirq that raises itself for ever, slows threads down but does not starve them.
 //
 // Context: as <defer/softirq.h> says.
+#include <lib/string.h>
 #include <contract/proc_file.h>
 #include <core/clock.h>
 #include <core/cpu.h>
@@ -27,6 +28,8 @@
 #include <sched/cputime.h>
 #include <sched/thread.h>
 #include <defer/softirq.h>
+
+#define SOFTIRQ_FLOOD_NS 1000000000ull
 
 struct softirq_cpu {
     uint32_t pending;              // C: bit n: softirq n
@@ -251,11 +254,47 @@ void local_bh_enable(void)
 
 // ---- ksoftirqd/N -------------------------------------------------------------------------------
 
+// Since when ksoftirqd has had no rest, and what kept it: a flood that nobody reins in, or a
+// softirq that raises itself for ever. Told after 1, 2, 4, ... seconds.
+struct softirq_flood {
+    uint64_t since_ns, tell_ns;
+    uint64_t tsc[SOFTIRQ_SLOTS]; // what each had used by then
+};
+
+static void softirq_flood_begin(const struct softirq_cpu *self, struct softirq_flood *flood)
+{
+    flood->since_ns = clock_ns();
+    flood->tell_ns = flood->since_ns + SOFTIRQ_FLOOD_NS;
+    memcpy(flood->tsc, self->tsc, sizeof(flood->tsc));
+}
+
+static void softirq_flood_look(const struct softirq_cpu *self, struct softirq_flood *flood)
+{
+    uint64_t now_ns = clock_ns();
+    unsigned worst = 0;
+
+    if (now_ns < flood->tell_ns) {
+        return;
+    }
+    for (unsigned nr = 1; nr < SOFTIRQ_SLOTS; nr++) {
+        if (self->tsc[nr] - flood->tsc[nr] > self->tsc[worst] - flood->tsc[worst]) {
+            worst = nr;
+        }
+    }
+    pr_warn("softirq: %s has not caught up for %llu s; %s took %llu ms of it", current->name,
+            (unsigned long long)((now_ns - flood->since_ns) / 1000000000), softirq_names[worst],
+            (unsigned long long)(clock_tsc_to_ns(self->tsc[worst] - flood->tsc[worst]) / 1000000));
+    flood->tell_ns = now_ns + (now_ns - flood->since_ns);
+}
+
 static void softirq_thread(void *arg)
 {
     struct softirq_cpu *self = arg;
 
+    struct softirq_flood flood;
+
     current->wait_channel = "softirq";
+    softirq_flood_begin(self, &flood);
     for (;;) {
         local_irq_disable(); // whoever raises on this CPU comes after the test and finds us asleep
         if (self->pending == 0) {
@@ -263,11 +302,13 @@ static void softirq_thread(void *arg)
             set_current_state(THREAD_SLEEPING);
             local_irq_enable();
             schedule();
+            softirq_flood_begin(self, &flood);
         } else {
             self->stat.by_thread++;
             softirq_serve(self);
             local_irq_enable();
             sched_preempt();
+            softirq_flood_look(self, &flood);
         }
     }
 }

@@ -265,7 +265,7 @@ static void edu_irq_changed(struct pci_dev *dev, int irq)
 }
 
 static const struct pci_device_id edu_ids[] = {
-    {.vendor = 0x1234, .device = 0x11e8},
+    {.vendor = EDU_VENDOR, .device = EDU_DEVICE},
     {.vendor = 0},
 };
 

@@ -17,7 +17,7 @@
 #include <defer/timer.h>
 #include <defer/work.h>
 #include <dma/dma.h>
-#include "edu_regs.h"
+#include <misc/edu_regs.h>
 
 struct pci_dev;
 struct edu_mistake;

@@ -3,6 +3,8 @@
 
 #include <lib/types.h>
 
+enum { EDU_VENDOR = 0x1234, EDU_DEVICE = 0x11e8 };
+
 enum edu_register {
     EDU_ID = 0x00,        // 0xRRrr00ed: version RR.rr
     EDU_LIVENESS = 0x04,  // reads the inverse of what was written

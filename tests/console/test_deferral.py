@@ -1,0 +1,160 @@
+"""Deferred work as a person meets it: the labs, and mistakes made on purpose."""
+
+import re
+
+import pytest
+
+from machine import Machine
+
+EDU = ["-device", "edu,addr=5"]
+WAYS = {  # how lab bottomhalves serves an interrupt: where that must run, and may it sleep there
+    "handler": ("hard interrupt", "no"),
+    "softirq": ("softirq", "no"),
+    "tasklet": ("softirq", "no"),
+    "irq_poll": ("softirq", "no"),
+    "work": (r"kworker/\d+:\d+H", "yes"),
+    "work elsewhere": (r"kworker/\d+:\d+H", "yes"),
+    "irq thread": (r"irq/\d+-lab", "yes"),
+    "polling": ("the requester", "yes"),
+}
+
+
+@pytest.fixture(scope="module")
+def four():
+    with Machine(name="deferral", cpus=4, extra=EDU) as machine:
+        yield machine
+
+
+def table(said, title):
+    """The rows of the table whose first title this is, as {name: rest of the row}."""
+    lines = said[said.index(title):].split("\n")[1:]
+    rows = {}
+    for line in lines[:next(i for i, text in enumerate(lines) if not text.strip())]:
+        rows[line[:14].strip()] = line[14:]
+    return rows
+
+
+def check_bottomhalves(said, ways):
+    latency = table(said, "served by      runs in")
+    cost = table(said, "served by      top half us")
+    assert set(latency) == set(cost) == set(WAYS)
+    for name in ways:
+        where, sleeps = WAYS[name]
+        assert re.match(rf" {where} +{sleeps} ", latency[name]), (name, latency[name])
+        assert cost[name].split()[-1] == "0", f"{name} lost events: {cost[name]}"
+        assert int(cost[name].split()[3]) > 0, (name, cost[name])
+    assert "The order handler, softirq, tasklet" in said
+
+
+def test_one_interrupt_in_every_way(four):
+    said, status = four.run("lab bottomhalves 50")
+    assert status == 0, said
+    check_bottomhalves(said, WAYS)
+    # The device is its driver's again, and works.
+    four.ok("echo raise 5 > /proc/driver/edu")
+    assert "interrupts 5" in four.ok("cat /proc/driver/edu")
+
+
+def test_one_interrupt_in_every_way_by_wire_on_one_cpu():
+    with Machine(name="deferral-wire", cpus=1, append="pci=nomsi", extra=EDU) as machine:
+        said, status = machine.run("lab bottomhalves 20")
+        assert status == 0 and "wire irq" in said, said
+        check_bottomhalves(said, set(WAYS) - {"work elsewhere"})
+        assert "(one CPU)" in said
+
+
+def test_without_the_device_it_says_how_to_have_it(machine):
+    said, status = machine.run("lab bottomhalves")
+    assert status == 1
+    assert 'QEMU_EXTRA="-device edu"' in said
+
+
+def check_tasklets(said):
+    assert "one tasklet never on two CPUs" in said and said.rstrip().endswith("lost: 0"), said
+
+
+def check_works(said):
+    match = re.search(r"executed (\d+) \+ cancelled (\d+) = queued (\d+); .* never", said)
+    assert match, said
+    executed, cancelled, queued = map(int, match.groups())
+    assert executed + cancelled == queued and executed > 0
+    return queued
+
+
+def test_tasklets_from_every_cpu(four):
+    check_tasklets(four.ok("lab tasklets 50000"))
+
+
+def test_works_from_every_cpu(four):
+    check_works(four.ok("lab works 50000"))
+
+
+@pytest.mark.long
+def test_a_million_operations_on_tasklets():
+    with Machine(name="tasklets", cpus=4) as machine:
+        said, status = machine.run("lab tasklets 1000000", timeout=1200)
+        assert status == 0
+        check_tasklets(said)
+
+
+@pytest.mark.long
+def test_a_million_items_of_work():
+    with Machine(name="works", cpus=4) as machine:
+        queued = 0
+        while queued < 1000000:
+            said, status = machine.run("lab works 2000000", timeout=1200)
+            assert status == 0
+            queued += check_works(said)
+
+
+def test_labs_are_listed_and_unknown_ones_refused(four):
+    said = four.ok("lab")
+    for name in ("bottomhalves", "tasklets", "works"):
+        assert re.search(rf"^{name} ", said, re.M)
+    assert four.run("lab nonsense")[1] == 1
+    assert four.run("lab works 0")[1] == 1
+
+
+# ---- mistakes -----------------------------------------------------------------------------------
+
+def by_ksoftirqd(machine):
+    """Servings in ksoftirqd so far, of all CPUs."""
+    rows = re.findall(r"^ +\d+ +\d+ +\d+ +(\d+) ", machine.ok("cat /proc/softirq_stat"), re.M)
+    return sum(map(int, rows))
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_softirq_that_raises_itself_for_ever(cpus):
+    """The console goes on meanwhile, and ksoftirqd is seen to carry it."""
+    with Machine(name="forever", cpus=cpus) as machine:
+        before = by_ksoftirqd(machine)
+        machine.ok("break softirq-forever 60 &")
+        assert "alive" in machine.ok("echo alive")
+        carried = by_ksoftirqd(machine)
+        assert carried > before
+        for _ in range(30):
+            if "has not caught up" in machine.ok("dmesg"):
+                break
+            machine.ok("sleep 0.5")
+        assert re.search(r"softirq: ksoftirqd/\d+ has not caught up for \d+ s; SPARE took",
+                         machine.ok("dmesg"))
+        assert by_ksoftirqd(machine) > carried
+
+
+def test_reader_that_does_not_end(four):
+    four.ok("echo 1 > /proc/rcu")
+    four.ok("break rcu-stall 3")
+    four.ok("echo 21 > /proc/rcu")
+    log = four.ok("dmesg")
+    assert re.search(r"rcu: INFO: CPU \d+ stalls grace period \d+ for \d+ ticks", log)
+    assert "break_rcu_stall" in log  # the backtrace says who
+    rcu = four.ok("cat /proc/rcu")
+    begun, ended = re.search(r"grace periods (\d+) begun, (\d+) ended", rcu).groups()
+    assert int(begun) - int(ended) <= 1
+    assert not re.search(r"; 0 stalls", rcu)
+
+
+def test_work_that_keeps_its_cpu(four):
+    four.ok("break work-hog")
+    assert re.search(r"workqueue: break_hog_function\S* kept its CPU for \d+ ms, 1 times",
+                     four.ok("dmesg"))
