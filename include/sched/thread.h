@@ -29,39 +29,41 @@ struct wait_queue_head;
 struct blk_plug;
 
 struct thread {
-    struct lock_stack locks;     // C: mutexes that it holds; <core/lockdep.h> looks for it here
-    int tid;                     // I: shown as PID; 0 is each CPU's idle thread
-    char name[16];               // I: comm
-    uintptr_t stack;             // I: lowest address
-    const uint32_t *stack_end;   // I: its lowest word, STACK_MAGIC unless it was overrun
-    uintptr_t saved_rsp;         // L: while it does not run
-    phys_t cr3;                  // C: its program's page tables; 0: the kernel's will do
-    struct process *process;     // I: the program that it runs in ring 3; NULL for most
-    enum thread_state state;     // L of its run queue
-    enum sched_policy policy;    // L
-    uint8_t rt_priority;         // L: 1..99 for FIFO and RR, higher is better
-    uint8_t rt_boost;            // L: the best of those who wait for its mutexes (pi.c)
-    uint8_t rt_effective;        // L: the greater of the two: what the queues go by
-    int8_t nice;                 // L
-    uint32_t weight;             // L: its share against others, 1024 at nice 0; 0: not fair
-    uint16_t cpu;                // L: its run queue
-    bool on_queue;               // L: runnable: linked, current, or on its way to another queue
-    bool misplaced;              // L: runs where it may not any more
-    bool stop_wanted;            // A: kthread_stop() was called; never cleared
-    bool interrupted;            // A: thread_interrupt(), ^C
-    struct cpumask allowed;      // L
-    struct list_head queue_link; // L: run queue; empty while it is current or sleeps
-    struct list_head all_link;   // L of the thread table
-    uint32_t slice_ticks;        // C
-    uint64_t runtime;            // L: on a CPU, in ticks of the time stamp counter
-    uint64_t switched_in;        // C: time stamp of the last booking
-    uint64_t switches;           // C
-    uint64_t vruntime;           // L: SCHED_OTHER
-    const char *wait_channel;    // L: what it sleeps on, for ps
-    void (*fn)(void *arg);       // I
-    void *arg;                   // I
-    struct completion *exited;   // I
-    int references;              // A: one of its life, one of its maker, passing ones of ps
+    struct lock_stack locks;        // C: mutexes that it holds; <core/lockdep.h> looks for it here
+    int tid;                        // I: shown as PID; 0 is each CPU's idle thread
+    char name[16];                  // I: comm
+    uintptr_t stack;                // I: lowest address
+    const uint32_t *stack_end;      // I: its lowest word, STACK_MAGIC unless it was overrun
+    uintptr_t saved_rsp;            // L: while it does not run
+    phys_t cr3;                     // C: its program's page tables; 0: the kernel's will do
+    struct process *process;        // I: the program that it runs in ring 3; NULL for most
+    enum thread_state state;        // L of its run queue
+    enum sched_policy policy;       // L
+    uint8_t rt_priority;            // L: 1..99 for FIFO and RR, higher is better
+    uint8_t rt_boost;               // L: the best of those who wait for its mutexes (pi.c)
+    uint8_t rt_effective;           // L: the greater of the two: what the queues go by
+    int8_t nice;                    // L
+    uint32_t weight;                // L: its share against others, 1024 at nice 0; 0: not fair
+    uint16_t cpu;                   // L: its run queue
+    bool on_queue;                  // L: runnable: linked, current, or on its way to another queue
+    bool misplaced;                 // L: runs where it may not any more
+    bool stop_wanted;               // A: kthread_stop() was called; never cleared
+    bool interrupted;               // A: thread_interrupt(), ^C
+    struct cpumask allowed;         // L
+    struct list_head queue_link;    // L: run queue; empty while it is current or sleeps
+    struct list_head all_link;      // L of the thread table
+    uint32_t slice_ticks;           // C
+    uint64_t runtime;               // L: on a CPU, in ticks of the time stamp counter
+    uint64_t switched_in;           // C: time stamp of the last booking
+    uint64_t switches;              // C
+    uint64_t vruntime;              // L: SCHED_OTHER
+    struct list_head pi_owned;      // L of mutex.c: its mutexes that others wait for
+    struct mutex_waiter *pi_waiter; // L of mutex.c: the mutex that it waits for; NULL: none
+    const char *wait_channel;       // L: what it sleeps on, for ps
+    void (*fn)(void *arg);          // I
+    void *arg;                      // I
+    struct completion *exited;      // I
+    int references;                 // A: one of its life, one of its maker, passing ones of ps
     // I: told before the thread sleeps (true) and after it has woken (false), in its own context.
     // NULL for most threads.
     void (*sleep_hook)(struct thread *thread, bool asleep);

@@ -61,3 +61,6 @@ void thread_init_idle(struct thread *thread, unsigned cpu);
 void sleep_init_cpu(unsigned cpu);
 void sleep_tick(void);
 
+// mutex.c: a thread's own priority has changed; those whose mutexes it waits for may borrow more,
+// or less. Context: any.
+void mutex_priority_changed(struct thread *thread);

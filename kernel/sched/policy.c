@@ -11,6 +11,7 @@
 #include <sched/thread.h>
 
 #include "internal.h"
+#include "pi.h"
 
 static void sched_requeue_after(struct thread *thread, struct run_queue *queue)
 {
@@ -21,26 +22,54 @@ static void sched_requeue_after(struct thread *thread, struct run_queue *queue)
     }
 }
 
-// Changes the class of a thread wherever it is: takes it off the lists, changes it, puts it back.
-static void sched_set(struct thread *thread, enum sched_policy policy, uint8_t priority,
-                      int8_t nice)
+// A thread is changed wherever it is: off the lists, changed, and back in its new place. These two
+// stand around the change.
+static bool sched_change_begin(struct run_queue *queue, struct thread *thread)
 {
-    unsigned long flags;
-    struct run_queue *queue = queue_lock_of(thread, &flags);
     bool linked = !list_empty(&thread->queue_link);
 
     if (linked) {
         run_queue_remove(queue, thread);
     }
-    if (thread_is_rt(thread) && priority == 0) {
+    if (queue->running == thread) { // in the old class until now
+        run_queue_charge(queue, thread, rdtsc());
+    }
+    return linked;
+}
+
+static void sched_change_end(struct run_queue *queue, struct thread *thread, bool linked,
+                             bool was_rt)
+{
+    if (was_rt && !thread_is_rt(thread)) {
         thread->vruntime = queue->min_vruntime; // no credit for the time in another class
     }
-    thread_set_class(thread, policy, priority, nice);
     if (linked) {
         sched_requeue_after(thread, queue);
     } else if (queue->running == thread && queue->waiting != 0) {
         queue_kick(queue->cpu); // it may now be worse than one that waits
     }
+}
+
+static void sched_set(struct thread *thread, enum sched_policy policy, unsigned priority, int nice)
+{
+    unsigned long flags;
+    struct run_queue *queue = queue_lock_of(thread, &flags);
+    bool was_rt = thread_is_rt(thread), linked = sched_change_begin(queue, thread);
+
+    thread_set_class(thread, policy, priority, nice);
+    sched_change_end(queue, thread, linked, was_rt);
+    spin_unlock_irqrestore(&queue->lock, flags);
+    mutex_priority_changed(thread);
+}
+
+void sched_set_boost(struct thread *thread, unsigned boost)
+{
+    unsigned long flags;
+    struct run_queue *queue = queue_lock_of(thread, &flags);
+    bool was_rt = thread_is_rt(thread), linked = sched_change_begin(queue, thread);
+
+    thread_set_boost(thread, boost);
+    sched_change_end(queue, thread, linked, was_rt);
     spin_unlock_irqrestore(&queue->lock, flags);
 }
 
@@ -65,14 +94,14 @@ int sched_setscheduler(struct thread *thread, enum sched_policy policy, int rt_p
     if (thread->tid == 0) { // an idle thread is in no class
         return -EINVAL;
     }
-    sched_set(thread, policy, (uint8_t)rt_priority, thread->nice);
+    sched_set(thread, policy, (unsigned)rt_priority, thread->nice);
     return 0;
 }
 
 void sched_set_nice(struct thread *thread, int nice)
 {
     nice = max(-20, min(nice, 19));
-    sched_set(thread, thread->policy, thread->rt_priority, (int8_t)nice);
+    sched_set(thread, thread->policy, thread->rt_priority, nice);
 }
 
 int sched_setaffinity(struct thread *thread, const struct cpumask *mask)

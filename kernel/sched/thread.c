@@ -115,6 +115,7 @@ static void thread_init(struct thread *thread, unsigned cpu)
     thread->cpu = (uint16_t)cpu;
     INIT_LIST_HEAD(&thread->queue_link);
     INIT_LIST_HEAD(&thread->all_link);
+    INIT_LIST_HEAD(&thread->pi_owned);
 }
 
 static void thread_table_add(struct thread *thread)
