@@ -25,6 +25,10 @@ extern const struct irq_chip ioapic_chip;
 extern uint32_t
     ioapic_mis_count; // A: level interrupts that arrived as edges (82093AA erratum), the MIS row
 uint64_t ioapic_read_entry(unsigned gsi);
+// What the entry has to be, by the kernel's map; status bits, which the hardware changes, aside.
+uint64_t ioapic_wanted_entry(const struct irq_data *data, bool masked);
+extern const uint64_t ioapic_status_bits;
+bool ioapic_entry_is_masked(uint64_t entry);
 // The same in parts. False when no IO-APIC has the GSI.
 struct ioapic_entry {
     uint8_t vector;

@@ -19,6 +19,7 @@
 #include <irq/ipi.h>
 #include <irq/route.h>
 #include <sched/mutex.h>
+#include "irq_check.h"
 
 enum { APIC_TEXT_SIZE = 4096, IDT_VECTORS = 256 };
 
@@ -145,32 +146,10 @@ static void idt_ask(void *arg)
     }
 }
 
-// Every wire that runs has the entry that the kernel means. For the same question of messages see
-// `irq why`.
-static unsigned idt_check_wires(struct shell *sh)
-{
-    unsigned bad = 0;
-
-    for (unsigned irq = 0; irq < ioapic_gsi_end(); irq++) {
-        struct irq_desc *desc = irq_to_desc(irq);
-        struct ioapic_entry entry;
-
-        if (desc == NULL || !desc->started || !ioapic_decode(irq, &entry)) {
-            continue;
-        }
-        if (entry.vector != desc->data.vector || entry.apic_id != (desc->data.apic_id & 0xff)) {
-            shell_printf(sh, "irq %u: its IO-APIC entry sends vector 0x%02x to APIC %u: CHANGED\n",
-                         irq, entry.vector, entry.apic_id);
-            bad++;
-        }
-    }
-    return bad;
-}
-
 static int idt_check(struct shell *sh)
 {
     static unsigned foreign; // L of apic_mutex; outlives a CPU that answers late
-    unsigned bad = 0;
+    unsigned bad = 0, wires, messages;
 
     for (unsigned vector = 0; vector < IDT_VECTORS; vector++) {
         if (!idt_gate_is_good(vector)) {
@@ -186,7 +165,7 @@ static int idt_check(struct shell *sh)
         shell_printf(sh, "%u CPUs have another table loaded\n", foreign);
     }
     mutex_unlock(&apic_mutex);
-    bad += idt_check_wires(sh);
+    bad += irq_check_hardware(sh, &wires, &messages);
     shell_printf(sh, "idt: %u gates on %u CPUs, %u differences\n", IDT_VECTORS,
                  cpumask_weight(&cpu_online_mask), bad);
     return bad == 0 ? 0 : 1;

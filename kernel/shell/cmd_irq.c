@@ -3,6 +3,7 @@
 //   irq list                every irq: what it is, where it goes
 //   irq route N|DEVICE      the way of one
 //   irq why N|DEVICE        walks that way and names the first broken link, with the cure
+//   irq check               is all of it as the kernel programmed it? (irq_check.c)
 //   irq enable|disable N    as a driver would
 //   irq mode DEVICE TYPE    takes a device from its wire to messages and back
 //
@@ -35,6 +36,7 @@
 #include <sched/sleep.h>
 #include <dev/netdev.h>
 #include <pci/pci.h>
+#include "irq_check.h"
 
 // What the chain is walked with.
 struct irq_walk {
@@ -643,6 +645,9 @@ static int cmd_irq(struct shell *sh, int argc, char **argv)
     if (argc == 1 || (argc == 2 && strcmp(argv[1], "list") == 0)) {
         return irq_list(sh);
     }
+    if (argc == 2 && strcmp(argv[1], "check") == 0) {
+        return irq_check(sh);
+    }
     if (argc < 3) {
         return shell_usage(sh, "which irq or device?");
     }
@@ -665,8 +670,9 @@ static int cmd_irq(struct shell *sh, int argc, char **argv)
     return shell_usage(sh, "unknown: %s", argv[1]);
 }
 
-COMMAND(
-    "irq", cmd_irq,
-    "irq [list] | irq route|why|enable|disable N|DEVICE | irq mode DEVICE intx|msi|msix|poll|auto",
-    "one interrupt from pin to handler: its way, the first broken link, its mode\n"
-    "DEVICE is eth0, 00:1f.2 or a driver's name");
+COMMAND("irq", cmd_irq,
+        "irq [list] | irq check | irq route|why|enable|disable N|DEVICE | irq mode DEVICE "
+        "intx|msi|msix|poll|auto",
+        "one interrupt from pin to handler: its way, the first broken link, its mode\n"
+        "check compares every redirection entry and every message with the kernel's own map\n"
+        "DEVICE is eth0, 00:1f.2 or a driver's name");

@@ -101,6 +101,18 @@ static uint64_t ioapic_entry_for(const struct irq_data *data)
            (uint64_t)(data->apic_id & 0xff) << RTE_DESTINATION_SHIFT;
 }
 
+const uint64_t ioapic_status_bits = RTE_PENDING | RTE_REMOTE_IRR;
+
+uint64_t ioapic_wanted_entry(const struct irq_data *data, bool masked)
+{
+    return ioapic_entry_for(data) | (masked ? RTE_MASKED : 0);
+}
+
+bool ioapic_entry_is_masked(uint64_t entry)
+{
+    return (entry & RTE_MASKED) != 0;
+}
+
 static void ioapic_remap(const struct irq_data *data)
 {
     const struct ioapic *io = data->chip_data;
