@@ -46,6 +46,7 @@
 #include <defer/tasklet.h>
 #include <defer/tick.h>
 #include <defer/timer.h>
+#include <defer/watchdog.h>
 #include <defer/work.h>
 #include <dev/block.h>
 #include <dev/netdev.h>
@@ -247,6 +248,7 @@ static void main_init(void *arg)
     main_start_cpus();
     softirq_start_threads();
     workqueue_init();
+    watchdog_init();
     line_poll_init();
     INIT_DELAYED_WORK(&main_mce_work, main_mce_poll);
     schedule_delayed_work(&main_mce_work, MAIN_MCE_SECONDS * HZ);

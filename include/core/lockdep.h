@@ -50,10 +50,28 @@ bool lockdep_release(const void *lock, uint16_t class, const void *at);
 
 // A function that others wait for (flush_work, del_timer_sync, synchronize_irq) begins and ends. A
 // waiter says for what, before it waits: holding a lock that the function takes is a deadlock.
-typedef void lockdep_function(void);
-void lockdep_function_begins(lockdep_function *fn);
-void lockdep_function_ends(lockdep_function *fn);
-void lockdep_waits_for(lockdep_function *fn);
+// fn is a function pointer of any type.
+#define lockdep_function_begins(fn)                                \
+    do {                                                           \
+        if (unlikely(police_on)) {                                 \
+            police_function_begins((const void *)(uintptr_t)(fn)); \
+        }                                                          \
+    } while (0)
+#define lockdep_function_ends(fn)                                \
+    do {                                                         \
+        if (unlikely(police_on)) {                               \
+            police_function_ends((const void *)(uintptr_t)(fn)); \
+        }                                                        \
+    } while (0)
+#define lockdep_waits_for(fn)                                \
+    do {                                                     \
+        if (unlikely(police_on)) {                           \
+            police_waits_for((const void *)(uintptr_t)(fn)); \
+        }                                                    \
+    } while (0)
+void police_function_begins(const void *fn);
+void police_function_ends(const void *fn);
+void police_waits_for(const void *fn);
 
 // The panic's: from here on this CPU's locks are not looked at.
 void lockdep_look_away(void);
@@ -68,6 +86,8 @@ void lockdep_show_held(struct text *t, const struct lock_stack *stack);
 const struct lock_stack *lockdep_cpu_stack(unsigned cpu);
 // The same line by line, for panics and lock-up reports: this CPU's and its thread's; another CPU's.
 void lockdep_print_held(void (*print)(const char *format, ...) __printf(1, 2));
+void lockdep_print_stack(const struct lock_stack *stack,
+                         void (*print)(const char *format, ...) __printf(1, 2));
 void lockdep_print_cpu(unsigned cpu, void (*print)(const char *format, ...) __printf(1, 2));
 
 extern uint32_t lockdep_reports; // A: how many there were

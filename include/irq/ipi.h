@@ -25,5 +25,11 @@ void ipi_reschedule(unsigned cpu);
 // Tied to map_shootdown.
 void ipi_tlb_shootdown(uintptr_t start, uintptr_t end);
 
+// fn(frame) on another CPU in an NMI, which reaches it whatever it has turned off; fn sees what the
+// CPU was doing. True when it has run, false when the CPU took no NMI within timeout_us (fn is
+// withdrawn then). One at a time. Context: any but NMI.
+struct frame;
+bool ipi_nmi_call(unsigned cpu, void (*fn)(const struct frame *frame), uint32_t timeout_us);
+
 // Stops the others by NMI, for panic. Bounded.
 void ipi_stop_others(void);

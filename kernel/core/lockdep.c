@@ -37,6 +37,7 @@
 #include <core/lockdep.h>
 #include <core/log.h>
 #include <core/panic.h>
+#include <lib/format.h>
 #include <lib/string.h>
 
 #include "lock_graph.h"
@@ -432,7 +433,7 @@ bool lockdep_acquire(const void *lock, uint16_t *class, const char *name, enum l
 
 // Not the topmost, or not once only, or not at all.
 bool lockdep_release_other(struct police_cpu *police, struct lock_stack *stack, const void *lock,
-                           uint16_t class, const void *at)
+                           uint16_t class, const char *name, const void *at)
 {
     struct lock_held *held = lockdep_find(stack, lock);
 
@@ -441,7 +442,8 @@ bool lockdep_release_other(struct police_cpu *police, struct lock_stack *stack, 
         return true;
     }
     if (held == NULL) {
-        struct lock_held stray = {.at = at, .class = class};
+        struct lock_held stray = {
+            .at = at, .class = class != 0 ? class : lockdep_look_up(police, name, LOCK_SPIN)};
 
         lockdep_tell(police, LOCK_UNBALANCED, &stray, NULL);
         return false;
@@ -468,7 +470,7 @@ bool lockdep_release(const void *lock, uint16_t class, const void *at)
     bool gives = true;
 
     if (stack != NULL && lockdep_sees(cpu_self(), police) && !lockdep_pop(stack, lock)) {
-        gives = lockdep_release_other(police, stack, lock, class, at);
+        gives = lockdep_release_other(police, stack, lock, class, NULL, at);
     }
     lockdep_irq_restore(flags);
     return gives;
@@ -514,8 +516,9 @@ void lockdep_bring_back(const struct lock_stack *saved)
 
 // ---- functions that are waited for --------------------------------------------------------------
 
-// The class of a function: "fn:NAME". Looked up by address, without a lock when it is known.
-static uint16_t *lockdep_function_class(lockdep_function *fn)
+// The class of a function: "fn:NAME". Looked up by address, without a lock when it is known. NULL
+// when there is no room.
+static uint16_t *lockdep_function_class(const void *fn)
 {
     uintptr_t key = (uintptr_t)fn;
     unsigned slot = (unsigned)(key >> 4) % LOCKDEP_FUNCTIONS;
@@ -534,47 +537,43 @@ static uint16_t *lockdep_function_class(lockdep_function *fn)
     return NULL;
 }
 
-static void lockdep_function_name(lockdep_function *fn, char *name)
+static void lockdep_function_acquire(const void *fn, uint16_t *class, const void *at)
 {
-    struct text t;
+    char name[LOCK_NAME_SIZE] = "fn:";
+    uintptr_t offset;
 
-    text_init(&t, name, LOCK_NAME_SIZE);
-    text_puts(&t, "fn:");
-    text_symbol(&t, (uintptr_t)fn);
-    name[strcspn(name, "+")] = '\0';
-}
-
-static bool lockdep_function_acquire(lockdep_function *fn, const void *at)
-{
-    uint16_t *class = police_on ? lockdep_function_class(fn) : NULL;
-    char name[LOCK_NAME_SIZE] = "";
-
-    if (class == NULL) {
-        return false;
-    }
     if (unlikely(*class == 0)) {
-        lockdep_function_name(fn, name);
+        const char *symbol = kallsyms_lookup((uintptr_t)fn, &offset);
+        snprintf(name, sizeof(name), "fn:%s", symbol != NULL ? symbol : "?");
     }
-    lockdep_acquire((const void *)(uintptr_t)fn, class, name, LOCK_FUNCTION, false, at);
-    return true;
+    lockdep_acquire(fn, class, name, LOCK_FUNCTION, false, at);
 }
 
-void lockdep_function_begins(lockdep_function *fn)
+void police_function_begins(const void *fn)
 {
-    lockdep_function_acquire(fn, (const void *)(uintptr_t)fn);
-}
+    uint16_t *class = lockdep_function_class(fn);
 
-void lockdep_function_ends(lockdep_function *fn)
-{
-    if (police_on && lockdep_function_class(fn) != NULL) {
-        lockdep_release((const void *)(uintptr_t)fn, 0, (const void *)(uintptr_t)fn);
+    if (class != NULL) {
+        lockdep_function_acquire(fn, class, fn);
     }
 }
 
-void lockdep_waits_for(lockdep_function *fn)
+void police_function_ends(const void *fn)
 {
-    if (lockdep_function_acquire(fn, __builtin_return_address(0))) {
-        lockdep_function_ends(fn);
+    uint16_t *class = lockdep_function_class(fn);
+
+    if (class != NULL) {
+        lockdep_release(fn, *class, fn);
+    }
+}
+
+void police_waits_for(const void *fn)
+{
+    uint16_t *class = lockdep_function_class(fn);
+
+    if (class != NULL) {
+        lockdep_function_acquire(fn, class, __builtin_return_address(0));
+        lockdep_release(fn, *class, fn);
     }
 }
 
@@ -609,7 +608,7 @@ void lockdep_show_held(struct text *t, const struct lock_stack *stack)
     }
 }
 
-static void lockdep_print_stack(const struct lock_stack *stack,
+void lockdep_print_stack(const struct lock_stack *stack,
                                 void (*print)(const char *format, ...) __printf(1, 2))
 {
     unsigned count = min(READ_ONCE(stack->count), (unsigned)LOCKS_HELD_MAX);

@@ -62,7 +62,7 @@ void lockdep_interrupts_on(struct cpu *cpu, struct police_cpu *police);
 // True when it is a mistake to be told and survived: as many unlocks belong to it.
 bool lockdep_spin_again(struct police_cpu *police, struct spinlock *lock, const void *at);
 bool lockdep_release_other(struct police_cpu *police, struct lock_stack *stack, const void *lock,
-                           uint16_t class, const void *at);
+                           uint16_t class, const char *name, const void *at);
 
 static inline uint8_t lockdep_level(const struct cpu *cpu)
 {

@@ -110,7 +110,7 @@ bool spin_trylock_policed(struct spinlock *lock)
 static __noinline void spin_unlock_other(struct police_cpu *police, struct spinlock *lock,
                                          const void *at)
 {
-    if (lockdep_release_other(police, &police->stack, lock, lock->class, at)) {
+    if (lockdep_release_other(police, &police->stack, lock, lock->class, lock->name, at)) {
         __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);
     } else if (!spin_is_held(lock)) {
         preempt_disable();

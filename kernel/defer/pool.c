@@ -29,6 +29,7 @@
 #include <lib/text.h>
 #include <core/clock.h>
 #include <core/kallsyms.h>
+#include <core/lockdep.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <core/trace.h>
@@ -172,7 +173,9 @@ static void worker_call(struct worker *worker, struct work_struct *work)
     uint64_t before = worker_cycles();
 
     trace(TRACE_WORK_START, 0, (uintptr_t)func);
+    lockdep_function_begins(func);
     func(work);
+    lockdep_function_ends(func);
     trace(TRACE_WORK_END, 0, (uintptr_t)func);
     worker_check_context(worker);
     uint64_t after = worker_cycles();

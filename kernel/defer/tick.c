@@ -28,6 +28,7 @@
 #include <defer/hrtimer.h>
 #include <defer/tick.h>
 #include <defer/timer.h>
+#include <defer/watchdog.h>
 
 #define TICK_NS (1000000000ull / HZ)
 
@@ -105,6 +106,7 @@ static enum hrtimer_restart tick_fire(struct hrtimer *timer)
     tick_advance_jiffies((uint64_t)now);
     timer_tick();
     sched_tick();
+    watchdog_tick();
 
     ktime_t next = tick_next(tick, now);
     bool stopped = cpu->tick_stopped;

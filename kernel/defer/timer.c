@@ -20,6 +20,7 @@
 #include <core/clock.h>
 #include <core/cpu.h>
 #include <core/kallsyms.h>
+#include <core/lockdep.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <core/spinlock.h>
@@ -173,6 +174,7 @@ int del_timer_sync(struct timer_list *timer)
     bool was_pending = false;
 
     assert_context(CTX_THREAD | CTX_ATOMIC);
+    lockdep_waits_for(timer->function);
     for (;;) {
         unsigned long flags;
         struct timer_wheel *wheel = timer_lock(timer, &flags);
@@ -232,6 +234,7 @@ static void timer_call(struct timer_wheel *wheel, struct timer_list *timer)
     wheel->running = timer;
     spin_unlock(&wheel->lock);
     trace(TRACE_TIMER, 0, (uintptr_t)function);
+    lockdep_function_begins(function);
     if (irqsafe) {
         function(timer);
     } else {
@@ -239,6 +242,7 @@ static void timer_call(struct timer_wheel *wheel, struct timer_list *timer)
         function(timer);
         local_irq_disable();
     }
+    lockdep_function_ends(function);
     spin_lock(&wheel->lock);
     wheel->running = NULL;
 }

@@ -24,6 +24,7 @@
 #include <contract/proc_file.h>
 #include <core/clock.h>
 #include <core/cpu.h>
+#include <core/lockdep.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <mm/slab.h>
@@ -413,6 +414,7 @@ static bool work_wait(struct work_struct *work)
 bool flush_work(struct work_struct *work)
 {
     might_sleep();
+    lockdep_waits_for(work->func);
     return work_wait(work);
 }
 
@@ -434,6 +436,7 @@ static bool work_cancel(struct work_struct *work, struct timer_list *timer)
     int was_pending;
 
     might_sleep();
+    lockdep_waits_for(work->func);
     while ((was_pending = work_grab(work, timer)) == -EBUSY) {
         set_current_state(THREAD_BLOCKED);
         schedule_timeout(1);

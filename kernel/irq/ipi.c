@@ -251,18 +251,57 @@ void ipi_tlb_shootdown(uintptr_t start, uintptr_t end)
     local_irq_restore(flags);
 }
 
+// ---- NMI ----
+
+static void (*ipi_nmi_fn[MAX_CPUS])(const struct frame *frame); // A: asked of that CPU
+static uint32_t ipi_nmi_done[MAX_CPUS];                         // A
+
+// True for the NMI of a call.
+static bool ipi_nmi_serve(const struct frame *frame)
+{
+    unsigned self = cpu_id();
+    void (*fn)(const struct frame *) =
+        __atomic_exchange_n(&ipi_nmi_fn[self], NULL, __ATOMIC_ACQUIRE);
+
+    if (fn == NULL) {
+        return false;
+    }
+    fn(frame);
+    __atomic_fetch_add(&ipi_nmi_done[self], 1, __ATOMIC_RELEASE);
+    return true;
+}
+
+bool ipi_nmi_call(unsigned cpu, void (*fn)(const struct frame *frame), uint32_t timeout_us)
+{
+    uint32_t done = __atomic_load_n(&ipi_nmi_done[cpu], __ATOMIC_ACQUIRE);
+
+    if (cpu == cpu_id() || !cpumask_test(&cpu_online_mask, cpu)) {
+        return false;
+    }
+    __atomic_store_n(&ipi_nmi_fn[cpu], fn, __ATOMIC_RELEASE);
+    trace(TRACE_IPI, EXC_NMI, cpu);
+    lapic_nmi(cpus[cpu].apic_id);
+    if (wait_until(__atomic_load_n(&ipi_nmi_done[cpu], __ATOMIC_ACQUIRE) != done, timeout_us)) {
+        return true;
+    }
+    // Whoever takes the pointer away decides: it runs now, or never.
+    if (__atomic_exchange_n(&ipi_nmi_fn[cpu], NULL, __ATOMIC_ACQ_REL) != NULL) {
+        return false;
+    }
+    return wait_until(__atomic_load_n(&ipi_nmi_done[cpu], __ATOMIC_ACQUIRE) != done, timeout_us);
+}
+
 // ---- stop ----
 
 static int ipi_stopper = IPI_NOBODY; // A: the CPU that tells the end
 static struct cpumask ipi_stopped;   // A
 
-// True for the NMI that stops this CPU; it does not come back from it then.
+// True for an NMI of ours; does not come back from one that stops this CPU.
 static bool ipi_nmi(struct frame *frame)
 {
-    (void)frame;
     int stopper = __atomic_load_n(&ipi_stopper, __ATOMIC_ACQUIRE);
     if (stopper == IPI_NOBODY || stopper == (int)cpu_id()) {
-        return false;
+        return ipi_nmi_serve(frame);
     }
     cpumask_set(&ipi_stopped, cpu_id());
     cpu_stop();
