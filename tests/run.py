@@ -178,7 +178,9 @@ def kernel_boot(build, machine, cpus):
         arguments = qemu.command(
             kernel=f"{build}/tophalf.elf", machine=machine, cpus=cpus, disks=[disk], vga=False,
             serial=[f"file:{console}", f"file:{ktap}"], append="plain panic=exit",
-            script="ktest\nexit $?\n")
+            script="ktest\nexit $?\n", extra=[
+                "-blockdev", "driver=null-co,node-name=nothing,size=16777216,read-zeroes=on",
+                "-device", "nvme,drive=nothing,serial=ktest"])
         status, output = call(arguments, KERNEL_TIMEOUT)
         report, log = (open(path, errors="replace").read() if os.path.exists(path) else ""
                        for path in (ktap, console))

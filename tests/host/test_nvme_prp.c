@@ -117,6 +117,22 @@ static void test_list(void **state)
     assert_true(nvme_prp_needs_list(0x1234004, 8192));
 }
 
+static void test_short_way_is_the_same(void **state)
+{
+    (void)state;
+    uint64_t other[2];
+    for (uint64_t offset = 0; offset < NVME_PAGE_SIZE; offset += 4) {
+        for (uint32_t length = 2; length <= 2 * NVME_PAGE_SIZE; length += 510) {
+            const struct piece p = {0x5000 + offset, length};
+            if (!nvme_prp_needs_list(p.bus, p.length)) {
+                assert_int_equal(build(&p, 1, false), 0);
+                nvme_prp_short(other, p.bus, p.length);
+                assert_memory_equal(other, prp, sizeof(prp));
+            }
+        }
+    }
+}
+
 static void test_longest(void **state)
 {
     (void)state;
@@ -190,7 +206,7 @@ int main(void)
         cmocka_unit_test(test_one_page), cmocka_unit_test(test_two_pages),
         cmocka_unit_test(test_list),     cmocka_unit_test(test_longest),
         cmocka_unit_test(test_refused),  cmocka_unit_test(test_random_pieces),
-        cmocka_unit_test(test_sgl),
+        cmocka_unit_test(test_sgl),      cmocka_unit_test(test_short_way_is_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

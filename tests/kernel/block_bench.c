@@ -204,3 +204,18 @@ BENCH(ahci, read_4k_file, "4 KiB of /dev/sda, as dd reads it")
 {
     bench_file(bench, "/dev/sda");
 }
+
+BENCH(nvme, read_4k, "4 KiB read from nvme0n1, the thread waits", .target = 2000, .on_linux = 10980)
+{
+    bench_one_at_a_time(bench, "nvme0n1", BENCH_PAGE);
+}
+
+BENCH(nvme, read_4k_qd32, "the same, 32 under way", .target = 900, .on_linux = 6107)
+{
+    bench_many_at_a_time(bench, "nvme0n1");
+}
+
+BENCH(nvme, read_1m, "1 MiB, by two commands where MDTS is 512 KiB", .on_linux = 203700)
+{
+    bench_one_at_a_time(bench, "nvme0n1", BENCH_BIG);
+}

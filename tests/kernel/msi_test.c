@@ -13,7 +13,7 @@
 static struct pci_dev *msi_test_device(void)
 {
     for (struct pci_dev *dev = pci_next(NULL); dev != NULL; dev = pci_next(dev)) {
-        if (dev->msi != NULL) {
+        if (dev->msi != NULL && strcmp(pci_irq_type_name(dev), "MSI") == 0) { // MSI-X: msix_test.c
             return dev;
         }
     }

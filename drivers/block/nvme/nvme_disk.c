@@ -48,8 +48,7 @@ static void nvme_unmap(struct nvme_ctrl *ctrl, struct request *request, unsigned
 {
     struct request *part;
     struct blk_segment *segment;
-    rq_for_each_segment(segment, part, request)
-    {
+    rq_for_each_segment (segment, part, request) {
         if (count-- == 0) {
             return;
         }
@@ -62,8 +61,7 @@ static int nvme_map(struct nvme_ctrl *ctrl, struct request *request)
     struct request *part;
     struct blk_segment *segment;
     unsigned mapped = 0;
-    rq_for_each_segment(segment, part, request)
-    {
+    rq_for_each_segment (segment, part, request) {
         segment->bus =
             dma_map_single(ctrl->dev, segment->data, segment->length, nvme_direction(request));
         if (unlikely(dma_mapping_error(ctrl->dev, segment->bus))) {
@@ -140,8 +138,7 @@ static int nvme_point_by_prp(const struct nvme_queue *queue, struct request *req
 
     nvme_prp_begin(&builder, command->prp, has_list ? (void *)(queue->lists + offset) : NULL,
                    has_list ? queue->lists_bus.value + offset : 0);
-    rq_for_each_segment(segment, part, request)
-    {
+    rq_for_each_segment (segment, part, request) {
         int error = nvme_prp_add(&builder, segment->bus.value, segment->length);
         if (unlikely(error != 0)) {
             return error;
@@ -165,8 +162,7 @@ static int nvme_point_by_sgl(const struct nvme_queue *queue, struct request *req
         return -EINVAL;
     }
     struct nvme_sgl *list = (void *)(queue->lists + offset);
-    rq_for_each_segment(segment, part, request)
-    {
+    rq_for_each_segment (segment, part, request) {
         nvme_sgl_add(list, count++, segment->bus.value, segment->length);
     }
     nvme_sgl_end(command->prp, list, queue->lists_bus.value + offset, count);
@@ -250,9 +246,16 @@ static void nvme_commit_rqs(struct blk_mq_hw_ctx *hctx)
     spin_unlock_irqrestore(&queue->sq_lock, flags);
 }
 
+// Most commands are one piece of at most two pages, and are told in two words.
 static int nvme_point(const struct nvme_queue *queue, struct request *request,
                       const struct nvme_slot *slot, struct nvme_sqe *command)
 {
+    const struct blk_segment *only = request->segments;
+    if (likely(slot->list == NVME_NO_LIST && blk_rq_segments(request) == 1 &&
+               (only->bus.value & 3) == 0)) {
+        nvme_prp_short(command->prp, only->bus.value, only->length);
+        return 0;
+    }
     int error = nvme_point_by_prp(queue, request, slot, command);
     return likely(error != -EINVAL) ? error : nvme_point_by_sgl(queue, request, slot, command);
 }

@@ -47,6 +47,14 @@ static inline bool nvme_prp_needs_list(uint64_t bus, uint32_t length)
     return (bus & (NVME_PAGE_SIZE - 1)) + length > 2 * NVME_PAGE_SIZE;
 }
 
+// The same for one piece that needs no list, at an address aligned to 4.
+static inline void nvme_prp_short(uint64_t prp[2], uint64_t bus, uint32_t length)
+{
+    uint64_t next = (bus | (NVME_PAGE_SIZE - 1)) + 1;
+    prp[0] = bus;
+    prp[1] = bus + length > next ? next : 0;
+}
+
 // The same as an SGL: each piece, then the descriptor of the whole for the command.
 void nvme_sgl_add(struct nvme_sgl *list, unsigned index, uint64_t bus, uint32_t length);
 void nvme_sgl_end(uint64_t prp[2], const struct nvme_sgl *list, uint64_t list_bus, unsigned count);

@@ -25,7 +25,7 @@
 #include <core/log.h>
 #include <sched/sleep.h>
 
-enum { RECOVER_WATCH_MS = 1000 };
+enum { RECOVER_WATCH_MS = 1000, RECOVER_PAUSE_MS = 200 };
 
 // How often a request has been under way in a reset, kept where the block layer keeps it for us.
 static unsigned recover_tries(const struct request *request)
@@ -166,6 +166,7 @@ static void recover_reset_locked(struct nvme_ctrl *ctrl, const char *why)
         recover_close_queue(ctrl->queues[i]);
     }
     for (unsigned tries = 0; tries < NVME_MAX_RESETS && !alive; tries++) {
+        msleep(tries * RECOVER_PAUSE_MS); // what made it die may pass
         if (nvme_disable(ctrl) != 0) {
             break; // it may still write to our memory: not without bus mastering
         }
