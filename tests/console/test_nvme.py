@@ -115,8 +115,8 @@ def test_many_readers(shared_disk):
 def test_lab_shows_the_seven_steps(shared_disk):
     m, _ = shared_disk
     said = m.ok("lab nvme-read")
-    assert [row for row in re.findall(r"^ *(\d) ", said, re.M)] == list("1234567")
-    cycles = [int(number) for number in re.findall(r"^ *\d .* (\d+)$", said, re.M)]
+    assert [row for row in re.findall(r"^ {3}(\d) ", said, re.M)] == list("1234567")
+    cycles = [int(number) for number in re.findall(r"^ {3}\d .* (\d+)$", said, re.M)]
     assert len(cycles) == 6 and cycles == sorted(cycles)  # step 3 is the device's secret
 
 
