@@ -253,6 +253,12 @@ enum {
 // Which one of the above this is.
 unsigned cpu_context(void);
 
+// The same in Linux's four letters, for reports and for the flight recorder: interrupts off d, a
+// better thread waits N, hard interrupt h (over a softirq H, NMI Z) or softirq s, and how deep
+// preemption is off; a dot for no.
+uint32_t cpu_context_flags(void);
+void cpu_context_letters(uint32_t flags, char letters[5]);
+
 // Reports a BUG with both the allowed contexts and this one, and a backtrace, when `allowed` does
 // not hold it. The kernel goes on.
 void assert_context_failed(unsigned allowed, const char *function);

@@ -36,12 +36,12 @@ enum trace_event { // names as Linux's tracepoints where it has them: kernel/cor
 
 struct trace_record {
     uint64_t tsc;
-    uint32_t event;
+    uint32_t event; // enum trace_event; from bit 8 on the context, as far as the police is on
     uint32_t a;
     uint64_t b;
 };
 
-enum { TRACE_RECORDS = 256 };
+enum { TRACE_RECORDS = 256, TRACE_CONTEXT_SHIFT = 8 };
 
 struct trace_ring {
     uint32_t next;                              // C: records ever drawn
@@ -77,7 +77,11 @@ static inline void trace_at(uint64_t tsc, enum trace_event event, uint32_t a, ui
     record->a = a;
     record->b = b;
     barrier();
-    WRITE_ONCE(record->event, event);
+    if (unlikely(police_on)) {
+        WRITE_ONCE(record->event, event | cpu_context_flags() << TRACE_CONTEXT_SHIFT);
+    } else {
+        WRITE_ONCE(record->event, event);
+    }
 }
 
 static inline void trace(enum trace_event event, uint32_t a, uint64_t b)

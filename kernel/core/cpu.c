@@ -41,6 +41,42 @@ unsigned cpu_context(void)
     return in_atomic() ? CTX_ATOMIC : CTX_THREAD;
 }
 
+enum {
+    FLAG_IRQS_OFF = 1,
+    FLAG_RESCHED = 2,
+    FLAG_HARDIRQ = 4,
+    FLAG_SOFTIRQ = 8,
+    FLAG_NMI = 16,
+    FLAG_PREEMPT_SHIFT = 8,
+};
+
+uint32_t cpu_context_flags(void)
+{
+    const struct cpu *cpu = cpu_self();
+
+    return (irqs_disabled() ? FLAG_IRQS_OFF : 0u) | (cpu->want_resched ? FLAG_RESCHED : 0u) |
+           (cpu->irq_depth != 0 ? FLAG_HARDIRQ : 0u) | (cpu->serving_softirq ? FLAG_SOFTIRQ : 0u) |
+           (cpu->nmi_depth != 0 ? FLAG_NMI : 0u) | min(cpu->preempt_off, 9u) << FLAG_PREEMPT_SHIFT;
+}
+
+void cpu_context_letters(uint32_t flags, char letters[5])
+{
+    bool soft = (flags & FLAG_SOFTIRQ) != 0;
+    uint32_t depth = flags >> FLAG_PREEMPT_SHIFT & 0xf;
+
+    letters[0] = (flags & FLAG_IRQS_OFF) != 0 ? 'd' : '.';
+    letters[1] = (flags & FLAG_RESCHED) != 0 ? 'N' : '.';
+    letters[2] = soft ? 's' : '.';
+    if ((flags & FLAG_HARDIRQ) != 0) {
+        letters[2] = soft ? 'H' : 'h';
+    }
+    if ((flags & FLAG_NMI) != 0) {
+        letters[2] = 'Z';
+    }
+    letters[3] = depth != 0 ? (char)('0' + depth) : '.';
+    letters[4] = '\0';
+}
+
 static const char *cpu_context_name(unsigned context)
 {
     switch (context) {

@@ -609,7 +609,7 @@ void lockdep_show_held(struct text *t, const struct lock_stack *stack)
 }
 
 void lockdep_print_stack(const struct lock_stack *stack,
-                                void (*print)(const char *format, ...) __printf(1, 2))
+                         void (*print)(const char *format, ...) __printf(1, 2))
 {
     unsigned count = min(READ_ONCE(stack->count), (unsigned)LOCKS_HELD_MAX);
 

@@ -189,6 +189,10 @@ static void backtrace_print_step(backtrace_print_fn *print, uintptr_t address, b
         text_printf(&t, "  %u times", repeats);
     }
     print("%s", line);
+    // entry.S calls the C code from here: what follows is what was interrupted.
+    if (name && strcmp(name, "isr_call") == 0) {
+        print("    -- interrupted:");
+    }
 }
 
 // From an exception's rip and rbp, or (rip 0) from a function's own frame pointer: its caller comes

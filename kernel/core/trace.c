@@ -56,17 +56,24 @@ void trace_enable(bool on)
     }
 }
 
+static uint32_t trace_event_of(const struct trace_record *r)
+{
+    return r->event & (BIT(TRACE_CONTEXT_SHIFT) - 1);
+}
+
 static void trace_show_record(struct text *t, unsigned cpu, const struct trace_record *r,
                               uint64_t previous_tsc)
 {
     uint64_t us = clock_tsc_to_ns(r->tsc) / 1000;
-    const char *name_a = trace_events[r->event].name_a;
-    const char *name_b = trace_events[r->event].name_b;
+    const char *name_a = trace_events[trace_event_of(r)].name_a;
+    const char *name_b = trace_events[trace_event_of(r)].name_b;
+    char context[5];
 
-    text_printf(t, "[%03u] %6llu.%06llu +%-8llu %s:", cpu, (unsigned long long)(us / 1000000),
-                (unsigned long long)(us % 1000000),
+    cpu_context_letters(r->event >> TRACE_CONTEXT_SHIFT, context);
+    text_printf(t, "[%03u] %s %6llu.%06llu +%-8llu %s:", cpu, context,
+                (unsigned long long)(us / 1000000), (unsigned long long)(us % 1000000),
                 (unsigned long long)(previous_tsc != 0 ? r->tsc - previous_tsc : 0),
-                trace_events[r->event].name);
+                trace_events[trace_event_of(r)].name);
     if (name_a != NULL) {
         text_printf(t, " %s=%u", name_a, r->a);
     }
@@ -91,7 +98,9 @@ static void trace_show(struct text *t, unsigned long index)
         end[cpu] = READ_ONCE(trace_rings[cpu].next);
         position[cpu] = end[cpu] > TRACE_RECORDS ? end[cpu] - TRACE_RECORDS : 0;
     }
-    text_puts(t, "# CPU  seconds        +cycles   event\n");
+    text_puts(t, "# CPU context seconds     +cycles   event\n"
+                 "#     irqs-off d, resched wanted N, hardirq h (H over a softirq) softirq s, "
+                 "preemption off\n");
     for (unsigned shown = 0; shown < rings * TRACE_RECORDS; shown++) {
         struct trace_record best = {0};
         unsigned best_cpu = rings;
@@ -101,7 +110,7 @@ static void trace_show(struct text *t, unsigned long index)
 
             for (; position[cpu] != end[cpu]; position[cpu]++) {
                 r = trace_rings[cpu].records[position[cpu] % TRACE_RECORDS];
-                if (r.event != TRACE_NONE && r.event < TRACE_COUNT) {
+                if (trace_event_of(&r) != TRACE_NONE && trace_event_of(&r) < TRACE_COUNT) {
                     break;
                 }
             }

@@ -31,9 +31,16 @@ void schedule_atomic(void)
     struct thread *thread = cpu->thread;
 
     struct lock_stack held;
+    char letters[5];
 
     pr_err("BUG: scheduling while atomic: %s/%d/0x%08x", thread->name, thread->tid,
            sched_atomic_count());
+    cpu_context_letters(cpu_context_flags(), letters);
+    pr_err(
+        "  context %s: interrupts %s, irq depth %u, softirq %u, bottom halves off %u, preemption "
+        "off %u deep",
+        letters, (flags & CPU_FLAGS_IF) != 0 ? "on" : "off", cpu->irq_depth, cpu->serving_softirq,
+        cpu->bh_disabled, cpu->preempt_off);
     lockdep_print_held(pr_warn_line);
     backtrace_print(NULL);
     warn_noted("scheduling while atomic");

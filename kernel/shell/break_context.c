@@ -116,7 +116,7 @@ BREAK("sleep-under-spinlock", NULL, "a thread sleeps while it holds a spinlock",
 BREAK("gfp-kernel-in-atomic", NULL, "a thread asks for memory by sleeping, with a spinlock held",
       "BUG: kmalloc() called in atomic thread context", true, break_gfp_kernel);
 BREAK("mutex-in-irq", NULL, "a hard interrupt handler takes a mutex",
-      "BUG: mutex_lock() called in hard interrupt context", true, break_mutex_in_irq);
+      "called in hard interrupt context", true, break_mutex_in_irq);
 BREAK("copy-to-user-in-isr", NULL, "a hard interrupt handler writes to a program's memory",
       "BUG: copy_to_user() called in hard interrupt context", true, break_copy_to_user);
 BREAK("double-enable-irq", NULL, "an irq is enabled that nobody disabled",

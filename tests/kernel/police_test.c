@@ -1,0 +1,300 @@
+// The context police: what the lock validator tells and what it does not, how long sections are
+// timed, what context it is.
+#include <contract/break.h>
+#include <contract/ktest.h>
+#include <core/clock.h>
+#include <core/cpu.h>
+#include <core/latency.h>
+#include <core/lockdep.h>
+#include <core/spinlock.h>
+#include <lib/format.h>
+#include <lib/string.h>
+#include <sched/mutex.h>
+#include <sched/sleep.h>
+
+// Each finding is told once since boot, and a test may be run again: new names each time.
+static const char *fresh_name(void)
+{
+    static char names[8][24];
+    static unsigned count; // tests run one at a time
+
+    snprintf(names[count % 8], sizeof(names[0]), "test %u", count);
+    return names[count++ % 8];
+}
+
+static struct spinlock lock_a, lock_b;
+
+static void fresh_locks(void)
+{
+    spin_lock_init(&lock_a, fresh_name());
+    spin_lock_init(&lock_b, fresh_name());
+}
+
+static void take_in_order(struct spinlock *first, struct spinlock *second)
+{
+    spin_lock(first);
+    spin_lock(second);
+    spin_unlock(second);
+    spin_unlock(first);
+}
+
+KTEST(lockdep, an_order_turned_round_is_told_once)
+{
+    uint32_t before = lockdep_reports;
+
+    if (!police_on) {
+        SKIP("police=off");
+    }
+    ktest->warnings_expected = 1;
+    fresh_locks();
+    take_in_order(&lock_a, &lock_b);
+    take_in_order(&lock_a, &lock_b);
+    EXPECT_EQ(lockdep_reports, before);
+    take_in_order(&lock_b, &lock_a); // nobody waits: told all the same
+    EXPECT_EQ(lockdep_reports, before + 1);
+    take_in_order(&lock_b, &lock_a);
+    EXPECT_EQ(lockdep_reports, before + 1);
+}
+
+KTEST(lockdep, a_trylock_makes_no_order)
+{
+    uint32_t before = lockdep_reports;
+
+    fresh_locks();
+    spin_lock(&lock_a);
+    EXPECT(spin_trylock(&lock_b)); // could not have waited
+    spin_unlock(&lock_b);
+    spin_unlock(&lock_a);
+    take_in_order(&lock_b, &lock_a);
+    EXPECT_EQ(lockdep_reports, before);
+}
+
+KTEST(lockdep, locks_may_be_given_back_in_any_order)
+{
+    uint32_t before = lockdep_reports;
+
+    fresh_locks();
+    spin_lock(&lock_a);
+    spin_lock(&lock_b);
+    spin_unlock(&lock_a);
+    EXPECT(spin_is_held(&lock_b) && !spin_is_held(&lock_a));
+    spin_unlock(&lock_b);
+    EXPECT(!in_atomic());
+    EXPECT_EQ(lockdep_reports, before);
+}
+
+static void take_a(void)
+{
+    spin_lock(&lock_a);
+    spin_unlock(&lock_a);
+}
+
+KTEST(lockdep, a_handlers_lock_held_with_interrupts_on)
+{
+    unsigned long flags;
+
+    if (!police_on) {
+        SKIP("police=off");
+    }
+    ktest->warnings_expected = 1;
+    fresh_locks();
+    break_in_interrupt(take_a);
+    spin_lock_irqsave(&lock_a, flags);
+    spin_unlock_irqrestore(&lock_a, flags); // right
+    take_a();                               // wrong
+}
+
+KTEST(lockdep, interrupts_turned_on_under_a_handlers_lock)
+{
+    if (!police_on) {
+        SKIP("police=off");
+    }
+    ktest->warnings_expected = 1;
+    fresh_locks();
+    break_in_interrupt(take_a);
+    spin_lock_irq(&lock_a);
+    local_irq_enable();
+    spin_unlock(&lock_a);
+}
+
+KTEST(lockdep, an_inversion_needs_all_three_parts)
+{
+    uint32_t before = lockdep_reports;
+    unsigned long flags;
+
+    if (!police_on) {
+        SKIP("police=off");
+    }
+    ktest->warnings_expected = 1;
+    fresh_locks();
+    break_in_interrupt(take_a);
+    spin_lock_irqsave(&lock_a, flags);
+    spin_lock(&lock_b);
+    spin_unlock(&lock_b);
+    spin_unlock_irqrestore(&lock_a, flags);
+    EXPECT_EQ(lockdep_reports, before);
+    spin_lock(&lock_b); // the third
+    spin_unlock(&lock_b);
+    EXPECT_EQ(lockdep_reports, before + 1);
+}
+
+KTEST(lockdep, a_lock_taken_twice_is_given_back_twice)
+{
+    if (!police_on) {
+        SKIP("police=off");
+    }
+    ktest->warnings_expected = 1;
+    fresh_locks();
+    spin_lock(&lock_a);
+    spin_lock(&lock_a);
+    spin_unlock(&lock_a);
+    EXPECT(spin_is_held(&lock_a));
+    spin_unlock(&lock_a);
+    EXPECT(!spin_is_held(&lock_a));
+    EXPECT(!in_atomic());
+}
+
+KTEST(lockdep, what_nobody_took_is_not_given_back)
+{
+    if (!police_on) {
+        SKIP("police=off");
+    }
+    ktest->warnings_expected = 1;
+    fresh_locks();
+    spin_unlock(&lock_a);
+    EXPECT(!in_atomic()); // the count of preemption is right, too
+}
+
+KTEST(lockdep, mutexes_and_spinlocks_are_one_graph)
+{
+    struct mutex mutex_a, mutex_b;
+    uint32_t before = lockdep_reports;
+
+    if (!police_on) {
+        SKIP("police=off");
+    }
+    ktest->warnings_expected = 1;
+    mutex_init(&mutex_a, fresh_name());
+    mutex_init(&mutex_b, fresh_name());
+    mutex_lock(&mutex_a);
+    mutex_lock(&mutex_b);
+    mutex_unlock(&mutex_b);
+    mutex_unlock(&mutex_a);
+    mutex_lock(&mutex_b);
+    EXPECT_EQ(lockdep_thread_stack()->count, 1);
+    mutex_lock(&mutex_a);
+    mutex_unlock(&mutex_a);
+    mutex_unlock(&mutex_b);
+    EXPECT_EQ(lockdep_thread_stack()->count, 0);
+    EXPECT_EQ(lockdep_reports, before + 1);
+}
+
+// Who sleeps with a spinlock takes it out of the CPU's books, or others would seem to hold it.
+KTEST(lockdep, a_sleeper_takes_its_locks_along)
+{
+    if (!police_on) {
+        SKIP("police=off");
+    }
+    ktest->warnings_expected = 2; // msleep's, and the scheduler's
+    fresh_locks();
+    spin_lock(&lock_a);
+    msleep(1);
+    EXPECT_EQ(lockdep_cpu_stack(cpu_id())->count, 1);
+    spin_unlock(&lock_a);
+    EXPECT(!in_atomic());
+}
+
+// ---- long sections ------------------------------------------------------------------------------
+
+enum { SPIN_MS = 3 };
+
+static void spin_a_while(void)
+{
+    uint64_t end_ns = clock_ns() + SPIN_MS * 1000000ull;
+
+    while (clock_ns() < end_ns) {
+        cpu_relax();
+    }
+}
+
+KTEST(latency, nested_sections_are_one)
+{
+    unsigned long flags;
+    unsigned cpu;
+
+    if (!police_on) {
+        SKIP("police=off");
+    }
+    preempt_disable();
+    cpu = cpu_id();
+    latency_reset();
+    local_irq_disable();
+    spin_a_while();
+    flags = local_irq_save();
+    spin_a_while();
+    local_irq_restore(flags); // still off
+    EXPECT(irqs_disabled());
+    spin_a_while();
+    local_irq_enable();
+    EXPECT(latency_max_irqs_off_ns(cpu) >= 3 * SPIN_MS * 1000000ull);
+    preempt_enable();
+    EXPECT(latency_max_preempt_off_ns(cpu) >= latency_max_irqs_off_ns(cpu));
+}
+
+KTEST(latency, a_section_under_way_can_be_seen)
+{
+    const void *begun_at;
+    unsigned long flags;
+
+    if (!police_on) {
+        SKIP("police=off");
+    }
+    flags = local_irq_save();
+    spin_a_while();
+    EXPECT(latency_irqs_off_ns(cpu_id(), &begun_at) >= SPIN_MS * 1000000ull);
+    EXPECT((uintptr_t)begun_at > (uintptr_t)ktest_latency_a_section_under_way_can_be_seen);
+    local_irq_restore(flags);
+    preempt_disable();
+    EXPECT_EQ(latency_irqs_off_ns(cpu_id(), &begun_at), 0);
+    preempt_enable();
+}
+
+// ---- context ------------------------------------------------------------------------------------
+
+static char letters[5];
+
+static void note_letters(void)
+{
+    cpu_context_letters(cpu_context_flags(), letters);
+}
+
+KTEST(context, four_letters_say_where_we_are)
+{
+    note_letters();
+    EXPECT_EQ(letters[0], '.');
+    EXPECT_EQ(letters[2], '.');
+    EXPECT_EQ(letters[3], '.');
+    preempt_disable();
+    preempt_disable();
+    note_letters();
+    EXPECT_EQ(letters[3], '2');
+    preempt_enable();
+    preempt_enable();
+    local_irq_disable();
+    note_letters();
+    EXPECT_EQ(letters[0], 'd');
+    local_irq_enable();
+    break_in_interrupt(note_letters);
+    EXPECT_EQ(letters[0], 'd');
+    EXPECT_EQ(letters[2], 'h');
+}
+
+KTEST(context, predicates_agree_with_each_other)
+{
+    EXPECT(in_task() && !in_atomic() && !in_softirq() && !in_hardirq() && !in_nmi());
+    EXPECT_EQ(cpu_context(), CTX_THREAD);
+    preempt_disable();
+    EXPECT(in_task() && in_atomic());
+    EXPECT_EQ(cpu_context(), CTX_ATOMIC);
+    preempt_enable();
+}
