@@ -97,16 +97,17 @@ def net_arguments(nics, model="e1000"):
 def command(*, kernel=None, iso=None, machine="q35", cpus=2, mem="256M", firmware="bios",
             accel="tcg", cpu="max", nics=("user",), disks=(), screen="none", vga=True,
             serial=("mon:stdio",), append="", script="", gdb=None, halted=True, reboot=False,
-            extra=()):
+            first=(), extra=()):
     """QEMU's arguments. Either kernel (an ELF, started directly) or iso; the rest has defaults.
 
     append: boot options; they reach an ISO's kernel through fw_cfg. script: console commands, one
     a line. serial: a -serial argument for each port. gdb: the path of a socket for gdb; halted:
-    wait for it before the first instruction. reboot: let the machine really reset; else QEMU ends.
+    wait for it before the first instruction. first: devices that must stand before
+    all others (intel-iommu). reboot: let the machine really reset; else QEMU ends.
     """
     arguments = ["qemu-system-x86_64", "-nodefaults", "-M", machine, "-accel", accel,
                  "-cpu", cpu, "-smp", str(cpus), "-m", mem]
-    arguments += firmware_arguments(firmware)
+    arguments += [*first, *firmware_arguments(firmware)]
     arguments += ["-device", f"isa-debug-exit,iobase={DEBUG_EXIT_PORT:#x},iosize=4"]
     arguments += ["-vga", "std" if vga else "none", "-display", screen]
     for port in serial:

@@ -153,7 +153,7 @@ static void dma_unmap_at(struct device *dev, dma_addr_t handle, size_t size,
                           .caller = caller};
 
     trace(TRACE_DMA_UNMAP, (uint32_t)size, use.bus);
-    use.phys = dma_memory_of(dev, use.bus);
+    use.phys = dma_debug_is_on() ? dma_memory_of(dev, use.bus) : DMA_NO_ADDRESS;
     if (likely(dma_debug_unmap(&use))) {
         if (unlikely(dma_bounce_count(dev) == 0 || !dma_bounce_unmap(dev, use.bus)) &&
             dma_iommu != NULL) {

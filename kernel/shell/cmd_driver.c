@@ -11,6 +11,7 @@
 #include <contract/command.h>
 #include <dma/dma.h>
 #include <pci/pci.h>
+#include "device.h"
 
 static int driver_list(struct shell *sh)
 {
@@ -25,17 +26,6 @@ static int driver_list(struct shell *sh)
                      dma_outstanding(&dev->dev));
     }
     return 0;
-}
-
-static struct pci_dev *driver_find(const char *name)
-{
-    for (struct pci_dev *dev = pci_next(NULL); dev != NULL; dev = pci_next(dev)) {
-        if (strcmp(dev->dev.name, name) == 0 || strcmp(dev->dev.name + 5, name) == 0 ||
-            strcmp(dev->dev.alias, name) == 0) {
-            return dev;
-        }
-    }
-    return NULL;
 }
 
 static int driver_unbind(struct shell *sh, struct pci_dev *dev)
@@ -74,7 +64,7 @@ static int cmd_driver(struct shell *sh, int argc, char **argv)
     if (argc != 3 || (strcmp(argv[1], "bind") != 0 && strcmp(argv[1], "unbind") != 0)) {
         return shell_usage(sh, "what to do with which device?");
     }
-    struct pci_dev *dev = driver_find(argv[2]);
+    struct pci_dev *dev = shell_find_device(argv[2]);
     if (dev == NULL) {
         return shell_error(sh, "%s: no such device (driver list shows them)", argv[2]);
     }

@@ -23,7 +23,6 @@
 #include <contract/command.h>
 #include <core/clock.h>
 #include <core/kallsyms.h>
-#include <core/rcu.h>
 #include <x86/ioapic.h>
 #include <x86/irq_remap.h>
 #include <x86/lapic.h>
@@ -34,8 +33,8 @@
 #include <irq/route.h>
 #include <sched/mutex.h>
 #include <sched/sleep.h>
-#include <dev/netdev.h>
 #include <pci/pci.h>
+#include "device.h"
 #include "irq_check.h"
 
 // What the chain is walked with.
@@ -49,37 +48,6 @@ struct irq_walk {
 };
 
 // ---- names --------------------------------------------------------------------------------------
-
-static bool irq_dev_is_called(const struct pci_dev *dev, const char *name)
-{
-    const char *full = dev->dev.name; // "0000:00:02.0"; "00:02.0" will do
-
-    if (strcmp(full, name) == 0 || (strlen(full) > 5 && strcmp(full + 5, name) == 0) ||
-        strcmp(dev->dev.alias, name) == 0) {
-        return true;
-    }
-    struct net_device *net = NULL;
-
-    rcu_read_lock();
-    while ((net = netdev_next(net)) != NULL &&
-           (net->parent != &dev->dev || strcmp(net->name, name) != 0)) {
-    }
-    rcu_read_unlock();
-    if (net != NULL) {
-        return true;
-    }
-    return dev->dev.driver != NULL && strcmp(dev->dev.driver, name) == 0;
-}
-
-static struct pci_dev *irq_find_device(const char *name)
-{
-    for (struct pci_dev *dev = pci_next(NULL); dev != NULL; dev = pci_next(dev)) {
-        if (irq_dev_is_called(dev, name)) {
-            return dev;
-        }
-    }
-    return NULL;
-}
 
 static bool irq_dev_has(const struct pci_dev *dev, unsigned irq)
 {
@@ -111,7 +79,7 @@ static int irq_name(struct shell *sh, const char *name, struct irq_walk *walk)
     if (kstrtou32(name, 10, &walk->irq) == 0) {
         walk->dev = irq_device_of(walk->irq);
     } else {
-        walk->dev = irq_find_device(name);
+        walk->dev = shell_find_device(name);
         int irq = walk->dev != NULL ? pci_irq_vector(walk->dev, 0) : -ENODEV;
         if (walk->dev == NULL) {
             return shell_error(sh, "%s: no such device (lspci and ip addr list them)", name);

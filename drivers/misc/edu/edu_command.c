@@ -24,8 +24,9 @@
 #include <core/clock.h>
 #include <core/log.h>
 #include <pci/pci.h>
+#include <misc/edu.h>
 
-enum { EDU_MAX_RAISE = 10000000, EDU_MAX_TALLY = 100000 };
+enum { EDU_MAX_RAISE = 10000000, EDU_MAX_TALLY = 100000, EDU_ANYWHERE_MAX = 64 };
 
 // ---- the device's work --------------------------------------------------------------------------
 
@@ -256,6 +257,48 @@ static struct edu *edu_get_first(void)
     }
     mutex_unlock(&edu_mutex);
     return edu;
+}
+
+// ---- what no driver should do -------------------------------------------------------------------
+
+struct device *edu_find_device(void)
+{
+    struct edu *edu = edu_get_first();
+    if (edu == NULL) {
+        return NULL;
+    }
+    struct device *dev = &edu->pci->dev; // the device stays, whatever becomes of its driver
+    kref_put(&edu->ref, edu_release);
+    return dev;
+}
+
+// Into the device from our own buffer, as it should be; and out to the address.
+static int edu_write_out(struct edu *edu, uint64_t bus, const void *bytes, uint32_t size)
+{
+    if (edu->buffer == NULL) {
+        return -ENOMEM;
+    }
+    memcpy(edu->buffer, bytes, size);
+    int error = edu_transfer(edu, edu->buffer_bus.value, EDU_BUFFER, size, 0);
+    return error != 0 ? error : edu_transfer(edu, EDU_BUFFER, bus, size, EDU_DMA_TO_US);
+}
+
+int edu_write_anywhere(uint64_t bus, const void *bytes, uint32_t size)
+{
+    struct edu *edu = edu_get_first();
+    int error = -ENODEV;
+
+    if (edu == NULL) {
+        return error;
+    }
+    if (size == 0 || size > EDU_ANYWHERE_MAX || bus + size - 1 > UINT32_MAX) {
+        error = -ERANGE;
+    } else if (edu_lock(edu)) {
+        error = edu_write_out(edu, bus, bytes, size);
+        mutex_unlock(&edu->command);
+    }
+    kref_put(&edu->ref, edu_release);
+    return error;
 }
 
 static int edu_write(const char *line, unsigned long index)

@@ -1,0 +1,120 @@
+"""Translation hardware: devices reach what they were given, and nothing else."""
+
+import hashlib
+import os
+import re
+import time
+
+import pytest
+
+from machine import Machine
+
+UNIT = ["-device", "intel-iommu,intremap=on"]
+EDU = ["-device", "edu,dma_mask=0xffffffff"]
+FAULT = re.compile(r"DMAR: \[DMA (Read|Write)\] Request device \[([0-9a-f:.]+)\] fault addr "
+                   r"([0-9a-f]+) \[fault reason 0x([0-9a-f]{2})\] (.+)")
+# intel-iommu must stand before the devices that it serves.
+OPTIONS = {"strict": "intel_iommu=on", "lazy": "intel_iommu=on iommu.strict=0",
+           "pass": "intel_iommu=on iommu=pt", "off": ""}
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("iommu") / "disk.img"
+    path.write_bytes(os.urandom(2 << 20))
+    return str(path)
+
+
+def boot(options, image=None, cpus=2, **more):
+    return Machine(cpus=cpus, name="iommu", append=options, disks=[image] if image else [],
+                   first=UNIT, extra=EDU, **more)
+
+
+def wait_for_address(machine):
+    deadline = time.monotonic() + 30
+    while "inet 10.0.2." not in machine.ok("ip addr show eth0"):
+        assert time.monotonic() < deadline, machine.story()
+        time.sleep(0.1)
+
+
+def landed(said):
+    """What the lab says of each write: {name: True when it landed}."""
+    rows = re.findall(r"^([a-z' -]+?) +0x[0-9a-f]+ +(YES|no) +(\d+) ", said, re.M)
+    return {name: (word == "YES", int(faults)) for name, word, faults in rows}
+
+
+def test_without_it_everything_lands():
+    with boot(OPTIONS["off"]) as machine:
+        said = landed(machine.ok("lab rogue-dma"))
+        assert len(said) == 5 and all(came for came, _ in said.values()), said
+        assert "boot with intel_iommu=on" in machine.ok("iommu")
+        output, status = machine.run("iommu deny edu")
+        assert status == 1 and "intel_iommu=on" in output
+
+
+def test_what_was_not_given_is_stopped():
+    with boot(OPTIONS["strict"]) as machine:
+        said = landed(machine.ok("lab rogue-dma"))
+        assert said["given to it"] == (True, 0)
+        assert said["beside the buffer"] == (True, 0)
+        assert said["taken back"] == (False, 1)
+        assert said["not given"] == (False, 1)
+        assert not said["nobody's interrupt"][0]
+        faults = FAULT.findall(machine.ok("dmesg"))
+        assert faults and faults[0][0] == "Write" and faults[0][3] == "05", faults
+        assert faults[0][4].strip() == "PTE Write access is not set"
+        assert re.search(r"^ *\d+: .* DMAR-MSI +0-edge +dmar0", machine.ok("cat /proc/interrupts"),
+                         re.M)
+
+
+@pytest.mark.parametrize("mode", ["strict", "lazy", "pass"])
+def test_drivers_work_behind_it(mode, image):
+    """Disk and card move data, wires and messages arrive, and the checker has nothing to say."""
+    with boot(OPTIONS[mode], image, nics=["user"]) as machine:
+        with open(image, "rb") as file:
+            data = file.read()
+        machine.ok("dd if=/dev/sda of=/dev/sda bs=65536 skip=0 seek=16 count=16")  # and writes
+        half = len(data) // 2
+        data = data[:half] + data[:half]
+        assert hashlib.sha256(data).hexdigest() in machine.ok("sha256sum /dev/sda")
+        wait_for_address(machine)
+        assert " 0% packet loss" in machine.ok("ping -c 20 -i 0.01 10.0.2.2")
+        machine.ok("echo raise 20 > /proc/driver/edu")
+        machine.ok("echo copy 4000 > /proc/driver/edu")
+        said = machine.ok("cat /proc/interrupts")
+        assert re.search(r" IR-IO-APIC +\d+-fasteoi +edu", said), said
+        assert re.search(r" IR-PCI-MSI-\S+ +0-edge +ahci", said), said
+        assert "errors 0" in machine.ok("cat /proc/dma-map")
+        units = machine.ok("iommu")
+        assert ("passes" if mode == "pass" else "own") in units, units
+        assert "faults 0," in units, units
+
+
+def test_deny_and_allow():
+    with boot(OPTIONS["strict"], nics=["user"]) as machine:
+        wait_for_address(machine)
+        machine.ok("iommu deny eth0")
+        output, status = machine.run("ping -c 1 -W 1 10.0.2.2")
+        assert status == 1 and "100% packet loss" in output
+        machine.ok("iommu allow eth0")
+        faults = FAULT.findall(machine.ok("dmesg"))
+        assert faults and faults[0][3] == "02", faults
+        deadline = time.monotonic() + 40  # the card's watchdog finds out, and resets it
+        while machine.run("ping -c 1 -W 1 10.0.2.2")[1] != 0:
+            assert time.monotonic() < deadline, machine.story()
+
+
+@pytest.mark.parametrize("cpus", [1, 4])
+def test_the_kernels_own_tests(cpus, image):
+    """What the kernel tests of its interrupts and its DMA holds behind translation as well."""
+    with boot(OPTIONS["strict"], image, cpus=cpus) as machine:
+        for suite in ("dma.", "msi.", "ioapic.", "block."):
+            output, status = machine.run(f"ktest {suite}")
+            assert status == 0, output
+        assert "0 differences" in machine.ok("idt check")
+
+
+def test_a_machine_without_a_unit():
+    with Machine(name="no-iommu", append="intel_iommu=on") as machine:
+        assert "there is no unit that can be used" in machine.ok("dmesg")
+        assert "no unit was found" in machine.ok("iommu")
