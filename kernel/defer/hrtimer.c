@@ -83,14 +83,19 @@ static ktime_t hrtimer_next(const struct hrtimer_base *base)
     return next;
 }
 
+static void hrtimer_set_hardware(struct hrtimer_base *base, ktime_t next)
+{
+    base->programmed = next;
+    lapic_timer_deadline(next == KTIME_MAX ? LAPIC_TIMER_NEVER : (uint64_t)max(next, (ktime_t)0));
+}
+
 // Sets this CPU's hardware to what is earliest. The base is this CPU's, and locked.
 static void hrtimer_program(struct hrtimer_base *base)
 {
     ktime_t next = hrtimer_next(base);
 
     if (next != base->programmed) {
-        base->programmed = next;
-        lapic_timer_deadline(next == KTIME_MAX ? LAPIC_TIMER_NEVER : (uint64_t)next);
+        hrtimer_set_hardware(base, next);
     }
 }
 
@@ -234,6 +239,7 @@ static void hrtimer_call(struct hrtimer_base *base, struct hrtimer_queue *queue,
 {
     enum hrtimer_restart (*function)(struct hrtimer * timer) = timer->function;
     bool soft = queue == &base->queues[HRTIMER_QUEUE_SOFT];
+    ktime_t due = timer->expires;
 
     hrtimer_dequeue(base, timer);
     queue->running = timer;
@@ -248,8 +254,10 @@ static void hrtimer_call(struct hrtimer_base *base, struct hrtimer_queue *queue,
         local_irq_disable();
     }
     spin_lock(&base->lock);
-    // Somebody may have started it meanwhile: that holds. And if it is done it may be gone.
-    if (restart == HRTIMER_RESTART && RB_EMPTY_NODE(&timer->node)) {
+    // Somebody may have started it meanwhile: that holds. And if it is done it may be gone. One that
+    // was not moved on would keep this CPU here for ever.
+    if (restart == HRTIMER_RESTART && RB_EMPTY_NODE(&timer->node) &&
+        !WARN_ON(timer->expires <= due)) {
         hrtimer_enqueue(base, timer);
     }
     queue->running = NULL;
@@ -306,9 +314,7 @@ void hrtimer_reprogram(void)
     struct hrtimer_base *base = &this_cpu(hrtimer_bases);
 
     spin_lock(&base->lock);
-    base->programmed = hrtimer_next(base);
-    lapic_timer_deadline(base->programmed == KTIME_MAX ? LAPIC_TIMER_NEVER
-                                                       : (uint64_t)base->programmed);
+    hrtimer_set_hardware(base, hrtimer_next(base));
     spin_unlock(&base->lock);
     local_irq_restore(flags);
 }
