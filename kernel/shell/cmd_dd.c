@@ -21,6 +21,7 @@ struct dd {
     const char *input, *output; // NULL: the command's own
     uint64_t block, count, skip, seek;
     bool full_blocks, append, keep, sync_each, sync_end; // iflag, oflag, conv
+    bool skip_bytes, seek_bytes;                         // skip= and seek= are bytes, not blocks
     bool no_status, no_rate;
 
     struct source from;
@@ -94,6 +95,14 @@ static bool dd_flag(struct dd *dd, const char *key, const char *word, size_t len
     }
     if (in && dd_word_is(word, length, "fullblock")) {
         dd->full_blocks = true;
+        return true;
+    }
+    if (in && dd_word_is(word, length, "skip_bytes")) {
+        dd->skip_bytes = true;
+        return true;
+    }
+    if (out && dd_word_is(word, length, "seek_bytes")) {
+        dd->seek_bytes = true;
         return true;
     }
     if (out && dd_word_is(word, length, "append")) {
@@ -227,7 +236,7 @@ static int dd_open_output(struct dd *dd)
     }
     int error = vfs_open(dd->output, flags, &dd->to);
     if (error == 0 && dd->seek != 0) {
-        error = vfs_seek(dd->to, dd->seek * dd->block);
+        error = vfs_seek(dd->to, dd->seek);
         if (error != 0) {
             vfs_close(dd->to);
         }
@@ -239,7 +248,7 @@ static int dd_open_input(struct dd *dd)
 {
     int error = source_open(&dd->from, dd->sh, dd->input);
     if (error == 0 && dd->skip != 0) {
-        error = source_skip(&dd->from, dd->skip * dd->block);
+        error = source_skip(&dd->from, dd->skip);
         if (error != 0) {
             source_close(&dd->from);
         }
@@ -376,10 +385,15 @@ static int dd_run(struct dd *dd, uint8_t *buffer)
     return status;
 }
 
+// A number of units becomes one of bytes. False: too large.
+static bool dd_bytes(uint64_t *number, uint64_t unit)
+{
+    return !__builtin_mul_overflow(*number, unit, number) && *number <= INT64_MAX;
+}
+
 static int cmd_dd(struct shell *sh, int argc, char **argv)
 {
     struct dd dd = {.sh = sh, .block = DD_USUAL_BLOCK, .count = UINT64_MAX};
-    uint64_t product;
     for (int i = 1; i < argc; i++) {
         int status = dd_operand(&dd, argv[i]);
         if (status != 0) {
@@ -390,8 +404,8 @@ static int cmd_dd(struct shell *sh, int argc, char **argv)
         return shell_error(sh, "bs=%llu: must be 1 to %u (4M)", (unsigned long long)dd.block,
                            DD_MAX_BLOCK);
     }
-    if (__builtin_mul_overflow(dd.skip, dd.block, &product) || product > INT64_MAX ||
-        __builtin_mul_overflow(dd.seek, dd.block, &product) || product > INT64_MAX) {
+    if (!dd_bytes(&dd.skip, dd.skip_bytes ? 1 : dd.block) ||
+        !dd_bytes(&dd.seek, dd.seek_bytes ? 1 : dd.block)) {
         return shell_error(sh, "skip= or seek= times bs= is too large");
     }
     uint8_t *buffer = kmalloc((size_t)dd.block, GFP_KERNEL);
@@ -407,5 +421,6 @@ COMMAND("dd", cmd_dd,
         "dd [if=FILE] [of=FILE] [bs=N] [count=N] [skip=N] [seek=N] [iflag=..] [oflag=..] [conv=..]",
         "copy blocks, and tell how fast\nbs: bytes a block, up to 4M (512). count: blocks. skip, "
         "seek: blocks to leave out of the input, of the output.\n"
-        "N: 512, 4K, 1M, 1kB, 2x512. iflag: fullblock direct. oflag: append direct sync dsync.\n"
+        "N: 512, 4K, 1M, 1kB, 2x512. iflag: fullblock direct skip_bytes. oflag: append direct sync "
+        "dsync seek_bytes.\n"
         "conv: notrunc fsync fdatasync. status=none, status=noxfer: say less.");

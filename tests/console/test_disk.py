@@ -475,7 +475,7 @@ def test_lost_interrupt_is_found(hostile, disk):
         "1+0 records in\n1+0 records out\n"
     assert ahci_counter(m, "lost interrupts") == 1
     assert ahci_counter(m, "errors") == 0
-    hardware.writel(port + PXIE, 0x7d400009)
+    hardware.writel(port + PXIE, 0x7d40000b)
     assert m.ok(digest) == good
     assert ahci_counter(m, "lost interrupts") == 1
 
@@ -509,7 +509,7 @@ def test_engine_stopped_behind_our_back(hostile):
 
 def test_wrong_byte_count_is_an_error(hostile):
     """The device claims to have moved more than was asked for: that data is not believed."""
-    m, hardware, port = hostile(append="ahci.ncq=off", extra=slow_disk(700000000))
+    m, hardware, port = hostile(append="ahci.mode=dma48", extra=slow_disk(700000000))
     m.send("dd if=/dev/sda of=/dev/null count=1; echo status $?\r")
     deadline = time.monotonic() + 30
     while hardware.readl(port + PXCI) == 0 and time.monotonic() < deadline:

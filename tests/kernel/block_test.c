@@ -776,3 +776,202 @@ KTEST(ahci, each_allocation_of_a_read_may_fail)
     vfree(data);
     blk_put(disk);
 }
+
+// ---- the shapes that a command may have ---------------------------------------------------------
+
+// Waits for one request of many segments. 0 or its error.
+static int pieces_do(struct gendisk *disk, enum req_op op, uint64_t sector, uint32_t sectors,
+                     struct blk_segment *segments, unsigned count)
+{
+    struct test_request *t = test_requests(1);
+    int status = -ENOMEM;
+    if (t != NULL) {
+        test_request_make(t, disk, op, sector, sectors, NULL);
+        t->request.segments = segments;
+        t->request.segment_count = count;
+        blk_submit(&t->request);
+        wait_for_completion(&t->completion);
+        status = t->request.status;
+    }
+    kfree(t);
+    return status;
+}
+
+KTEST(ahci, pieces_of_32_bytes)
+{
+    enum { SECTORS = 8, PIECE = 32, PIECES = SECTORS * SECTOR_SIZE / PIECE, STRIDE = 96 };
+    struct gendisk *disk = blk_find("sda");
+    if (disk == NULL) {
+        SKIP("no disk");
+    }
+    struct blk_segment *segments = kcalloc(PIECES, sizeof(*segments), GFP_KERNEL);
+    uint8_t *plain = kmalloc(SECTORS * SECTOR_SIZE, GFP_KERNEL);
+    uint8_t *pieces = kzalloc(PIECES * STRIDE, GFP_KERNEL);
+    REQUIRE(segments != NULL && plain != NULL && pieces != NULL);
+    REQUIRE(disk->max_segments >= PIECES);
+    uint64_t last = disk->capacity - SECTORS;
+    for (uint64_t sector = 0;; sector = sector < 1 ? sector + 1 : last) {
+        EXPECT_EQ(blk_read(disk, sector, SECTORS, plain), 0);
+        memset(pieces, 0xa5, PIECES * STRIDE);
+        for (unsigned i = 0; i < PIECES; i++) {
+            segments[i] = (struct blk_segment){.data = pieces + i * STRIDE, .length = PIECE};
+        }
+        EXPECT_EQ(pieces_do(disk, REQ_OP_READ, sector, SECTORS, segments, PIECES), 0);
+        unsigned wrong = 0;
+        for (unsigned i = 0; i < PIECES; i++) {
+            wrong += memcmp(pieces + i * STRIDE, plain + i * PIECE, PIECE) != 0;
+            wrong += pieces[i * STRIDE + PIECE] != 0xa5; // and no byte more
+        }
+        EXPECT_EQ(wrong, 0);
+        // What is written in pieces is there as a whole.
+        EXPECT_EQ(pieces_do(disk, REQ_OP_WRITE, sector, SECTORS, segments, PIECES), 0);
+        memset(pieces, 0, SECTORS * SECTOR_SIZE);
+        EXPECT_EQ(blk_read(disk, sector, SECTORS, pieces), 0);
+        EXPECT_EQ(memcmp(pieces, plain, SECTORS * SECTOR_SIZE), 0);
+        if (sector == last) {
+            break;
+        }
+    }
+    kfree(segments);
+    kfree(plain);
+    kfree(pieces);
+    blk_put(disk);
+}
+
+KTEST(ahci, most_sectors_in_one_command)
+{
+    enum { SECTORS = 65535, PIECE = 4 << 20, PIECES = 8 };
+    struct gendisk *disk = blk_find("sda");
+    struct blk_segment segments[PIECES];
+    uint8_t probe[8];
+    unsigned made = 0;
+    if (disk == NULL || disk->capacity < SECTORS + 1 || disk->max_sectors < SECTORS) {
+        if (disk != NULL) {
+            blk_put(disk);
+        }
+        SKIP("no disk of 32 MiB that takes 65,535 sectors at a time");
+    }
+    for (; made < PIECES; made++) {
+        segments[made].data = kmalloc(PIECE, GFP_KERNEL);
+        segments[made].length = made + 1 == PIECES ? PIECE - SECTOR_SIZE : PIECE;
+        if (segments[made].data == NULL) {
+            break;
+        }
+    }
+    if (made == PIECES) {
+        struct disk_stats before = fake_stats(disk);
+        EXPECT_EQ(pieces_do(disk, REQ_OP_READ, 1, SECTORS, segments, PIECES), 0);
+        EXPECT_EQ(fake_stats(disk).ios[REQ_OP_READ], before.ios[REQ_OP_READ] + 1);
+        unsigned wrong = 0;
+        for (uint32_t i = 0; i < SECTORS; i += i < SECTORS - 900 ? 887 : 1) {
+            size_t at = (size_t)i * SECTOR_SIZE;
+            const uint8_t *there = (const uint8_t *)segments[at / PIECE].data + at % PIECE;
+            wrong += blk_read_bytes(disk, at + SECTOR_SIZE, probe, sizeof(probe)) != sizeof(probe);
+            wrong += memcmp(there, probe, sizeof(probe)) != 0;
+        }
+        EXPECT_EQ(wrong, 0);
+    }
+    while (made != 0) {
+        kfree(segments[--made].data);
+    }
+    blk_put(disk);
+}
+
+// Reads and writes at random places, as many at a time as the disk takes. Each slot is a place of
+// its own, which one request at a time has; what should stand there is known.
+enum { RANDOM_SLOTS = 64, RANDOM_SECTORS = 16, RANDOM_AT_ONCE = 32, RANDOM_ROUNDS = 3000 };
+
+struct random_io {
+    struct gendisk *disk;
+    struct test_request *requests;
+    uint8_t *model, *data;           // a slot each
+    uint8_t slot_of[RANDOM_AT_ONCE]; // which slot a request has
+    uint64_t busy;                   // a bit a slot
+    uint32_t seed;
+    unsigned errors, wrong;
+};
+
+static uint32_t random_next(struct random_io *io)
+{
+    io->seed = io->seed * 1103515245 + 12345;
+    return io->seed >> 8;
+}
+
+static void random_start(struct random_io *io, unsigned index)
+{
+    size_t size = RANDOM_SECTORS * SECTOR_SIZE;
+    unsigned slot = random_next(io) % RANDOM_SLOTS;
+    while ((io->busy & BIT64(slot)) != 0) {
+        slot = (slot + 1) % RANDOM_SLOTS;
+    }
+    io->busy |= BIT64(slot);
+    io->slot_of[index] = (uint8_t)slot;
+    bool write = random_next(io) % 2 == 0;
+    uint8_t *data = io->data + slot * size;
+    if (write) {
+        fake_fill(io->model + slot * size, size, random_next(io));
+        memcpy(data, io->model + slot * size, size);
+    } else {
+        memset(data, 0, size);
+    }
+    test_request_make(&io->requests[index], io->disk, write ? REQ_OP_WRITE : REQ_OP_READ,
+                      64 + slot * (RANDOM_SECTORS + 5), RANDOM_SECTORS, data);
+    blk_submit(&io->requests[index].request);
+}
+
+static void random_end(struct random_io *io, unsigned index)
+{
+    size_t size = RANDOM_SECTORS * SECTOR_SIZE, at = io->slot_of[index] * size;
+    io->errors += !test_request_wait(&io->requests[index]);
+    io->errors += io->requests[index].request.status != 0;
+    io->wrong += memcmp(io->data + at, io->model + at, size) != 0;
+    io->busy &= ~BIT64(io->slot_of[index]);
+}
+
+static void random_transfer(struct random_io *io, enum req_op op, uint8_t *from)
+{
+    for (unsigned slot = 0; slot < RANDOM_SLOTS; slot++) {
+        uint64_t sector = 64 + slot * (RANDOM_SECTORS + 5);
+        uint8_t *data = from + (size_t)slot * RANDOM_SECTORS * SECTOR_SIZE;
+        int error = op == REQ_OP_READ ? blk_read(io->disk, sector, RANDOM_SECTORS, data)
+                                      : blk_write(io->disk, sector, RANDOM_SECTORS, data);
+        io->errors += error != 0;
+    }
+}
+
+KTEST(ahci, random_at_full_depth)
+{
+    size_t size = RANDOM_SLOTS * RANDOM_SECTORS * SECTOR_SIZE;
+    struct random_io io = {.disk = blk_find("sda"), .seed = 7};
+    if (io.disk == NULL) {
+        SKIP("no disk");
+    }
+    uint8_t *before = kmalloc(size, GFP_KERNEL);
+    io.model = kmalloc(size, GFP_KERNEL);
+    io.data = kmalloc(size, GFP_KERNEL);
+    io.requests = test_requests(RANDOM_AT_ONCE);
+    REQUIRE(before != NULL && io.model != NULL && io.data != NULL && io.requests != NULL);
+    random_transfer(&io, REQ_OP_READ, before);
+    memcpy(io.model, before, size);
+    for (unsigned round = 0; round < RANDOM_ROUNDS; round++) {
+        unsigned index = round % RANDOM_AT_ONCE;
+        if (round >= RANDOM_AT_ONCE) {
+            random_end(&io, index);
+        }
+        random_start(&io, index);
+    }
+    for (unsigned index = 0; index < RANDOM_AT_ONCE; index++) {
+        random_end(&io, index);
+    }
+    EXPECT_EQ(io.wrong, 0);
+    random_transfer(&io, REQ_OP_READ, io.data);
+    EXPECT_EQ(memcmp(io.data, io.model, size), 0);
+    random_transfer(&io, REQ_OP_WRITE, before); // as it was
+    EXPECT_EQ(io.errors, 0);
+    EXPECT_EQ(fake_stats(io.disk).in_flight, 0);
+    kfree(before);
+    kfree(io.model);
+    kfree(io.data);
+    kfree(io.requests);
+    blk_put(io.disk);
+}

@@ -392,17 +392,20 @@ static int ahci_set_timeout(const char *value)
     return 0;
 }
 
-static int ahci_set_ncq(const char *value)
+static int ahci_set_mode(const char *value)
 {
-    if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0) {
-        return -EINVAL;
+    static const char *const names[AHCI_MODE_COUNT] = {"ncq", "dma48", "dma28", "pio48", "pio28"};
+    for (unsigned i = 0; i < AHCI_MODE_COUNT; i++) {
+        if (strcmp(value, names[i]) == 0) {
+            ahci_mode = (enum ahci_mode)i;
+            return 0;
+        }
     }
-    ahci_use_ncq = strcmp(value, "on") == 0;
-    return 0;
+    return -EINVAL;
 }
 
 PROC_FILE("driver/ahci", ahci_show);
-BOOT_OPTION("ahci.ncq", ahci_set_ncq,
-            "off: one command at a time, without native command queueing");
+BOOT_OPTION("ahci.mode", ahci_set_mode,
+            "which commands move data: ncq, dma48, dma28, pio48 or pio28, where the disk can");
 BOOT_OPTION("ahci.timeout", ahci_set_timeout,
             "milliseconds until a disk command counts as lost (100 to 600000)");

@@ -129,7 +129,18 @@ static inline void port_wr(struct ahci_port *port, enum ahci_port_register reg, 
     dev_err((port)->hba->dev, "port %u: " format, (port)->index, ##__VA_ARGS__)
 
 extern uint32_t ahci_timeout_ms; // I: boot option ahci.timeout
-extern bool ahci_use_ncq;        // I: boot option ahci.ncq
+
+// Which commands move data: the best that disk and controller can, at most this. All but the first
+// are for teaching and tests.
+enum ahci_mode {
+    AHCI_MODE_NCQ,
+    AHCI_MODE_DMA48,
+    AHCI_MODE_DMA28, // 28-bit addresses: 128 GiB, 256 sectors
+    AHCI_MODE_PIO48, // PIO is the protocol on the wire; the controller moves the data all the same
+    AHCI_MODE_PIO28,
+    AHCI_MODE_COUNT,
+};
+extern enum ahci_mode ahci_mode; // I: boot option ahci.mode
 
 // ahci.c. Takes the controller over and starts looking for disks in the background; waits a moment
 // for the usual case. 0 or -errno, and then nothing is left behind. Context: thread.

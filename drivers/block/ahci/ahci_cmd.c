@@ -70,11 +70,12 @@ int ahci_build_rw(struct ata_registers *regs, const struct ata_identity *identit
         return -EINVAL;
     }
     *regs = (struct ata_registers){.lba = lba, .count = sectors, .lba48 = identity->has_lba48};
-    if (identity->has_lba48) {
-        regs->command = write ? ATA_WRITE_DMA_EXT : ATA_READ_DMA_EXT;
-    } else {
-        regs->command = write ? ATA_WRITE_DMA : ATA_READ_DMA;
-    }
+    static const uint8_t commands[2][2][2] = {
+        // by PIO, 48 bits, write
+        {{ATA_READ_DMA, ATA_WRITE_DMA}, {ATA_READ_DMA_EXT, ATA_WRITE_DMA_EXT}},
+        {{ATA_READ_SECTORS, ATA_WRITE_SECTORS}, {ATA_READ_SECTORS_EXT, ATA_WRITE_SECTORS_EXT}},
+    };
+    regs->command = commands[identity->by_pio][identity->has_lba48][write];
     return 0;
 }
 
@@ -102,7 +103,7 @@ int ahci_build_fpdma(struct ata_registers *regs, const struct ata_identity *iden
     return 0;
 }
 
-// The log's address is in the lowest byte of the LBA, the page in the next (ATA8-ACS, 7.28.2).
+// The log's address is in the lowest byte of the LBA, the page in the next (ATA8-ACS, READ LOG EXT).
 void ahci_build_read_log(struct ata_registers *regs, uint8_t log)
 {
     *regs =

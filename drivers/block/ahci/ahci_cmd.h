@@ -13,6 +13,7 @@ struct ata_identity {
     char model[41], serial[21], firmware[9];
     uint64_t sectors; // 512 bytes each, 1 .. 2^48
     bool has_lba48, has_flush, has_write_cache, write_cache_on, has_fua, has_ncq, has_logs;
+    bool by_pio;         // not the disk's: whoever wants the commands of old says so
     uint8_t queue_depth; // for NCQ, 1..32
     uint16_t rotation;   // per minute; 1: solid state; 0: not told
 };

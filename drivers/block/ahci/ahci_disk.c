@@ -28,7 +28,7 @@
 #include <core/panic.h>
 
 uint32_t ahci_timeout_ms = AHCI_TIMEOUT_MS;
-bool ahci_use_ncq = true;
+enum ahci_mode ahci_mode = AHCI_MODE_NCQ;
 
 // A flush may have a whole cache to write.
 uint32_t ahci_command_timeout_ms(const struct request *request)
@@ -321,6 +321,25 @@ static void ahci_disk_describe(const struct ahci_port *port, struct gendisk *dis
     strscpy(disk->firmware, identity->firmware, sizeof(disk->firmware));
 }
 
+// Leaves of what the disk can do what the controller can too, and what is wanted.
+static void ahci_disk_choose_mode(struct ahci_port *port)
+{
+    struct ata_identity *identity = &port->identity;
+    identity->has_ncq = identity->has_ncq && ahci_mode == AHCI_MODE_NCQ &&
+                        (port->hba->capabilities & AHCI_CAP_SNCQ) != 0;
+    identity->by_pio = ahci_mode == AHCI_MODE_PIO48 || ahci_mode == AHCI_MODE_PIO28;
+    if (ahci_mode == AHCI_MODE_DMA28 || ahci_mode == AHCI_MODE_PIO28) {
+        identity->has_lba48 = false;
+        identity->sectors = min(identity->sectors, BIT64(28));
+    }
+}
+
+static const char *ahci_disk_mode_name(const struct ata_identity *identity)
+{
+    static const char *const names[2][2] = {{"LBA28 DMA", "LBA48 DMA"}, {"LBA28 PIO", "LBA48 PIO"}};
+    return identity->has_ncq ? "NCQ" : names[identity->by_pio][identity->has_lba48];
+}
+
 // How many commands at a time: the controller's slots, the disk's queue.
 static unsigned ahci_disk_depth(const struct ahci_port *port)
 {
@@ -333,8 +352,7 @@ int ahci_disk_add(struct ahci_port *port)
     struct ata_identity *identity = &port->identity;
     unsigned long flags;
 
-    identity->has_ncq =
-        identity->has_ncq && ahci_use_ncq && (port->hba->capabilities & AHCI_CAP_SNCQ) != 0;
+    ahci_disk_choose_mode(port);
     struct gendisk *disk = alloc_disk(&ahci_mq_ops, 1, ahci_disk_depth(port));
     if (disk == NULL) {
         return -ENOMEM;
@@ -357,9 +375,9 @@ int ahci_disk_add(struct ahci_port *port)
         ahci_disk_remove(port);
         return error;
     }
-    port_info(port, "%s: %s, %llu sectors (%llu MiB), %s %u%s", disk->name, disk->model,
+    port_info(port, "%s: %s, %llu sectors (%llu MiB), %s depth %u%s", disk->name, disk->model,
               (unsigned long long)disk->capacity, (unsigned long long)disk->capacity >> 11,
-              identity->has_ncq ? "NCQ depth" : "no NCQ, slots", disk->queue_depth,
+              ahci_disk_mode_name(identity), disk->queue_depth,
               identity->write_cache_on ? ", write cache on" : "");
     return 0;
 }

@@ -89,7 +89,7 @@ static bool recover_same_disk(struct ahci_port *port)
         port_err(port, "%s after a reset", why);
         return false;
     }
-    if (now.sectors != port->identity.sectors || strcmp(now.serial, port->identity.serial) != 0 ||
+    if (now.sectors < port->identity.sectors || strcmp(now.serial, port->identity.serial) != 0 ||
         strcmp(now.model, port->identity.model) != 0) {
         port_err(port, "another disk answers: %s", now.model);
         return false;

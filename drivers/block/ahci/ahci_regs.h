@@ -58,7 +58,7 @@ enum ahci_port_register {
 
 // PxIS and PxIE, 3.3.5
 #define AHCI_PXIS_DHRS BIT(0) // register FIS from the device: a command is over
-#define AHCI_PXIS_PSS  BIT(1)
+#define AHCI_PXIS_PSS  BIT(1) // PIO setup FIS: a block of a PIO command
 #define AHCI_PXIS_DSS  BIT(2)
 #define AHCI_PXIS_SDBS BIT(3) // set device bits FIS: queued commands are over
 #define AHCI_PXIS_UFS  BIT(4) // unknown FIS
@@ -149,7 +149,11 @@ enum ata_command {
     ATA_FLUSH_CACHE = 0xe7,     // 7.10
     ATA_FLUSH_CACHE_EXT = 0xea, // 7.11
     ATA_IDENTIFY_DEVICE = 0xec, // 7.16
-    ATA_READ_LOG_EXT = 0x2f,    // 7.28
+    ATA_READ_LOG_EXT = 0x2f,
+    ATA_READ_SECTORS = 0x20, // by PIO, as the next three
+    ATA_READ_SECTORS_EXT = 0x24,
+    ATA_WRITE_SECTORS = 0x30,
+    ATA_WRITE_SECTORS_EXT = 0x34,
     // SATA 3.0, 13.6.4
     ATA_READ_FPDMA_QUEUED = 0x60,
     ATA_WRITE_FPDMA_QUEUED = 0x61,
