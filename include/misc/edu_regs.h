@@ -33,7 +33,7 @@ enum {
     EDU_BUFFER = 0x40000, // its own memory, as it numbers it
     EDU_BUFFER_SIZE = 4096,
     EDU_COPY_MAX = 4095, // a transfer that ends with the buffer is refused (and ends QEMU 7.2)
-    EDU_DMA_BITS = 28, // how far it reaches
+    EDU_DMA_BITS = 28,   // how far it reaches
 };
 
 // Causes: two are the device's own; EDU_IRQ_RAISE can set any.
