@@ -416,6 +416,7 @@ static int msi_switch(struct pci_dev *dev, unsigned types)
         return -EOPNOTSUPP;
     }
     pci_free_irq_vectors(dev);
+    dev->irq = pci_route_now(dev); // somebody may have led its pin elsewhere
     int got = msi_take(dev, types);
     int error = got < 0 ? got : irq_attach_action((unsigned)pci_irq_vector(dev, 0), action);
     if (error != 0) { // back to what it could: that one was its own a moment ago
@@ -477,6 +478,42 @@ bool pci_msi_read_message(const struct pci_dev *dev, unsigned index, uint64_t *a
     *data = pci_read16(dev, (uint16_t)(msi->offset + msi->data));
     *masked = msi->mask != 0 && (pci_read32(dev, (uint16_t)(msi->offset + msi->mask)) & 1) != 0;
     return true;
+}
+
+void pci_irq_ability(const struct pci_dev *dev, struct pci_irq_ability *can)
+{
+    uint16_t msi = pci_find_capability(dev, PCI_CAP_MSI);
+    uint16_t msix = pci_find_capability(dev, PCI_CAP_MSIX);
+
+    *can = (struct pci_irq_ability){0};
+    if (msi != 0) {
+        uint16_t control = pci_read16(dev, (uint16_t)(msi + PCI_MSI_CONTROL));
+        can->msi_vectors = 1u << min(control >> 1 & 7u, 5u);
+        can->msi_wide = (control & PCI_MSI_64BIT) != 0;
+        can->msi_masks = (control & PCI_MSI_MASKABLE) != 0;
+    }
+    if (msix != 0) {
+        uint16_t control = pci_read16(dev, (uint16_t)(msix + PCI_MSIX_CONTROL));
+        can->msix_vectors = (control & PCI_MSIX_SIZE_MASK) + 1u;
+        can->msix_bar = pci_read32(dev, (uint16_t)(msix + PCI_MSIX_TABLE)) & PCI_MSIX_BIR;
+    }
+}
+
+int pci_route_now(const struct pci_dev *dev)
+{
+    const char *source;
+    return pci_route_intx(dev, &source);
+}
+
+bool pci_msi_is_on(const struct pci_dev *dev)
+{
+    const struct pci_msi *msi = dev->msi;
+
+    if (msi == NULL) {
+        return false;
+    }
+    uint16_t at = (uint16_t)(msi->offset + (msi->is_msix ? PCI_MSIX_CONTROL : PCI_MSI_CONTROL));
+    return (pci_read16(dev, at) & (msi->is_msix ? PCI_MSIX_ENABLE : PCI_MSI_ENABLE)) != 0;
 }
 
 bool pci_msi_is_pending(const struct pci_dev *dev, unsigned index)

@@ -144,6 +144,10 @@ extern void (*irq_killed_hook)(void);
 struct irqaction *irq_detach_action(unsigned irq, const void *dev_id);
 int irq_attach_action(unsigned irq, struct irqaction *action);
 void irq_replay(unsigned irq);
+// Programs controller and CPU for an irq anew, as the descriptor says: vector, CPU, trigger, mask;
+// ends what its CPU has in service without a handler at it; forgets what was unhandled, and opens a
+// line that was shut for it. 0, -ENXIO: it is not started. Context: thread.
+int irq_reprogram(unsigned irq);
 // A handler whose dev_id lies in this memory: its dev_id, with the irq and the handler's name; NULL:
 // none. For a check before the memory is freed. Context: thread.
 void *irq_find_dev_id(const void *start, size_t size, unsigned *irq, const char **name);

@@ -36,7 +36,7 @@ struct pci_dev {
     uint32_t class_code;                // 24 bits
     uint8_t revision, header_type, pin; // pin 1 = INTA .. 4 = INTD, 0 none
     uint8_t interrupt_line;             // as firmware left it
-    int irq;                            // I: of its wire, -1 when none is known
+    int irq;                            // L: of its wire, -1 when none is known
     struct pci_bar bars[PCI_BAR_COUNT];
     struct pci_dev *bridge;                 // I: the bridge above, NULL on the root bus
     uint8_t bus_secondary, bus_subordinate; // of a bridge
@@ -141,9 +141,20 @@ void pci_free_irq_vectors(struct pci_dev *dev);
 // -EOPNOTSUPP: the driver has no irq_changed, or more than one interrupt, or a thread; -ENODEV: no
 // driver; -ENOSPC: it cannot. Context: thread.
 int pci_switch_irq(struct pci_dev *dev, unsigned types);
+// How a device could interrupt, by its capabilities; 0 vectors: it lacks it. Context: any.
+struct pci_irq_ability {
+    unsigned msi_vectors; // up to 32
+    bool msi_wide, msi_masks;
+    unsigned msix_vectors; // up to 2048
+    unsigned msix_bar;     // where its table is
+};
+void pci_irq_ability(const struct pci_dev *dev, struct pci_irq_ability *can);
+// The irq that the chipset leads its pin to, asked anew; -1: none.
+int pci_route_now(const struct pci_dev *dev);
 // "MSI-X", "MSI", "INTx" or "POLL": what it uses now. And the message of an index as the device
 // holds it: false when it has none. And whether one waits behind its mask, where the device tells.
 const char *pci_irq_type_name(const struct pci_dev *dev);
+bool pci_msi_is_on(const struct pci_dev *dev); // in the device's capability, now
 bool pci_msi_read_message(const struct pci_dev *dev, unsigned index, uint64_t *address,
                           uint32_t *data, bool *masked);
 bool pci_msi_is_pending(const struct pci_dev *dev, unsigned index);

@@ -35,6 +35,7 @@ void idt_load(void);
 // idt_init makes it, and whether this CPU uses our table at all (SIDT). Context: any.
 uintptr_t idt_target(unsigned vector);
 bool idt_gate_is_good(unsigned vector);
+void idt_gate_repair(unsigned vector); // to what it was at boot
 bool idt_is_loaded(void);
 
 // The first line of kernel_main: all of the above for the boot CPU, with static stacks for the ISTs

@@ -33,6 +33,7 @@
 #include <x86/pic.h>
 #include <mm/slab.h>
 #include <irq/desc.h>
+#include <irq/ipi.h>
 #include <irq/route.h>
 
 enum {
@@ -476,6 +477,46 @@ void irq_replay(unsigned irq)
         }
     }
     spin_unlock_irqrestore(&desc->lock, flags);
+}
+
+// On the CPU itself, in its interrupt for function calls, whose own EOI was sent before: handlers
+// run with interrupts off and do not nest, so whatever is in service now was forgotten.
+static void irq_end_orphans(void *arg)
+{
+    (void)arg;
+    for (unsigned vector = VECTOR_SPURIOUS; vector >= IRQ_PIC_FIRST; vector--) {
+        if (lapic_isr_test((uint8_t)vector)) {
+            lapic_eoi();
+        }
+    }
+}
+
+int irq_reprogram(unsigned irq)
+{
+    struct irq_desc *desc = irq_to_desc(irq);
+    unsigned long flags;
+    if (desc == NULL || !desc->started) {
+        return -ENXIO;
+    }
+    smp_call_function_single(desc->data.cpu, irq_end_orphans, NULL, true);
+    spin_lock_irqsave(&desc->lock, flags);
+    bool started = desc->started;
+    if (started) {
+        desc->spurious_count = 0;
+        desc->unhandled = 0;
+        if (desc->killed) {
+            desc->killed = false;
+            desc->depth--;
+            desc->masked = desc->depth != 0;
+        }
+        desc->data.chip->irq_shutdown(&desc->data); // turns a level's entry to edge and back
+        desc->data.chip->irq_startup(&desc->data);
+        if (desc->masked) {
+            desc->data.chip->irq_mask(&desc->data);
+        }
+    }
+    spin_unlock_irqrestore(&desc->lock, flags);
+    return started ? 0 : -ENXIO;
 }
 
 void *irq_find_dev_id(const void *start, size_t size, unsigned *irq, const char **name)

@@ -1,23 +1,19 @@
 // `irq`: one interrupt from the device's pin to the handler, in words; and what to do about it.
 //
 //   irq list                every irq: what it is, where it goes
+//   irq types               every device: how it could interrupt, and how it does
 //   irq route N|DEVICE      the way of one
-//   irq why N|DEVICE        walks that way and names the first broken link, with the cure
+//   irq why N|DEVICE        walks that way and names the first broken link, with the cure (irq_why.c)
 //   irq check               is all of it as the kernel programmed it? (irq_check.c)
 //   irq enable|disable N    as a driver would
 //   irq mode DEVICE TYPE    takes a device from its wire to messages and back
+//   irq reset N|DEVICE      programs device, controller and CPU anew, as the kernel means them to be
+//   irq cut DEVICE          cuts its wire (PCI INTx disable): one that drives a line and has no driver
+//   irq shuffle N COUNT     moves it from CPU to CPU so many times, while it fires
 //
-// `why` looks at every link as the hardware has it now, not as the kernel believes it to be:
-//
-//   device      answers, bus master, causes that ask against causes that may (the driver's word)
-//   PCI         INTx not disabled, MSI enabled, the message is the kernel's
-//   controller  redirection entry: vector, CPU, trigger, mask, remote IRR
-//   CPU         online, takes interrupts, local APIC: IRR, ISR, TPR, PPR
-//   gate        the IDT entry is the one from boot, the vector leads to this irq
-//   core        started, not disabled, handlers, threads, what they said last
-//
-// Context: thread. Reads only, but for enable, disable and mode.
+// Context: thread.
 #include <lib/errno.h>
+#include <lib/format.h>
 #include <lib/parse.h>
 #include <lib/string.h>
 #include <contract/command.h>
@@ -27,25 +23,13 @@
 #include <x86/irq_remap.h>
 #include <x86/lapic.h>
 #include <x86/segments.h>
-#include <mm/slab.h>
 #include <irq/desc.h>
-#include <irq/ipi.h>
 #include <irq/route.h>
-#include <sched/mutex.h>
-#include <sched/sleep.h>
+#include <sched/thread.h>
 #include <pci/pci.h>
 #include "device.h"
 #include "irq_check.h"
-
-// What the chain is walked with.
-struct irq_walk {
-    struct shell *sh;
-    unsigned irq;
-    struct pci_dev *dev; // NULL: not a PCI device's, or not known
-    struct irq_desc *desc;
-    unsigned broken;
-    char verdict[160], cure[96]; // of the first broken link
-};
+#include "irq_walk.h"
 
 // ---- names --------------------------------------------------------------------------------------
 
@@ -107,7 +91,7 @@ static const char *irq_chip_text(const struct irq_desc *desc, char *to, size_t s
     return to;
 }
 
-static const char *irq_flow_text(const struct irq_desc *desc)
+const char *irq_flow_text(const struct irq_desc *desc)
 {
     return desc->flow == flow_level ? "level" : desc->flow == flow_edge ? "edge" : "percpu";
 }
@@ -216,316 +200,6 @@ static int irq_route(struct irq_walk *walk)
     return 0;
 }
 
-// ---- why: the links -----------------------------------------------------------------------------
-
-static void __printf(3, 4) why_ok(struct irq_walk *walk, const char *link, const char *format, ...)
-{
-    char line[160];
-    va_list args;
-    struct text t = TEXT_INIT(line);
-
-    va_start(args, format);
-    text_vprintf(&t, format, args);
-    va_end(args);
-    shell_printf(walk->sh, "  ok      %-10s %s\n", link, line);
-}
-
-// The first broken link is the verdict; those behind it may be broken for its sake. In a cure, N is
-// this irq and DEVICE this device.
-static void why_write_cure(struct irq_walk *walk, const char *cure)
-{
-    struct text t = TEXT_INIT(walk->cure);
-
-    for (; *cure != '\0'; cure++) {
-        if (*cure == 'N' && (cure[1] == '\0' || strchr(";/ ", cure[1]) != NULL)) {
-            text_printf(&t, "%u", walk->irq);
-        } else if (str_starts(cure, "DEVICE") && walk->dev != NULL) {
-            text_puts(&t, walk->dev->dev.name + 5); // without the segment: 00:02.0
-            cure += strlen("DEVICE") - 1;
-        } else {
-            text_putc(&t, *cure);
-        }
-    }
-}
-
-static void __printf(4, 5)
-    why_broken(struct irq_walk *walk, const char *link, const char *cure, const char *format, ...)
-{
-    char line[160];
-    va_list args;
-    struct text t = TEXT_INIT(line);
-
-    va_start(args, format);
-    text_vprintf(&t, format, args);
-    va_end(args);
-    shell_printf(walk->sh, "  BROKEN  %-10s %s\n", link, line);
-    if (walk->broken++ == 0) {
-        strscpy(walk->verdict, line, sizeof(walk->verdict));
-        why_write_cure(walk, cure);
-    }
-}
-
-enum { PCI_COMMAND_OFFSET = 4, PCI_COMMAND_MASTER_BIT = 4, PCI_COMMAND_INTX_OFF_BIT = 0x400 };
-
-static void why_device(struct irq_walk *walk)
-{
-    struct pci_dev *dev = walk->dev;
-    struct pci_irq_state state = {0};
-
-    if (dev == NULL) {
-        why_ok(walk, "device", "not on the PCI bus: the walk begins at the controller");
-        return;
-    }
-    uint16_t command = pci_read16(dev, PCI_COMMAND_OFFSET);
-    if (command == UINT16_MAX) {
-        why_broken(walk, "device", "driver unbind DEVICE", "%s does not answer configuration reads",
-                   dev->dev.name);
-        return;
-    }
-    if (dev->driver == NULL) {
-        why_broken(walk, "device", "driver bind DEVICE", "%s answers, but has no driver",
-                   dev->dev.name);
-        return;
-    }
-    why_ok(walk, "device", "%s answers, driver %s", dev->dev.name, dev->dev.driver);
-    if (dev->driver->irq_state != NULL) {
-        dev->driver->irq_state(dev, &state);
-        if (state.cause != 0 && (state.cause & state.enabled) == 0) {
-            why_broken(walk, "cause", "driver unbind DEVICE; driver bind DEVICE",
-                       "%s 0x%x asks, but %s 0x%x lets none of it out", state.cause_name,
-                       state.cause, state.enabled_name, state.enabled);
-        } else if (state.enabled == 0) {
-            why_broken(walk, "cause", "driver unbind DEVICE; driver bind DEVICE",
-                       "%s is 0: the device may not interrupt at all", state.enabled_name);
-        } else {
-            why_ok(walk, "cause", "%s 0x%x, %s 0x%x", state.cause_name, state.cause,
-                   state.enabled_name, state.enabled);
-        }
-    }
-    if ((command & PCI_COMMAND_MASTER_BIT) == 0) {
-        why_broken(walk, "PCI", "driver unbind DEVICE; driver bind DEVICE",
-                   "bus master is off: it can neither do DMA nor send a message");
-    }
-    if (dev->msi == NULL && dev->poll == NULL && (command & PCI_COMMAND_INTX_OFF_BIT)) {
-        why_broken(walk, "PCI", "irq mode DEVICE intx", "INTx is disabled in its command register");
-    }
-}
-
-static void why_message(struct irq_walk *walk)
-{
-    uint64_t address = 0;
-    uint32_t data = 0;
-    bool masked = false;
-    struct irq_data *want = &walk->desc->data;
-
-    if (walk->dev == NULL ||
-        !pci_msi_read_message(walk->dev, want->hwirq, &address, &data, &masked)) {
-        why_broken(walk, "message", "driver bind DEVICE", "no device holds this message");
-        return;
-    }
-    uint8_t vector = 0;
-    uint32_t apic_id = UINT32_MAX;
-    if (!irq_message_decode(address, data, &vector, &apic_id) || apic_id != want->apic_id ||
-        vector != want->vector) {
-        why_broken(walk, "message", "echo CPU > /proc/irq/N/smp_affinity_list writes it anew",
-                   "address 0x%llx, data 0x%x mean vector 0x%02x at APIC %u; the kernel wrote "
-                   "vector 0x%02x, APIC %u",
-                   (unsigned long long)address, data, vector, apic_id, want->vector, want->apic_id);
-    } else if (masked && !walk->desc->masked) {
-        why_broken(walk, "message", "irq disable N; irq enable N", "masked in the device");
-    } else {
-        why_ok(walk, "message", "address 0x%llx, data 0x%x, as the kernel wrote them",
-               (unsigned long long)address, data);
-    }
-}
-
-static void why_wire(struct irq_walk *walk)
-{
-    struct irq_data *want = &walk->desc->data;
-    struct ioapic_entry entry;
-
-    if (!ioapic_decode(walk->irq, &entry)) {
-        why_broken(walk, "IO-APIC", "none", "no IO-APIC has GSI %u", walk->irq);
-        return;
-    }
-    if (entry.vector != want->vector || entry.apic_id != (want->apic_id & 0xff) ||
-        entry.level != want->level || entry.active_low != want->active_low) {
-        why_broken(walk, "IO-APIC", "driver unbind DEVICE; driver bind DEVICE",
-                   "entry says vector 0x%02x, APIC %u, %s; the kernel means 0x%02x, %u, %s",
-                   entry.vector, entry.apic_id, entry.level ? "level" : "edge", want->vector,
-                   want->apic_id, want->level ? "level" : "edge");
-    } else if (entry.masked && !walk->desc->masked) {
-        why_broken(walk, "IO-APIC", "irq disable N; irq enable N",
-                   "the entry is masked, and the kernel does not know of it");
-    } else if (entry.masked) {
-        why_ok(walk, "IO-APIC", "masked by the kernel; why stands below");
-    } else {
-        why_ok(walk, "IO-APIC", "vector 0x%02x to APIC %u, %s, open", entry.vector, entry.apic_id,
-               entry.level ? "level" : "edge");
-    }
-    if (!entry.remote_irr) {
-        return;
-    }
-    msleep(20); // an EOI that is on its way will have come by then
-    if (ioapic_decode(walk->irq, &entry) && entry.remote_irr) {
-        why_broken(walk, "IO-APIC", "irq disable N; irq enable N",
-                   "remote IRR is stuck: a CPU took the level and never said EOI");
-    }
-}
-
-// ---- why: the CPU's side ------------------------------------------------------------------------
-
-struct why_cpu {
-    uint8_t vector;
-    bool asked;
-    bool irr, isr;
-    uint8_t tpr, ppr;
-    bool own_idt;
-};
-
-static void why_ask_cpu(void *arg)
-{
-    struct why_cpu *c = arg;
-
-    c->irr = lapic_irr_test(c->vector);
-    c->isr = lapic_isr_test(c->vector);
-    c->tpr = lapic_tpr();
-    c->ppr = lapic_ppr();
-    c->own_idt = idt_is_loaded();
-    __atomic_store_n(&c->asked, true, __ATOMIC_RELEASE);
-}
-
-static void why_judge_cpu(struct irq_walk *walk, const struct why_cpu *c)
-{
-    unsigned cpu = walk->desc->data.cpu;
-
-    if (c->tpr >> 4 >= c->vector >> 4) {
-        why_broken(walk, "local APIC", "apic tpr CPU 0",
-                   "CPU %u: task priority 0x%02x holds back vector 0x%02x", cpu, c->tpr, c->vector);
-    } else if (c->isr) {
-        why_broken(walk, "local APIC",
-                   "none: a handler did not come back, or its EOI was forgotten",
-                   "CPU %u: vector 0x%02x is still in service", cpu, c->vector);
-    } else if (c->irr) {
-        why_broken(walk, "local APIC", "none: it should have been taken",
-                   "CPU %u: vector 0x%02x is pending and not taken (PPR 0x%02x)", cpu, c->vector,
-                   c->ppr);
-    } else {
-        why_ok(walk, "CPU", "%u is online and takes interrupts; TPR 0x%02x", cpu, c->tpr);
-    }
-    if (!c->own_idt) {
-        why_broken(walk, "gate", "reboot", "CPU %u has another IDT loaded than the kernel's", cpu);
-    }
-}
-
-// Asks the CPU itself, by an interrupt: one that does not answer has interrupts off. The answer's
-// place outlives a CPU that answers too late, so it is one for all, and one walk at a time may use
-// it.
-static DEFINE_MUTEX(why_mutex);
-
-static void why_cpu_locked(struct irq_walk *walk)
-{
-    static struct why_cpu answer; // L of why_mutex
-    unsigned cpu = walk->desc->data.cpu;
-
-    if (!cpumask_test(&cpu_online_mask, cpu)) {
-        why_broken(walk, "CPU", "echo CPU > /proc/irq/N/smp_affinity_list", "%u is not online",
-                   cpu);
-        return;
-    }
-    answer = (struct why_cpu){.vector = walk->desc->data.vector};
-    smp_call_function_single(cpu, why_ask_cpu, &answer, false);
-    for (unsigned ms = 0; ms < 500 && !__atomic_load_n(&answer.asked, __ATOMIC_ACQUIRE); ms += 4) {
-        msleep(4);
-    }
-    if (!__atomic_load_n(&answer.asked, __ATOMIC_ACQUIRE)) {
-        why_broken(walk, "CPU", "look at /proc/trace for what it does",
-                   "%u does not answer an IPI: interrupts are off there (IF = 0)", cpu);
-        return;
-    }
-    why_judge_cpu(walk, &answer);
-}
-
-static void why_cpu(struct irq_walk *walk)
-{
-    mutex_lock(&why_mutex);
-    why_cpu_locked(walk);
-    mutex_unlock(&why_mutex);
-}
-
-static void why_gate(struct irq_walk *walk)
-{
-    uint8_t vector = walk->desc->data.vector;
-
-    if (!idt_gate_is_good(vector)) {
-        why_broken(walk, "gate", "reboot", "gate 0x%02x is not as at boot (idt check)", vector);
-    } else if (route_vector_irq(vector) != walk->irq) {
-        why_broken(walk, "vector", "driver unbind DEVICE; driver bind DEVICE",
-                   "vector 0x%02x does not lead to irq %u", vector, walk->irq);
-    } else {
-        why_ok(walk, "gate", "vector 0x%02x is as at boot and leads to irq %u", vector, walk->irq);
-    }
-}
-
-static void why_core(struct irq_walk *walk)
-{
-    struct irq_desc *desc = walk->desc;
-    unsigned long flags;
-
-    spin_lock_irqsave(&desc->lock, flags);
-    bool killed = desc->killed, pending = desc->pending;
-    unsigned depth = desc->depth, active = desc->threads_active;
-    uint32_t count = desc->spurious_count, unhandled = desc->unhandled;
-    bool oneshot = desc->oneshot && desc->masked;
-    spin_unlock_irqrestore(&desc->lock, flags);
-    if (killed) {
-        why_broken(walk, "core", "irq enable N",
-                   "nobody cared: shut after 99,900 unhandled interrupts of 100,000");
-    } else if (depth != 0) {
-        why_broken(walk, "core", "irq enable N", "disabled, depth %u%s", depth,
-                   pending ? ", an edge waits" : "");
-    } else if (oneshot && active != 0) {
-        why_broken(walk, "core", "ps shows the thread irq/N-name",
-                   "one-shot line, masked until its thread is done");
-    } else if (unhandled != 0 && unhandled == count) {
-        why_broken(walk, "handlers", "the wrong handlers sit on this irq: irq route N",
-                   "none of the last %u interrupts was anybody's", count);
-    } else {
-        why_ok(walk, "core", "enabled; %llu interrupts so far, %u of the last %u unhandled",
-               (unsigned long long)irq_desc_total(desc), unhandled, count);
-    }
-}
-
-static int irq_why(struct irq_walk *walk)
-{
-    struct irq_desc *desc = walk->desc;
-
-    shell_printf(walk->sh, "irq %u%s%s:\n", walk->irq, walk->dev != NULL ? " of " : "",
-                 walk->dev != NULL ? walk->dev->dev.name : "");
-    why_device(walk);
-    if (!desc->started || desc->action == NULL) {
-        why_broken(walk, "core", "driver bind DEVICE", "no handler: nobody has requested irq %u",
-                   walk->irq);
-    } else {
-        if (desc->data.chip == &ioapic_chip) {
-            why_wire(walk);
-        } else if (desc->data.chip->is_polled) {
-            why_ok(walk, "clock", "the device has no interrupt: it is asked %d times a second", 10);
-        } else {
-            why_message(walk);
-        }
-        why_cpu(walk);
-        why_gate(walk);
-        why_core(walk);
-    }
-    if (walk->broken == 0) {
-        shell_printf(walk->sh, "the chain is whole\n");
-        return 0;
-    }
-    shell_printf(walk->sh, "first broken link: %s\nto mend it: %s\n", walk->verdict, walk->cure);
-    return 1;
-}
-
 // ---- enable, disable, mode ----------------------------------------------------------------------
 
 static int irq_switch(struct irq_walk *walk, bool on)
@@ -606,6 +280,93 @@ static int irq_mode(struct irq_walk *walk, const char *type)
     return shell_usage(walk->sh, "no such type: %s (intx, msi, msix, poll, auto)", type);
 }
 
+// ---- types, reset, cut, shuffle -----------------------------------------------------------------
+
+// What each device could use. A function without a pin and without either capability never
+// interrupts: bridges, mostly.
+static int irq_types(struct shell *sh)
+{
+    shell_printf(sh, "%-13s %-8s %-5s %-30s %-26s %s\n", "device", "driver", "INTx", "MSI", "MSI-X",
+                 "now");
+    for (struct pci_dev *dev = pci_next(NULL); dev != NULL; dev = pci_next(dev)) {
+        struct pci_irq_ability can;
+        char pin[8] = "-", msi[40] = "-", msix[40] = "-", now[40] = "-";
+
+        pci_irq_ability(dev, &can);
+        if (dev->pin != 0) {
+            snprintf(pin, sizeof(pin), "%c", 'A' + dev->pin - 1);
+        }
+        if (can.msi_vectors != 0) {
+            snprintf(msi, sizeof(msi), "%u, %u-bit%s", can.msi_vectors, can.msi_wide ? 64 : 32,
+                     can.msi_masks ? ", a mask each" : ", no mask");
+        }
+        if (can.msix_vectors != 0) {
+            snprintf(msix, sizeof(msix), "%u, table in BAR %u", can.msix_vectors, can.msix_bar);
+        }
+        if (dev->driver != NULL) {
+            snprintf(now, sizeof(now), "%s, irq %d", pci_irq_type_name(dev),
+                     pci_irq_vector(dev, 0));
+        }
+        shell_printf(sh, "%-13s %-8s %-5s %-30s %-26s %s\n", dev->dev.name,
+                     dev->dev.driver != NULL ? dev->dev.driver : "-", pin, msi, msix, now);
+    }
+    return 0;
+}
+
+static int irq_reset(struct irq_walk *walk)
+{
+    if (walk->dev != NULL && walk->dev->driver != NULL) {
+        pci_set_master(walk->dev);
+        pci_intx(walk->dev, walk->desc->data.chip == &ioapic_chip);
+    }
+    if (!idt_gate_is_good(walk->desc->data.vector)) {
+        idt_gate_repair(walk->desc->data.vector);
+    }
+    int error = irq_reprogram(walk->irq);
+    return error == 0 ? 0 : shell_error(walk->sh, "%u: nobody has requested it", walk->irq);
+}
+
+static int irq_cut(struct shell *sh, const char *name)
+{
+    struct pci_dev *dev = shell_find_device(name);
+
+    if (dev == NULL) {
+        return shell_error(sh, "%s: no such device (lspci lists them)", name);
+    }
+    pci_intx(dev, false);
+    shell_printf(sh, "%s drives no wire any more\n", dev->dev.name);
+    return 0;
+}
+
+enum { SHUFFLE_MOST = 10000000 };
+
+static int irq_shuffle(struct irq_walk *walk, const char *text)
+{
+    uint32_t count, moves = 0;
+    unsigned cpu = walk->desc->data.cpu;
+
+    if (kstrtou32(text, 10, &count) != 0 || count > SHUFFLE_MOST) {
+        return shell_usage(walk->sh, "how many times? 0 to %u", SHUFFLE_MOST);
+    }
+    while (moves < count && !shell_interrupted(walk->sh)) {
+        struct cpumask mask = {0};
+
+        cpu = cpumask_next(&cpu_online_mask, cpu + 1);
+        cpu = cpu == MAX_CPUS ? cpumask_next(&cpu_online_mask, 0) : cpu;
+        cpumask_set(&mask, cpu);
+        int error = irq_set_affinity(walk->irq, &mask);
+        if (error != 0) {
+            return shell_error(walk->sh, "%u: to CPU %u: %s", walk->irq, cpu, strerror(error));
+        }
+        if (++moves % 8 == 0) {
+            yield();
+        }
+    }
+    irq_set_affinity(walk->irq, &cpu_online_mask);
+    shell_printf(walk->sh, "irq %u: moved %u times\n", walk->irq, moves);
+    return 0;
+}
+
 static int cmd_irq(struct shell *sh, int argc, char **argv)
 {
     struct irq_walk walk;
@@ -615,6 +376,12 @@ static int cmd_irq(struct shell *sh, int argc, char **argv)
     }
     if (argc == 2 && strcmp(argv[1], "check") == 0) {
         return irq_check(sh);
+    }
+    if (argc == 2 && strcmp(argv[1], "types") == 0) {
+        return irq_types(sh);
+    }
+    if (argc == 3 && strcmp(argv[1], "cut") == 0) {
+        return irq_cut(sh, argv[2]);
     }
     if (argc < 3) {
         return shell_usage(sh, "which irq or device?");
@@ -635,12 +402,18 @@ static int cmd_irq(struct shell *sh, int argc, char **argv)
     if (argc == 4 && strcmp(argv[1], "mode") == 0) {
         return irq_mode(&walk, argv[3]);
     }
+    if (argc == 3 && strcmp(argv[1], "reset") == 0) {
+        return irq_reset(&walk);
+    }
+    if (argc == 4 && strcmp(argv[1], "shuffle") == 0) {
+        return irq_shuffle(&walk, argv[3]);
+    }
     return shell_usage(sh, "unknown: %s", argv[1]);
 }
 
 COMMAND("irq", cmd_irq,
-        "irq [list] | irq check | irq route|why|enable|disable N|DEVICE | irq mode DEVICE "
-        "intx|msi|msix|poll|auto",
+        "irq [list|types|check] | irq route|why|enable|disable|reset N|DEVICE | irq cut DEVICE | "
+        "irq shuffle N COUNT | irq mode DEVICE intx|msi|msix|poll|auto",
         "one interrupt from pin to handler: its way, the first broken link, its mode\n"
         "check compares every redirection entry and every message with the kernel's own map\n"
         "DEVICE is eth0, 00:1f.2 or a driver's name");

@@ -73,6 +73,16 @@ bool idt_gate_is_good(unsigned vector)
     return idt[vector % IDT_GATES][0] == want[0] && idt[vector % IDT_GATES][1] == want[1];
 }
 
+// A CPU that comes by in between finds one half of each: the low one decides, and is written last.
+void idt_gate_repair(unsigned vector)
+{
+    uint64_t want[2];
+
+    idt_gate(vector % IDT_GATES, want);
+    WRITE_ONCE(idt[vector % IDT_GATES][1], want[1]);
+    WRITE_ONCE(idt[vector % IDT_GATES][0], want[0]);
+}
+
 bool idt_is_loaded(void)
 {
     struct {
