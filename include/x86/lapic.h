@@ -106,4 +106,8 @@ bool lapic_isr_test(uint8_t vector);
 void lapic_set_tpr(uint8_t tpr);
 uint8_t lapic_tpr(void);
 uint8_t lapic_ppr(void);
+// One register of this CPU's by its offset in the page (kernel/x86/lapic_regs.h names them): for
+// tests and demonstrations, which put back what they change. Context: interrupts off.
+uint32_t lapic_register(unsigned offset);
+void lapic_register_write(unsigned offset, uint32_t value);
 void lapic_show(struct text *t); // this CPU's registers, decoded

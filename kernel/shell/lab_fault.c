@@ -266,11 +266,11 @@ static int lab_show_classes(struct shell *sh, int argc, char **argv)
     lab_table(sh, columns);
     mutex_lock(&lab_fault_mutex);
     lab_trapper = cpu_current();
-    exception_trap = lab_class_trap;
+    WRITE_ONCE(exception_trap, lab_class_trap);
     for (size_t i = 0; i < ARRAY_SIZE(lab_classes); i++) {
         lab_show_class(sh, columns, &lab_classes[i]);
     }
-    exception_trap = NULL;
+    WRITE_ONCE(exception_trap, NULL);
     mutex_unlock(&lab_fault_mutex);
     shell_printf(sh, "A program's INT 0x80 and SYSCALL are traps as well: run hello. "
                      "A fault that nobody repairs: fault pf.\n");

@@ -344,6 +344,23 @@ bool ioapic_decode(unsigned gsi, struct ioapic_entry *entry)
     return true;
 }
 
+uint32_t ioapic_register(unsigned index, unsigned reg)
+{
+    unsigned long flags;
+    spin_lock_irqsave(&ioapics[index].lock, flags);
+    uint32_t value = ioapic_rd(&ioapics[index], reg);
+    spin_unlock_irqrestore(&ioapics[index].lock, flags);
+    return value;
+}
+
+void ioapic_register_write(unsigned index, unsigned reg, uint32_t value)
+{
+    unsigned long flags;
+    spin_lock_irqsave(&ioapics[index].lock, flags);
+    ioapic_wr(&ioapics[index], reg, value);
+    spin_unlock_irqrestore(&ioapics[index].lock, flags);
+}
+
 void ioapic_mask_all(void)
 {
     for (unsigned i = 0; i < ioapics_used; i++) {

@@ -491,6 +491,16 @@ uint8_t lapic_ppr(void)
     return (uint8_t)lapic_rd(LAPIC_PPR);
 }
 
+uint32_t lapic_register(unsigned offset)
+{
+    return lapic_rd((enum lapic_reg)offset);
+}
+
+void lapic_register_write(unsigned offset, uint32_t value)
+{
+    lapic_wr((enum lapic_reg)offset, value);
+}
+
 static void lapic_show_lvt(struct text *t, const char *name, enum lapic_reg reg)
 {
     uint32_t lvt = lapic_rd(reg);

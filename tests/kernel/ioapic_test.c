@@ -12,6 +12,7 @@
 #include <mm/map.h>
 #include <sched/sleep.h>
 #include <x86/acpi.h>
+#include <irq/ipi.h>
 #include <x86/ioapic.h>
 
 enum {
@@ -41,6 +42,10 @@ static struct {
     unsigned gsi, number;
     bool level;
     uint32_t calls, keep; // A; `keep`: that many calls leave the wire up
+    uint32_t total;       // what a test expects so far
+    bool look_at_tmr, tmr;
+    bool mask_in_handler; // once
+    bool move_in_handler; // once: to the next CPU
 } wire;
 
 static void wire_lower(void)
@@ -48,10 +53,32 @@ static void wire_lower(void)
     writel(BIT(wire.number), wire.hpet + HPET_STATUS);
 }
 
+static void wire_bend(void)
+{
+    struct irq_desc *desc = irq_to_desc(wire.gsi);
+    if (wire.mask_in_handler) {
+        spin_lock(&desc->lock);
+        irq_mask(desc);
+        irq_unmask(desc);
+        spin_unlock(&desc->lock);
+        wire.mask_in_handler = false;
+    }
+    if (wire.move_in_handler) {
+        struct cpumask next = {0};
+        cpumask_set(&next, (cpu_id() + 1) % cpu_count);
+        wire.move_in_handler = false;
+        irq_set_affinity(wire.gsi, &next);
+    }
+}
+
 static irqreturn_t wire_handler(int irq, void *dev_id)
 {
     (void)irq;
     (void)dev_id;
+    if (wire.look_at_tmr) {
+        wire.tmr = lapic_tmr_test(irq_to_desc(wire.gsi)->data.vector);
+    }
+    wire_bend();
     if (wire.level) {
         if (wire.keep > 0) {
             wire.keep--;
@@ -135,7 +162,8 @@ static const char *wire_open(bool level)
     }
     wire.level = level;
     wire.calls = 0;
-    wire.keep = 0;
+    wire.keep = wire.total = 0;
+    wire.look_at_tmr = wire.mask_in_handler = wire.move_in_handler = false;
     writel(0, wire.timer);
     writel(readl(wire.hpet + HPET_COUNTER) + HPET_FAR_TICKS, wire.timer + HPET_COMPARATOR);
     wire_lower();
@@ -357,4 +385,229 @@ KTEST(ioapic, edge_moved_under_fire)
 KTEST(ioapic, level_moved_under_fire)
 {
     wire_move_under_fire(ktest, true);
+}
+
+// ---- the registers, 82093AA 3.2 -----------------------------------------------------------------
+
+enum { IOAPIC_TEST_ID = 0, IOAPIC_TEST_VERSION = 1, IOAPIC_TEST_ARB = 2, IOAPIC_TEST_ENTRIES = 16 };
+
+// Only bits 24 to 27 of the identifier can be written.
+KTEST(ioapic, id_bits)
+{
+    for (unsigned i = 0; i < ioapic_count(); i++) {
+        uint32_t before = ioapic_register(i, IOAPIC_TEST_ID);
+        ioapic_register_write(i, IOAPIC_TEST_ID, UINT32_MAX);
+        uint32_t ones = ioapic_register(i, IOAPIC_TEST_ID);
+        ioapic_register_write(i, IOAPIC_TEST_ID, 0);
+        uint32_t zeroes = ioapic_register(i, IOAPIC_TEST_ID);
+        ioapic_register_write(i, IOAPIC_TEST_ID, before);
+        EXPECT_EQ(ones, 0x0f000000);
+        EXPECT_EQ(zeroes, 0);
+        EXPECT_EQ(ioapic_register(i, IOAPIC_TEST_ID), before);
+    }
+}
+
+KTEST(ioapic, arbitration_id_is_read_only)
+{
+    for (unsigned i = 0; i < ioapic_count(); i++) {
+        uint32_t before = ioapic_register(i, IOAPIC_TEST_ARB);
+        ioapic_register_write(i, IOAPIC_TEST_ARB, ~before);
+        EXPECT_EQ(ioapic_register(i, IOAPIC_TEST_ARB), before);
+    }
+}
+
+KTEST(ioapic, version)
+{
+    REQUIRE(ioapic_count() > 0);
+    for (unsigned i = 0; i < ioapic_count(); i++) {
+        uint32_t version = ioapic_register(i, IOAPIC_TEST_VERSION);
+        EXPECT((version & 0xff) == 0x11 || (version & 0xff) == 0x20);
+        EXPECT((version >> 16 & 0xff) >= 15);
+        ioapic_register_write(i, IOAPIC_TEST_VERSION, ~version);
+        EXPECT_EQ(ioapic_register(i, IOAPIC_TEST_VERSION), version);
+    }
+}
+
+// ---- trigger mode register, and what merges -----------------------------------------------------
+
+static void wire_tmr(struct ktest_run *ktest, bool level)
+{
+    WIRE_OPEN(level);
+    wire.look_at_tmr = true;
+    uint32_t calls = 0;
+    for_each_online_cpu (cpu) { // also where it was another trigger's the last time
+        struct cpumask mask = {0};
+        cpumask_set(&mask, cpu);
+        EXPECT_EQ(irq_set_affinity(wire.gsi, &mask), 0);
+        wire_raise();
+        EXPECT(wire_calls(++calls));
+        EXPECT_EQ(wire.tmr, level);
+    }
+    wire_close();
+}
+
+KTEST(ioapic, tmr_says_edge)
+{
+    wire_tmr(ktest, false);
+    if (ktest->skip == NULL) {
+        wire_tmr(ktest, true);
+        wire_tmr(ktest, false);
+    }
+}
+
+KTEST(ioapic, tmr_says_level)
+{
+    wire_tmr(ktest, true);
+}
+
+// A level that falls and rises again before anybody took it is one interrupt.
+KTEST(ioapic, level_coalesces)
+{
+    WIRE_OPEN(true);
+    preempt_disable();
+    struct cpumask here = {0};
+    cpumask_set(&here, cpu_id());
+    irq_set_affinity(wire.gsi, &here);
+    unsigned long flags = local_irq_save();
+    wire_raise();
+    bool first = wire_is_up();
+    wire_lower();
+    wire_raise();
+    bool second = wire_is_up();
+    uint32_t early = wire.calls;
+    local_irq_restore(flags);
+    preempt_enable();
+    EXPECT(first && second);
+    EXPECT_EQ(early, 0);
+    EXPECT(wire_calls(1));
+    msleep(10);
+    EXPECT_EQ(wire.calls, 1);
+    wire_close();
+}
+
+KTEST(ioapic, level_sequential)
+{
+    WIRE_OPEN(true);
+    wire_raise();
+    EXPECT(wire_calls(1));
+    wire_raise();
+    EXPECT(wire_calls(2));
+    msleep(10);
+    EXPECT_EQ(wire.calls, 2);
+    wire_close();
+}
+
+// Left up by the handler it comes again after EOI; masked and unmasked in between it does too.
+static void wire_retrigger(struct ktest_run *ktest, bool mask)
+{
+    WIRE_OPEN(true);
+    wire.keep = 1;
+    wire.mask_in_handler = mask;
+    wire_raise();
+    EXPECT(wire_calls(2));
+    msleep(10);
+    EXPECT_EQ(wire.calls, 2);
+    EXPECT_EQ(ioapic_read_entry(wire.gsi) & (ENTRY_REMOTE_IRR | ENTRY_MASKED), 0);
+    wire_close();
+}
+
+KTEST(ioapic, level_retrigger)
+{
+    wire_retrigger(ktest, false);
+}
+
+KTEST(ioapic, level_retrigger_with_mask)
+{
+    wire_retrigger(ktest, true);
+}
+
+// ---- reprogrammed at the worst time -------------------------------------------------------------
+
+// From within the handler, Remote IRR set: to another CPU, or written anew. The line lives on.
+static void wire_reconfigure(struct ktest_run *ktest, bool self)
+{
+    WIRE_OPEN(true);
+    struct irq_desc *desc = irq_to_desc(wire.gsi);
+    for (uint32_t i = 1; i <= 20; i++) {
+        wire.move_in_handler = self;
+        wire.keep = i % 2;
+        wire_raise();
+        if (!self) {
+            wait_until((ioapic_read_entry(wire.gsi) & ENTRY_REMOTE_IRR) ||
+                           READ_ONCE(wire.calls) >= i,
+                       MESSAGE_LINE_WAIT_US);
+            unsigned long flags;
+            spin_lock_irqsave(&desc->lock, flags);
+            desc->data.chip->irq_set_affinity(&desc->data); // the same CPU, written once more
+            spin_unlock_irqrestore(&desc->lock, flags);
+        }
+        uint32_t want = wire.total + 1 + i % 2;
+        EXPECT(wait_until(READ_ONCE(wire.calls) >= want, MESSAGE_LINE_WAIT_US));
+        wire.total = want;
+    }
+    msleep(10);
+    EXPECT_EQ(wire.calls, wire.total);
+    EXPECT_EQ(ioapic_read_entry(wire.gsi) & ENTRY_REMOTE_IRR, 0);
+    wire_close();
+}
+
+KTEST(ioapic, reconfigure_while_remote_irr)
+{
+    wire_reconfigure(ktest, false);
+}
+
+KTEST(ioapic, self_reconfigure)
+{
+    wire_reconfigure(ktest, true);
+}
+
+// ---- destinations -------------------------------------------------------------------------------
+
+static void wire_set_logical(void *arg)
+{
+    lapic_register_write(0xe0, UINT32_MAX); // flat
+    lapic_register_write(0xd0, *(bool *)arg && cpu_id() < 8 ? 1u << (24 + cpu_id()) : 0);
+}
+
+KTEST(ioapic, physical_destination)
+{
+    WIRE_OPEN(false);
+    struct irq_desc *desc = irq_to_desc(wire.gsi);
+    uint32_t calls = 0;
+    for_each_online_cpu (cpu) {
+        struct cpumask mask = {0};
+        cpumask_set(&mask, cpu);
+        uint32_t before = desc->count[cpu];
+        EXPECT_EQ(irq_set_affinity(wire.gsi, &mask), 0);
+        EXPECT_EQ(ioapic_read_entry(wire.gsi) >> 56, cpus[cpu].apic_id);
+        wire_raise();
+        EXPECT(wire_calls(++calls));
+        EXPECT_EQ(desc->count[cpu], before + 1);
+    }
+    wire_close();
+}
+
+// The kernel uses physical destinations; the hardware must do the others too: every CPU whose bit is
+// set gets one.
+KTEST(ioapic, logical_destination)
+{
+    bool on = true, off = false;
+    if (lapic_is_x2apic() || cpumask_weight(&cpu_online_mask) > 8) {
+        SKIP("flat logical identifiers are xAPIC's, for eight CPUs");
+    }
+    WIRE_OPEN(false);
+    struct irq_desc *desc = irq_to_desc(wire.gsi);
+    unsigned last = cpumask_weight(&cpu_online_mask) - 1, reg = IOAPIC_TEST_ENTRIES + 2 * wire.gsi;
+    on_each_cpu(wire_set_logical, &on);
+    uint32_t before = desc->count[last];
+    uint32_t low = ioapic_register(0, reg), high = ioapic_register(0, reg + 1);
+    ioapic_register_write(0, reg + 1, 1u << (24 + last));
+    ioapic_register_write(0, reg, low | 0x800);
+    wire_raise();
+    EXPECT(wire_calls(1));
+    EXPECT_EQ(desc->count[last], before + 1);
+    ioapic_register_write(0, reg, low);
+    ioapic_register_write(0, reg + 1, high);
+    on_each_cpu(wire_set_logical, &off);
+    wire_close();
 }

@@ -284,18 +284,47 @@ KTEST(ring3, umip)
         SKIP("this CPU has no UMIP");
     }
     EXPECT(RUN(0x0f, 0x01, 0x44, 0x24, 0xf0) && test_ring3_is_gp(0)); // sgdt -16(%rsp)
+    EXPECT(RUN(0x0f, 0x01, 0x4c, 0x24, 0xf0) && test_ring3_is_gp(0)); // sidt -16(%rsp)
+    EXPECT(RUN(0x0f, 0x00, 0xc0) && test_ring3_is_gp(0));             // sldt %eax
     EXPECT(RUN(0x0f, 0x00, 0xc8) && test_ring3_is_gp(0));             // str %eax
+    EXPECT(RUN(0x0f, 0x01, 0xe0) && test_ring3_is_gp(0));             // smsw %eax
+}
+
+// With CR4.UMIP clear ring 3 may read all five.
+KTEST(ring3, umip_off)
+{
+    const uint64_t umip = BIT64(11);
+    unsigned long flags = local_irq_save();
+    uint64_t cr4 = read_cr4();
+    write_cr4(cr4 & ~umip);
+    bool ran = RUN(0x0f, 0x01, 0x44, 0x24, 0xf0, // sgdt -16(%rsp)
+                   0x0f, 0x01, 0x4c, 0x24, 0xf0, // sidt -16(%rsp)
+                   0x0f, 0x00, 0xc0,             // sldt %eax
+                   0x0f, 0x00, 0xc8,             // str %eax
+                   0x0f, 0x01, 0xe0,             // smsw %eax
+                   0xcc);
+    write_cr4(cr4);
+    local_irq_restore(flags);
+    EXPECT(ran);
+    EXPECT_EQ(ring3.record.frame.vector, EXC_BP);
 }
 
 // ---- and the other way: what ring 0 may not do with ring 3's pages
 // --------------------------------
 
-static int test_smap_vector, test_smep_vector;
+static int test_smap_vector, test_smap_ac_vector, test_smep_vector;
 static struct exception_record test_smap, test_smep;
 
 static void test_read_user(void *arg __unused)
 {
     (void)*(volatile uint8_t *)USER_CODE;
+}
+
+static void test_read_user_allowed(void *arg __unused)
+{
+    __asm__ volatile("stac" ::: "memory", "cc");
+    (void)*(volatile uint8_t *)USER_CODE;
+    __asm__ volatile("clac" ::: "memory", "cc");
 }
 
 static void test_run_user(void *arg __unused)
@@ -306,6 +335,8 @@ static void test_run_user(void *arg __unused)
 static void test_touch_user(void)
 {
     test_smap_vector = exception_catch(test_read_user, NULL, &test_smap);
+    test_smap_ac_vector =
+        cpu_has(FEATURE_SMAP) ? exception_catch(test_read_user_allowed, NULL, NULL) : -1;
     test_smep_vector = exception_catch(test_run_user, NULL, &test_smep);
 }
 
@@ -321,6 +352,7 @@ KTEST(ring3, smap_and_smep)
         SKIP("this CPU lacks SMAP or SMEP: ring 0 may use ring 3's pages");
     }
     EXPECT_EQ(test_smap_vector, EXC_PF);
+    EXPECT_EQ(test_smap_ac_vector, -1); // RFLAGS.AC opens it, for as long as it is set
     EXPECT_EQ(test_smap.frame.error, P);
     EXPECT_EQ(test_smap.cr2, USER_CODE);
     EXPECT_EQ(test_smep_vector, EXC_PF);
