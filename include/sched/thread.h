@@ -47,6 +47,7 @@ struct thread {
     uint16_t cpu;                   // L: its run queue
     bool on_queue;                  // L: runnable: linked, current, or on its way to another queue
     bool misplaced;                 // L: runs where it may not any more
+    bool bound;                     // I: serves its CPU: sched_setaffinity() refuses
     bool stop_wanted;               // A: kthread_stop() was called; never cleared
     bool interrupted;               // A: thread_interrupt(), ^C
     struct cpumask allowed;         // L
@@ -56,6 +57,8 @@ struct thread {
     uint64_t runtime;               // L: on a CPU, in ticks of the time stamp counter
     uint64_t switched_in;           // C: time stamp of the last booking
     uint64_t switches;              // C
+    uint64_t preemptions;           // C: how many of them it did not ask for
+    uint64_t started;               // I: time stamp of its making
     uint64_t vruntime;              // L: SCHED_OTHER
     struct list_head pi_owned;      // L of mutex.c: its mutexes that others wait for
     struct mutex_waiter *pi_waiter; // L of mutex.c: the mutex that it waits for; NULL: none
@@ -85,6 +88,13 @@ struct thread *kthread_run(void (*fn)(void *arg), void *arg, const char *name_fo
 struct thread *kthread_run_on(unsigned cpu, void (*fn)(void *arg), void *arg,
                               const char *name_format, ...) __printf(4, 5);
 
+// The thread serves the CPU that it was made for, and would be wrong on another one: nobody may give
+// it others. Context: thread.
+static inline void kthread_bind(struct thread *thread)
+{
+    thread->bound = true;
+}
+
 // Who makes a thread owes it one of kthread_stop(), thread_join() or thread_put().
 // kthread_stop asks it to end (it sees kthread_should_stop(), its interruptible sleeps return
 // early) and waits until it has. Context: thread.
@@ -107,7 +117,8 @@ const char *thread_current_name(void);
 // 0, -EINVAL (priority 1..99 for FIFO and RR, 0 otherwise). Context: thread.
 int sched_setscheduler(struct thread *thread, enum sched_policy policy, int rt_priority);
 void sched_set_nice(struct thread *thread, int nice);
-int sched_setaffinity(struct thread *thread, const struct cpumask *mask); // -EINVAL: no online CPU
+int sched_setaffinity(struct thread *thread,
+                      const struct cpumask *mask); // -EINVAL: no online CPU, or bound
 
 // Gives the CPU away. schedule() may only be called where might_sleep() holds; a thread in
 // THREAD_RUNNING stays runnable.

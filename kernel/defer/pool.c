@@ -367,8 +367,12 @@ static struct thread *worker_start(struct worker *worker)
         return kthread_run(worker_thread, worker, "kworker/u%u:%d%s", 2 * cpu_count, worker->id,
                            suffix);
     }
-    return kthread_run_on((unsigned)pool->cpu, worker_thread, worker, "kworker/%d:%d%s", pool->cpu,
-                          worker->id, suffix);
+    struct thread *thread = kthread_run_on((unsigned)pool->cpu, worker_thread, worker,
+                                           "kworker/%d:%d%s", pool->cpu, worker->id, suffix);
+    if (thread != NULL) {
+        kthread_bind(thread);
+    }
+    return thread;
 }
 
 // For tests, which have memory run out here and nowhere else.

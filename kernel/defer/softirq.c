@@ -322,6 +322,8 @@ void softirq_start_threads(void)
             self->ksoftirqd = kthread_run_on(cpu, softirq_thread, self, "ksoftirqd/%u", cpu);
             if (self->ksoftirqd == NULL) {
                 pr_err("softirq: no memory for ksoftirqd/%u: overload will not be deferred", cpu);
+            } else {
+                kthread_bind(self->ksoftirqd);
             }
         }
     }

@@ -109,7 +109,7 @@ int sched_setaffinity(struct thread *thread, const struct cpumask *mask)
     unsigned long flags;
     struct run_queue *queue;
 
-    if (thread->tid == 0 || place_in(&sched_mask, mask) >= MAX_CPUS) {
+    if (thread->tid == 0 || thread->bound || place_in(&sched_mask, mask) >= MAX_CPUS) {
         return -EINVAL;
     }
     queue = queue_lock_of(thread, &flags);

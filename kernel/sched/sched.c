@@ -77,10 +77,13 @@ static inline void queue_put_current(struct run_queue *queue, struct thread *thr
     if (likely(!thread_is_rt(thread))) {
         if (leave == LEAVE_YIELD) {
             run_queue_yield(queue, thread);
+        } else {
+            thread->preemptions++;
         }
         thread->slice_ticks = FAIR_SLICE_TICKS;
         run_queue_add_fair(queue, thread);
     } else {
+        thread->preemptions += leave == LEAVE_PREEMPTED;
         run_queue_put_rt(queue, thread, leave == LEAVE_PREEMPTED);
     }
     queue_note_waiting(queue);

@@ -113,6 +113,7 @@ static uintptr_t stack_make(void)
 static void thread_init(struct thread *thread, unsigned cpu)
 {
     thread->cpu = (uint16_t)cpu;
+    thread->started = rdtsc();
     INIT_LIST_HEAD(&thread->queue_link);
     INIT_LIST_HEAD(&thread->all_link);
     INIT_LIST_HEAD(&thread->pi_owned);

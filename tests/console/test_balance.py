@@ -78,7 +78,7 @@ def test_isolated_cpus_get_nothing(boot, disk):
         assert counts(m, name)[1][2:] == [0, 0]
     free = re.compile(r"^(ksoftirqd|kworker|idle|migration)")
     rows = [line.split() for line in m.ok("ps").splitlines()[1:]]
-    assert not [row for row in rows if int(row[1]) >= 2 and not free.match(row[-1])]
+    assert not [row for row in rows if int(row[5]) >= 2 and not free.match(row[-1])]
     irq, _ = counts(m, "ahci")
     m.ok(f"echo 8 > /proc/irq/{irq}/smp_affinity")  # by hand it can still be put there
     m.ok("dd if=/dev/sda of=/dev/null bs=4096 count=20")

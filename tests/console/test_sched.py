@@ -6,23 +6,23 @@ import linux_formats as linux
 
 MACHINE = dict(cpus=2)
 
-PS_LINE = re.compile(r" *(\d+) +(\d+) (TS|FF|RR|IDL) +(\d+|-) +(-?\d+|-) ([RSDIZ]) +(\d+\.\d{3}) "
-                     r"+(\d+) (.{16}) (\S.*)")
+PS_LINE = re.compile(r" *(\d+) +(TS|FF|RR|IDL) +(\d+|-) +(\d+) +(-?\d+|-) +(\d+) ([RSDIZ][<N]?) +"
+                     r"(\d\d:\d\d:\d\d) (.{16}) (\S.*)")
 
 
 def ps(machine):
     """{name: fields} from ps."""
     lines = machine.ok("ps").splitlines()
-    assert lines[0].split() == ["PID", "CPU", "CLS", "RTPRI", "NI", "S", "TIME", "SWITCHES",
+    assert lines[0].split() == ["PID", "CLS", "RTPRIO", "PRI", "NI", "PSR", "STAT", "TIME",
                                 "WCHAN", "COMMAND"]
     threads = {}
     for line in lines[1:]:
         match = PS_LINE.fullmatch(line)
         assert match, repr(line)
-        pid, cpu, policy, priority, nice, state, time, switches, wait, name = match.groups()
+        pid, policy, priority, pri, nice, cpu, state, _, wait, name = match.groups()
         assert (priority == "-") != (nice == "-"), line
-        threads[name] = dict(pid=int(pid), cpu=int(cpu), policy=policy, state=state,
-                             time=float(time), switches=int(switches), wait=wait.strip())
+        threads[name] = dict(pid=int(pid), cpu=int(cpu), policy=policy, state=state[0],
+                             priority=priority, pri=int(pri), nice=nice, wait=wait.strip())
     return threads
 
 
@@ -118,3 +118,124 @@ def test_workqueues(machine):
     for _, _, workers, idle, *_ in pools:
         assert 1 <= int(idle) <= int(workers)
     assert any(line.startswith("events ") for line in lines)
+
+
+def test_ps_columns_are_chosen(machine):
+    lines = machine.ok("ps -o pid,nsw,runtime,comm").splitlines()
+    assert lines[0].split() == ["PID", "SWITCHES", "RUNTIME", "COMMAND"]
+    assert all(re.fullmatch(r" *\d+ +\d+ +\d+\.\d{6} \S.*", line) for line in lines[1:])
+    assert machine.run("ps -o pid,nonsense")[1] == 1
+
+
+def test_chrt_shows_and_sets(machine):
+    machine.ok("sleep 100 &")
+    pid = ps(machine)["sleep"]["pid"]
+    assert machine.ok(f"chrt -p {pid}") == (f"pid {pid}'s current scheduling policy: SCHED_OTHER\n"
+                                            f"pid {pid}'s current scheduling priority: 0\n")
+    assert machine.ok(f"chrt -f -p 80 {pid}") == ""
+    thread = ps(machine)["sleep"]
+    assert (thread["policy"], thread["priority"], thread["pri"]) == ("FF", "80", 120)
+    assert machine.ok(f"chrt -v -r -p 7 {pid}") == (
+        f"pid {pid}'s new scheduling policy: SCHED_RR\n"
+        f"pid {pid}'s new scheduling priority: 7\n")
+    machine.ok(f"chrt -i -p 0 {pid}")
+    assert ps(machine)["sleep"]["policy"] == "IDL"
+    machine.ok(f"chrt -o -p 0 {pid}")
+    for wrong in (f"-f -p 100 {pid}", f"-f -p 0 {pid}", f"-o -p 1 {pid}", "-p 99999", "-p x"):
+        output, status = machine.run("chrt " + wrong)
+        assert status == 1 and output.startswith("chrt: "), wrong
+    assert machine.run("chrt")[1] == 2 and machine.run("chrt -z 1 true")[1] == 2
+    assert "SCHED_FIFO min/max priority\t: 1/99" in machine.ok("chrt -m")
+
+
+def test_chrt_runs_a_command(machine):
+    rows = machine.ok("chrt -f 42 ps").splitlines()
+    assert rows[-1].split()[1:3] == ["FF", "42"]
+    assert machine.run("chrt -f 42 nothing-of-the-kind")[1] == 127
+
+
+def test_taskset(machine):
+    machine.ok("sleep 100 &")
+    pid = ps(machine)["sleep"]["pid"]
+    assert machine.ok(f"taskset -p {pid}") == f"pid {pid}'s current affinity mask: 3\n"
+    assert machine.ok(f"taskset -p 2 {pid}").endswith(f"pid {pid}'s new affinity mask: 2\n")
+    assert machine.ok(f"taskset -cp 0,1 {pid}") == (f"pid {pid}'s current affinity list: 1\n"
+                                                    f"pid {pid}'s new affinity list: 0-1\n")
+    for cpu in (0, 1):
+        rows = machine.ok(f"taskset -c {cpu} ps").splitlines()
+        assert rows[-1].split()[5] == str(cpu)
+    for wrong in (f"-p 0 {pid}", f"-cp 77 {pid}", f"-p zz {pid}"):
+        assert machine.run("taskset " + wrong)[1] == 1, wrong
+    worker = ps(machine)["kworker/0:0"]["pid"]
+    assert machine.run(f"taskset -p 2 {worker}")[1] == 1, "it serves its CPU"
+
+
+def test_nice_and_renice(machine):
+    assert machine.ok("nice") == "0\n"
+    assert machine.ok("nice -n 5 nice") == "5\n"
+    assert machine.ok("nice nice -n -30 nice") == "-20\n"
+    machine.ok("sleep 100 &")
+    pid = ps(machine)["sleep"]["pid"]
+    assert machine.ok(f"renice 7 {pid}") == f"{pid} (process ID) old priority 0, new priority 7\n"
+    assert ps(machine)["sleep"]["nice"] == "7"
+    assert machine.run("renice x 1")[1] == 2
+
+
+def test_top(machine):
+    text = machine.ok("top -b -n2 -d1")
+    assert len(re.findall(r"^top - \d\d:\d\d:\d\d up .*load average: ", text, re.M)) == 2
+    cpus = re.findall(r"^%Cpu\(s\):" + ",".join(rf" +([\d.]+) {name}" for name in
+                      ("us", "sy", "ni", "id", "wa", "hi", "si", "st")) + "$", text, re.M)
+    assert len(cpus) == 2
+    for row in cpus:
+        assert 99 <= sum(map(float, row)) <= 101, row
+    total, running, sleeping, zombies = map(int, re.search(
+        r"Tasks: +(\d+) total, +(\d+) running, +(\d+) sleeping, +0 stopped, +(\d+) zombie",
+        text).groups())
+    assert total == running + sleeping + zombies and running >= 1
+    assert re.search(r"^ +\d+ +20 +0 TS +[01] R +[\d.]+ +0:\d\d\.\d\d top ", text, re.M)
+    assert machine.run("top -x")[1] == 2
+
+
+def test_top_goes_on_until_q(machine):
+    machine.send("top -d 1\n")
+    machine.expect("COMMAND")
+    machine.expect("COMMAND")
+    machine.send("q")
+    machine.wait_prompt()
+
+
+def test_proc_of_a_thread(machine):
+    machine.ok("sleep 100 &")
+    pid = ps(machine)["sleep"]["pid"]
+    stat = machine.ok(f"cat /proc/{pid}/stat").rstrip("\n")
+    assert stat.startswith(f"{pid} (sleep) ")
+    fields = stat[stat.index(")") + 2:].split()
+    assert len(fields) == 50 and fields[0] in "SD" and fields[15] == "20"
+    assert machine.ok(f"cat /proc/{pid}/comm") == "sleep\n"
+    assert machine.ok(f"cat /proc/{pid}/wchan").strip() == "msleep"
+    status = machine.ok(f"cat /proc/{pid}/status")
+    assert f"Pid:\t{pid}\n" in status and "Cpus_allowed_list:\t0-1\n" in status
+    stack = machine.ok(f"cat /proc/{pid}/stack").splitlines()
+    assert any("schedule_timeout+0x" in line for line in stack), stack
+    assert f"sleep ({pid}, #threads: 1)" in machine.ok(f"cat /proc/{pid}/sched")
+    assert machine.run("cat /proc/99999/stat")[1] == 1
+    assert str(pid) in machine.ok("ls /proc").split()
+
+
+def test_run_queues_are_shown(machine):
+    debug = machine.ok("cat /proc/sched_debug")
+    assert [line for line in debug.splitlines() if line.startswith("cpu#")] == ["cpu#0", "cpu#1"]
+    lines = machine.ok("cat /proc/schedstat").splitlines()
+    assert lines[0] == "version 15" and len(lines) == 4
+    assert all(len(line.split()) == 10 for line in lines[2:])
+
+
+def test_the_console_lives_beside_a_fifo_loop(boot):
+    m = boot(cpus=1)
+    m.ok("chrt -f 99 cat /dev/zero > /dev/null &")
+    for _ in range(3):
+        assert "FF" in m.ok("ps")
+    assert int(re.search(r"rt_rq.throttles +: (\d+)", m.ok("cat /proc/sched_debug")).group(1)) > 0
+    assert m.ok("cat /proc/sys/kernel/sched_rt_runtime_us") == "950000\n"
+    assert m.run("echo 2000000 > /proc/sys/kernel/sched_rt_runtime_us")[1] == 1
