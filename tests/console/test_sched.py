@@ -112,7 +112,8 @@ def test_tasklets_are_counted(machine):
 
 def test_workqueues(machine):
     lines = machine.ok("cat /proc/workqueues").splitlines()
-    assert lines[0].split() == ["CPU", "NICE", "WORKERS", "IDLE", "RUNNING", "WAITING", "EXECUTED"]
+    assert lines[0].split()[:7] == ["CPU", "NICE", "WORKERS", "IDLE", "RUNNING", "WAITING",
+                                    "EXECUTED"]
     pools = [line.split() for line in lines[1:lines.index("")]]
     assert {"0", "1", "any"} <= {pool[0] for pool in pools}
     for _, _, workers, idle, *_ in pools:
