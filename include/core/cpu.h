@@ -41,6 +41,7 @@ struct cpu {
     const struct frame *irq_frame; // C: what the hard interrupt of this moment interrupted
     uint64_t interrupts;           // C: taken, exceptions aside
     uint64_t irq_since;            // C: TSC when its hard interrupt began; 0: none; read by others
+    uint32_t softirq_pending;      // C: bit n: softirq n (<defer/softirq.h>)
 } __aligned(64);
 
 extern struct cpu cpus[MAX_CPUS];

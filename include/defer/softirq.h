@@ -5,6 +5,7 @@
 #pragma once
 
 #include <core/cpu.h>
+#include <core/trace.h>
 #include <lib/types.h>
 
 enum softirq { // Linux's ten, in order
@@ -30,19 +31,61 @@ enum { SOFTIRQ_MAX_ROUNDS = 10, SOFTIRQ_MAX_MS = 2 };
 // The handler of a softirq; may run on several CPUs at once. Context: boot, once each.
 void open_softirq(enum softirq nr, void (*action)(void));
 
-void raise_softirq(enum softirq nr);        // any context
-void raise_softirq_irqoff(enum softirq nr); // interrupts off
-bool softirq_pending(void);                 // this CPU
+void softirq_wake_thread(void); // ksoftirqd of this CPU. Interrupts off
+
+// Marks it pending on this CPU. Context: interrupts off.
+static inline void raise_softirq_irqoff(enum softirq nr)
+{
+    struct cpu *cpu = cpu_self();
+
+    cpu->softirq_pending |= BIT(nr);
+    trace(TRACE_SOFTIRQ_RAISE, nr, 0);
+    // In an interrupt its end will look, in a softirq the next round, with bottom halves off their
+    // enabling. In a thread nobody would look before the next interrupt.
+    if (unlikely(cpu->irq_depth == 0) && !cpu->serving_softirq && cpu->bh_disabled == 0) {
+        softirq_wake_thread();
+    }
+}
+
+void raise_softirq(enum softirq nr); // any context
+
+static inline bool softirq_pending(void) // this CPU
+{
+    return cpu_field(softirq_pending) != 0;
+}
 
 // The spine's call at the end of the outermost hard interrupt, when softirq_pending(). Entered and
 // left with interrupts off, on in between.
 void softirq_run(void);
 void softirq_start_threads(void); // ksoftirqd/N for each CPU that is online; called as CPUs come up
 
+void softirq_bh_enabled(void); // for local_bh_enable()
+void softirq_bh_unbalanced(void);
+
 // Keep softirqs off this CPU while thread code touches what they touch; enabling runs what became
-// pending. Context: thread or softirq.
-void local_bh_disable(void);
-void local_bh_enable(void);
+// pending. Preemption is off as well: the counter belongs to the CPU, so the thread has to stay.
+// Context: thread or softirq.
+static inline void local_bh_disable(void)
+{
+    preempt_disable();
+    cpu_self()->bh_disabled++;
+    barrier();
+}
+
+static inline void local_bh_enable(void)
+{
+    struct cpu *cpu = cpu_self();
+
+    barrier();
+    if (unlikely(cpu->bh_disabled == 0)) {
+        softirq_bh_unbalanced();
+        return;
+    }
+    if (--cpu->bh_disabled == 0 && cpu->softirq_pending != 0) {
+        softirq_bh_enabled();
+    }
+    preempt_enable();
+}
 
 uint64_t softirq_count(enum softirq nr, unsigned cpu);
 uint64_t softirq_time_ns(enum softirq nr,

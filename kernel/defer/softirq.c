@@ -6,7 +6,7 @@
 //   5 this file               each pending softirq's handler, bounded
 //   6 poll, protocol, reader  net_rx_action in kernel/dev/netdev.c, drivers/net/e1000/ <- next
 //
-// Each CPU has a word of pending bits, which only this CPU touches, with interrupts off: a softirq
+// Each CPU has a word of pending bits (cpu.softirq_pending), which only this CPU touches, with interrupts off: a softirq
 // runs on the CPU that raised it. Handlers of one kind may run on several CPUs at once; on one CPU
 // softirqs never nest, and no thread runs between two of them.
 //
@@ -32,7 +32,6 @@
 #define SOFTIRQ_FLOOD_NS 1000000000ull
 
 struct softirq_cpu {
-    uint32_t pending;              // C: bit n: softirq n
     uint32_t rounds;               // C: of the serving that is under way
     bool handed_over;              // C: ksoftirqd has it; the ends of interrupts keep out
     struct thread *ksoftirqd;      // I
@@ -58,24 +57,12 @@ void open_softirq(enum softirq nr, void (*action)(void))
 
 // ---- raising -----------------------------------------------------------------------------------
 
-static __noinline void softirq_wake_thread(const struct softirq_cpu *self)
+void softirq_wake_thread(void)
 {
-    if (self->ksoftirqd != NULL) {
-        wake_up_process(self->ksoftirqd);
-    }
-}
+    struct thread *ksoftirqd = this_cpu(softirq_cpus).ksoftirqd;
 
-void raise_softirq_irqoff(enum softirq nr)
-{
-    const struct cpu *cpu = cpu_self();
-    struct softirq_cpu *self = &softirq_cpus[cpu->id];
-
-    self->pending |= BIT(nr);
-    trace(TRACE_SOFTIRQ_RAISE, nr, 0);
-    // In an interrupt its end will look, in a softirq the next round, with bottom halves off their
-    // enabling. In a thread nobody would look before the next interrupt.
-    if (cpu->irq_depth == 0 && !cpu->serving_softirq && cpu->bh_disabled == 0) {
-        softirq_wake_thread(self);
+    if (ksoftirqd != NULL) {
+        wake_up_process(ksoftirqd);
     }
 }
 
@@ -89,11 +76,6 @@ void raise_softirq(enum softirq nr)
     if (unlikely(cpu_field(want_resched))) {
         preempt_enable_slow();
     }
-}
-
-bool softirq_pending(void)
-{
-    return this_cpu(softirq_cpus).pending != 0;
 }
 
 // ---- running -----------------------------------------------------------------------------------
@@ -112,19 +94,19 @@ static __noinline void softirq_unbalanced(unsigned nr, uint32_t preempt_off)
     WARN_ON(true);
 }
 
-static inline void softirq_call(struct softirq_cpu *self, unsigned nr)
+// `tsc`: now.
+static inline void softirq_call(struct softirq_cpu *self, unsigned nr, uint64_t tsc)
 {
     uint32_t preempt_off = cpu_field(preempt_off);
     void (*action)(void) = softirq_actions[nr];
 
     self->count[nr]++;
-    trace(TRACE_SOFTIRQ_ENTRY, nr, 0);
+    trace_at(tsc, TRACE_SOFTIRQ_ENTRY, nr, 0);
     if (likely(action != NULL)) {
         action();
     } else {
         softirq_unopened(nr);
     }
-    trace(TRACE_SOFTIRQ_EXIT, nr, 0);
     if (unlikely(cpu_field(preempt_off) != preempt_off)) {
         softirq_unbalanced(nr, preempt_off);
     }
@@ -157,9 +139,8 @@ static __noinline bool softirq_go_on(const struct cpu *cpu, struct softirq_cpu *
 // Serves what is pending, in rounds. True when it stopped with something left. Interrupts are off
 // on entry and exit, on while handlers run. Preemption stays off: the CPU is in softirq context all
 // the time.
-static inline bool softirq_serve(struct softirq_cpu *self)
+static inline bool softirq_serve(struct cpu *cpu, struct softirq_cpu *self)
 {
-    struct cpu *cpu = cpu_self();
     struct cputime *time = &cputimes[cpu->id];
     uint32_t bits;
 
@@ -167,28 +148,29 @@ static inline bool softirq_serve(struct softirq_cpu *self)
     cpu->serving_softirq = true;
     enum cpu_time before = cputime_enter(time, CPU_SOFTIRQ);
     uint64_t tsc = time->since;
-    self->rounds = 0;
-    self->stat.servings++;
     do {
-        bits = self->pending;
-        self->pending = 0;
-        self->stat.rounds++;
+        bits = cpu->softirq_pending;
+        cpu->softirq_pending = 0;
         local_irq_enable();
         do {
             unsigned nr = (unsigned)__builtin_ctz(bits);
 
-            softirq_call(self, nr);
+            softirq_call(self, nr, tsc);
             uint64_t now = rdtsc();
+            trace_at(now, TRACE_SOFTIRQ_EXIT, nr, 0);
             self->tsc[nr] += now - tsc;
             tsc = now;
             bits &= bits - 1;
         } while (bits != 0);
         local_irq_disable();
-    } while (unlikely(self->pending != 0) && softirq_go_on(cpu, self));
+        self->stat.rounds++;
+    } while (unlikely(cpu->softirq_pending != 0) && softirq_go_on(cpu, self));
+    self->rounds = 0;
+    self->stat.servings++;
     cputime_enter(time, before);
     cpu->serving_softirq = false;
     cpu->preempt_off--;
-    return self->pending != 0;
+    return cpu->softirq_pending != 0;
 }
 
 static __noinline void softirq_hand_over(struct softirq_cpu *self)
@@ -196,60 +178,46 @@ static __noinline void softirq_hand_over(struct softirq_cpu *self)
     if (self->ksoftirqd != NULL) {
         self->stat.handed_over += !self->handed_over;
         self->handed_over = true;
-        softirq_wake_thread(self);
+        softirq_wake_thread();
     }
 }
 
 void softirq_run(void)
 {
-    struct softirq_cpu *self = &this_cpu(softirq_cpus);
+    struct cpu *cpu = cpu_self();
+    struct softirq_cpu *self = &softirq_cpus[cpu->id];
 
     // ksoftirqd cannot catch up while a realtime thread runs; then softirqs go on here, bounded.
     if (unlikely(self->handed_over) && current->rt_priority == 0) {
         return;
     }
-    if (unlikely(softirq_serve(self))) {
+    if (unlikely(softirq_serve(cpu, self))) {
         softirq_hand_over(self);
     }
 }
 
 // ---- bottom halves off and on ------------------------------------------------------------------
 
-// Preemption is off as well: the counter belongs to the CPU, so the thread has to stay.
-void local_bh_disable(void)
-{
-    preempt_disable();
-    cpu_self()->bh_disabled++;
-    barrier();
-}
-
 // What became pending meanwhile runs here and now, if this is a place for it.
-static __noinline void softirq_run_enabled(const struct cpu *cpu)
+void softirq_bh_enabled(void)
 {
+    const struct cpu *cpu = cpu_self();
     unsigned long flags = local_irq_save();
 
     if (cpu->irq_depth == 0 && !cpu->serving_softirq && softirq_pending()) {
         if ((flags & CPU_FLAGS_IF) != 0) {
             softirq_run();
         } else { // handlers need interrupts on, and the caller wants them off
-            softirq_wake_thread(&this_cpu(softirq_cpus));
+            softirq_wake_thread();
         }
     }
     local_irq_restore(flags);
 }
 
-void local_bh_enable(void)
+void softirq_bh_unbalanced(void)
 {
-    struct cpu *cpu = cpu_self();
-
-    barrier();
-    if (WARN_ON(cpu->bh_disabled == 0)) {
-        return;
-    }
-    if (--cpu->bh_disabled == 0 && softirq_pending()) {
-        softirq_run_enabled(cpu);
-    }
-    preempt_enable();
+    pr_err("BUG: local_bh_enable() without a local_bh_disable()");
+    WARN_ON(true);
 }
 
 // ---- ksoftirqd/N -------------------------------------------------------------------------------
@@ -297,7 +265,7 @@ static void softirq_thread(void *arg)
     softirq_flood_begin(self, &flood);
     for (;;) {
         local_irq_disable(); // whoever raises on this CPU comes after the test and finds us asleep
-        if (self->pending == 0) {
+        if (!softirq_pending()) {
             self->handed_over = false;
             set_current_state(THREAD_SLEEPING);
             local_irq_enable();
@@ -305,7 +273,7 @@ static void softirq_thread(void *arg)
             softirq_flood_begin(self, &flood);
         } else {
             self->stat.by_thread++;
-            softirq_serve(self);
+            softirq_serve(cpu_self(), self);
             local_irq_enable();
             sched_preempt();
             softirq_flood_look(self, &flood);
