@@ -60,7 +60,6 @@ void softirq_run(void);
 void softirq_start_threads(void); // ksoftirqd/N for each CPU that is online; called as CPUs come up
 
 void softirq_bh_enabled(void); // for local_bh_enable()
-void softirq_bh_unbalanced(void);
 
 // Keep softirqs off this CPU while thread code touches what they touch; enabling runs what became
 // pending. Preemption is off as well: the counter belongs to the CPU, so the thread has to stay.
@@ -77,11 +76,8 @@ static inline void local_bh_enable(void)
     struct cpu *cpu = cpu_self();
 
     barrier();
-    if (unlikely(cpu->bh_disabled == 0)) {
-        softirq_bh_unbalanced();
-        return;
-    }
-    if (--cpu->bh_disabled == 0 && cpu->softirq_pending != 0) {
+    int32_t left = (int32_t)--cpu->bh_disabled;
+    if (left <= 0 && (cpu->softirq_pending != 0 || left < 0)) {
         softirq_bh_enabled();
     }
     preempt_enable();

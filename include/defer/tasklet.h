@@ -10,7 +10,7 @@ struct tasklet_struct {
     void (*callback)(struct tasklet_struct *t); // I
     const char *name;                           // I
     uint64_t runs;                              // A
-    struct tasklet_kind *kind; // I: its row in /proc/tasklets; NULL when the table is full
+    struct tasklet_kind *kind;                  // I: its row in /proc/tasklets
 };
 
 void tasklet_init_subsystem(void);

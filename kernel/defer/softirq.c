@@ -42,13 +42,21 @@ struct softirq_cpu {
 } __aligned(64);
 
 static struct softirq_cpu softirq_cpus[MAX_CPUS];
-static void (*softirq_actions[SOFTIRQ_SLOTS])(void); // I
 
 static const char *const softirq_names[SOFTIRQ_SLOTS] = {
     "HI",       "TIMER",   "NET_TX", "NET_RX",  "BLOCK", //
     "IRQ_POLL", "TASKLET", "SCHED",  "HRTIMER", "RCU",   //
     "SPARE",    "SPARE2",
 };
+
+// What must not happen.
+static void softirq_unopened(void)
+{
+    pr_ratelimited(LOG_ERR, "BUG: a softirq was raised that nobody has opened (/proc/trace)");
+}
+
+static void (*softirq_actions[SOFTIRQ_SLOTS])(void) = { // I
+    [0 ... SOFTIRQ_SLOTS - 1] = softirq_unopened};
 
 void open_softirq(enum softirq nr, void (*action)(void))
 {
@@ -80,12 +88,6 @@ void raise_softirq(enum softirq nr)
 
 // ---- running -----------------------------------------------------------------------------------
 
-// What must not happen, told once a second at most.
-static __noinline void softirq_unopened(unsigned nr)
-{
-    pr_ratelimited(LOG_ERR, "BUG: softirq %s was raised but nobody opened it", softirq_names[nr]);
-}
-
 static __noinline void softirq_unbalanced(unsigned nr, uint32_t preempt_off)
 {
     pr_err("BUG: softirq %s came back with preempt_off %u, went with %u", softirq_names[nr],
@@ -95,20 +97,16 @@ static __noinline void softirq_unbalanced(unsigned nr, uint32_t preempt_off)
 }
 
 // `tsc`: now.
-static inline void softirq_call(struct softirq_cpu *self, unsigned nr, uint64_t tsc)
+static __always_inline void softirq_call(struct softirq_cpu *self, size_t nr, uint64_t tsc)
 {
     uint32_t preempt_off = cpu_field(preempt_off);
     void (*action)(void) = softirq_actions[nr];
 
     self->count[nr]++;
-    trace_at(tsc, TRACE_SOFTIRQ_ENTRY, nr, 0);
-    if (likely(action != NULL)) {
-        action();
-    } else {
-        softirq_unopened(nr);
-    }
+    trace_at(tsc, TRACE_SOFTIRQ_ENTRY, (uint32_t)nr, 0);
+    action();
     if (unlikely(cpu_field(preempt_off) != preempt_off)) {
-        softirq_unbalanced(nr, preempt_off);
+        softirq_unbalanced((unsigned)nr, preempt_off);
     }
 }
 
@@ -139,7 +137,7 @@ static __noinline bool softirq_go_on(const struct cpu *cpu, struct softirq_cpu *
 // Serves what is pending, in rounds. True when it stopped with something left. Interrupts are off
 // on entry and exit, on while handlers run. Preemption stays off: the CPU is in softirq context all
 // the time.
-static inline bool softirq_serve(struct cpu *cpu, struct softirq_cpu *self)
+static __always_inline bool softirq_serve(struct cpu *cpu, struct softirq_cpu *self)
 {
     struct cputime *time = &cputimes[cpu->id];
     uint32_t bits;
@@ -153,11 +151,11 @@ static inline bool softirq_serve(struct cpu *cpu, struct softirq_cpu *self)
         cpu->softirq_pending = 0;
         local_irq_enable();
         do {
-            unsigned nr = (unsigned)__builtin_ctz(bits);
+            size_t nr = (size_t)__builtin_ctz(bits);
 
             softirq_call(self, nr, tsc);
             uint64_t now = rdtsc();
-            trace_at(now, TRACE_SOFTIRQ_EXIT, nr, 0);
+            trace_at(now, TRACE_SOFTIRQ_EXIT, (uint32_t)nr, 0);
             self->tsc[nr] += now - tsc;
             tsc = now;
             bits &= bits - 1;
@@ -182,9 +180,8 @@ static __noinline void softirq_hand_over(struct softirq_cpu *self)
     }
 }
 
-void softirq_run(void)
+static __always_inline void softirq_run_on(struct cpu *cpu)
 {
-    struct cpu *cpu = cpu_self();
     struct softirq_cpu *self = &softirq_cpus[cpu->id];
 
     // ksoftirqd cannot catch up while a realtime thread runs; then softirqs go on here, bounded.
@@ -196,28 +193,38 @@ void softirq_run(void)
     }
 }
 
-// ---- bottom halves off and on ------------------------------------------------------------------
-
-// What became pending meanwhile runs here and now, if this is a place for it.
-void softirq_bh_enabled(void)
+void softirq_run(void)
 {
-    const struct cpu *cpu = cpu_self();
-    unsigned long flags = local_irq_save();
-
-    if (cpu->irq_depth == 0 && !cpu->serving_softirq && softirq_pending()) {
-        if ((flags & CPU_FLAGS_IF) != 0) {
-            softirq_run();
-        } else { // handlers need interrupts on, and the caller wants them off
-            softirq_wake_thread();
-        }
-    }
-    local_irq_restore(flags);
+    softirq_run_on(cpu_self());
 }
 
-void softirq_bh_unbalanced(void)
+// ---- bottom halves off and on ------------------------------------------------------------------
+
+static __noinline void softirq_bh_unbalanced(struct cpu *cpu)
 {
+    cpu->bh_disabled = 0;
+    preempt_disable(); // the caller gives back what was never taken
     pr_err("BUG: local_bh_enable() without a local_bh_disable()");
     WARN_ON(true);
+}
+
+// What became pending meanwhile runs here and now, if this is a place for it. Handlers need
+// interrupts on; where the caller wants them off, ksoftirqd runs them, or the end of the interrupt.
+void softirq_bh_enabled(void)
+{
+    struct cpu *cpu = cpu_self();
+    unsigned long flags = local_irq_save();
+
+    if (unlikely((int32_t)cpu->bh_disabled < 0)) {
+        softirq_bh_unbalanced(cpu);
+    } else if (unlikely((flags & CPU_FLAGS_IF) == 0)) {
+        if (cpu->irq_depth == 0 && !cpu->serving_softirq) {
+            softirq_wake_thread();
+        }
+    } else if (!cpu->serving_softirq && cpu->softirq_pending != 0) {
+        softirq_run_on(cpu);
+    }
+    local_irq_restore(flags);
 }
 
 // ---- ksoftirqd/N -------------------------------------------------------------------------------

@@ -51,20 +51,21 @@ static struct tasklet_cpu tasklet_cpus[MAX_CPUS];
 static DEFINE_SPINLOCK(tasklet_kinds_lock);
 static struct tasklet_kind tasklet_kinds[TASKLET_KINDS]; // L
 static unsigned tasklet_kind_count;                      // L
+static struct tasklet_kind tasklet_kind_rest = {.name = "(others)"};
 
 static struct tasklet_kind *tasklet_kind_of(void (*callback)(struct tasklet_struct *t),
                                             const char *name)
 {
-    struct tasklet_kind *kind = NULL;
+    struct tasklet_kind *kind = &tasklet_kind_rest;
     unsigned long flags;
 
     spin_lock_irqsave(&tasklet_kinds_lock, flags);
-    for (unsigned i = 0; i < tasklet_kind_count && kind == NULL; i++) {
+    for (unsigned i = 0; i < tasklet_kind_count && kind == &tasklet_kind_rest; i++) {
         if (tasklet_kinds[i].callback == callback) {
             kind = &tasklet_kinds[i];
         }
     }
-    if (kind == NULL && tasklet_kind_count < TASKLET_KINDS) {
+    if (kind == &tasklet_kind_rest && tasklet_kind_count < TASKLET_KINDS) {
         kind = &tasklet_kinds[tasklet_kind_count++];
         kind->callback = callback;
         strscpy(kind->name, name, sizeof(kind->name));
@@ -98,7 +99,7 @@ static uint32_t tasklet_state(const struct tasklet_struct *t)
 }
 
 // Puts a tasklet, whose SCHEDULED the caller has set, on this CPU's list.
-static void tasklet_enqueue(struct tasklet_struct *t, bool hi)
+static __always_inline void tasklet_enqueue(struct tasklet_struct *t, bool hi)
 {
     unsigned long flags = local_irq_save();
     struct tasklet_cpu *self = &this_cpu(tasklet_cpus);
@@ -144,32 +145,48 @@ static void tasklet_park(struct tasklet_struct *t)
     }
 }
 
-static void tasklet_run_one(struct tasklet_struct *t)
+// On another CPU, right now: the next round tries again.
+static __noinline void tasklet_put_back(struct tasklet_struct *t)
 {
-    if (unlikely(!tasklet_set(t, TASKLET_RUNNING))) { // on another CPU, right now
-        tasklet_enqueue(t, tasklet_is_hi(t));
+    tasklet_enqueue(t, tasklet_is_hi(t));
+}
+
+static __noinline void tasklet_found_disabled(struct tasklet_struct *t)
+{
+    tasklet_clear(t, TASKLET_RUNNING);
+    tasklet_park(t);
+}
+
+// It was on the list of those that come first, or, a mistake of ours, on a list without a reason.
+static __noinline void tasklet_found_odd(struct tasklet_struct *t)
+{
+    tasklet_clear(t, TASKLET_HI);
+    WARN_ON((tasklet_state(t) & TASKLET_SCHEDULED) == 0);
+}
+
+static __always_inline void tasklet_run_one(struct tasklet_struct *t)
+{
+    if (unlikely(!tasklet_set(t, TASKLET_RUNNING))) {
+        tasklet_put_back(t);
         return;
     }
     if (unlikely(__atomic_load_n(&t->disabled, __ATOMIC_SEQ_CST) != 0)) {
-        tasklet_clear(t, TASKLET_RUNNING);
-        tasklet_park(t);
+        tasklet_found_disabled(t);
         return;
     }
-    if (unlikely(tasklet_is_hi(t))) {
-        tasklet_clear(t, TASKLET_HI);
+    if (unlikely((tasklet_state(t) & (TASKLET_SCHEDULED | TASKLET_HI)) != TASKLET_SCHEDULED)) {
+        tasklet_found_odd(t);
     }
-    WARN_ON(!tasklet_clear(t, TASKLET_SCHEDULED));
+    __atomic_fetch_and(&t->state, ~(uint32_t)TASKLET_SCHEDULED, __ATOMIC_SEQ_CST);
     t->runs++;
-    if (t->kind != NULL) {
-        __atomic_fetch_add(&t->kind->runs, 1, __ATOMIC_RELAXED);
-    }
+    __atomic_fetch_add(&t->kind->runs, 1, __ATOMIC_RELAXED);
     trace(TRACE_TASKLET_ENTRY, 0, (uintptr_t)t->callback);
     t->callback(t);
     tasklet_clear(t, TASKLET_RUNNING);
 }
 
 // The whole list is taken at once: what is scheduled from here on waits for the next round.
-static void tasklet_action(struct tasklet_list *list)
+static __always_inline void tasklet_action(struct tasklet_list *list)
 {
     local_irq_disable();
     struct tasklet_struct *t = list->first;
@@ -265,16 +282,24 @@ void tasklet_init_subsystem(void)
     open_softirq(TASKLET_SOFTIRQ, tasklet_normal_softirq);
 }
 
+static void tasklet_show_kind(struct text *t, const struct tasklet_kind *kind)
+{
+    text_printf(t, "%10llu %-16s ", (unsigned long long)READ_ONCE(kind->runs), kind->name);
+    if (kind->callback != NULL) {
+        text_symbol(t, (uintptr_t)kind->callback);
+    }
+    text_putc(t, '\n');
+}
+
 static void tasklet_show(struct text *t, unsigned long index)
 {
     (void)index;
     text_puts(t, "      RUNS NAME             FUNCTION\n");
     for (unsigned i = 0; i < READ_ONCE(tasklet_kind_count); i++) {
-        const struct tasklet_kind *kind = &tasklet_kinds[i];
-
-        text_printf(t, "%10llu %-16s ", (unsigned long long)READ_ONCE(kind->runs), kind->name);
-        text_symbol(t, (uintptr_t)kind->callback);
-        text_putc(t, '\n');
+        tasklet_show_kind(t, &tasklet_kinds[i]);
+    }
+    if (READ_ONCE(tasklet_kind_rest.runs) != 0) {
+        tasklet_show_kind(t, &tasklet_kind_rest);
     }
 }
 
