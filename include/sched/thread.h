@@ -133,6 +133,9 @@ static inline void set_current_state(enum thread_state state)
 }
 // Puts a sleeping thread on a run queue; false when it was already running. Context: any.
 bool wake_up_process(struct thread *thread);
+// The same, for who has interrupts and preemption off: a better thread gets the CPU when he turns
+// preemption on.
+bool sched_wake_atomic(struct thread *thread);
 
 // The tick's share, and the spine's: switch now if wanted and allowed. Context: hard irq;
 // interrupts off.

@@ -72,7 +72,7 @@ void pool_kick(struct worker_pool *pool)
         return;
     }
     if (likely(!list_empty(&pool->idle))) {
-        wake_up_process(list_first_entry(&pool->idle, struct worker, link)->thread);
+        sched_wake_atomic(list_first_entry(&pool->idle, struct worker, link)->thread);
     } else if (pool->short_of_workers || pool->busy_count == pool->workers) {
         pool_call_rescuers(pool);
     }
@@ -206,7 +206,9 @@ static void worker_run_item(struct worker *worker, struct work_struct *work)
     list_add(&worker->link, &pool->busy);
     pool->busy_count += worker->rescue == NULL;
     pool->running++;
-    pool_kick(pool); // unbound: there may be more
+    if (!list_empty(&pool->items)) { // unbound: there may be more
+        pool_kick(pool);
+    }
     // From here on the item may be queued again, and the function may free it. An exchange, as a
     // full barrier: who finds `pending` set has written what the function is to see.
     __atomic_exchange_n(&work->pending, 0, __ATOMIC_SEQ_CST);
@@ -242,18 +244,49 @@ static bool worker_make(struct worker_pool *pool);
 static bool worker_idle(struct worker *worker)
 {
     struct worker_pool *pool = worker->pool;
-    uint32_t left;
 
     list_add(&worker->link, &pool->idle);
-    pool->idle_count++;
+    worker->idle_since = jiffies;
+    if (unlikely(++pool->idle_count > POOL_KEEP_IDLE) && !timer_pending(&pool->reaper)) {
+        mod_timer(&pool->reaper, jiffies + POOL_IDLE_TICKS);
+    }
     current->wait_channel = "worker pool";
     set_current_state(THREAD_IDLE);
     spin_unlock_irq(&pool->lock);
-    left = schedule_timeout(POOL_IDLE_TICKS);
+    schedule();
     spin_lock_irq(&pool->lock);
     list_del(&worker->link);
     pool->idle_count--;
-    return left == 0 && pool->idle_count >= POOL_KEEP_IDLE && !pool_needs_worker(pool);
+    if (likely(!worker->dismissed)) {
+        return false;
+    }
+    worker->dismissed = false;
+    return !pool_needs_worker(pool);
+}
+
+// Dismisses those who have been idle for long, but for the last POOL_KEEP_IDLE. Context: timer,
+// interrupts off.
+static void pool_reap(struct timer_list *timer)
+{
+    struct worker_pool *pool = container_of(timer, struct worker_pool, reaper);
+    unsigned excess;
+
+    spin_lock(&pool->lock);
+    excess = pool->idle_count - min(pool->idle_count, (unsigned)POOL_KEEP_IDLE);
+    for (struct list_head *at = pool->idle.prev; at != &pool->idle && excess != 0; excess--) {
+        struct worker *worker = list_entry(at, struct worker, link);
+
+        at = at->prev;
+        if (time_after(worker->idle_since + POOL_IDLE_TICKS, jiffies)) {
+            break; // the others went to sleep later still
+        }
+        worker->dismissed = true;
+        sched_wake_atomic(worker->thread);
+    }
+    if (pool->idle_count > POOL_KEEP_IDLE) {
+        mod_timer(&pool->reaper, jiffies + POOL_IDLE_TICKS);
+    }
+    spin_unlock(&pool->lock);
 }
 
 // Somebody must be idle while we work. Comes back when somebody is, or is not needed, or the pool
@@ -418,6 +451,7 @@ struct worker_pool *pool_make(int cpu, bool highpri)
     init_waitqueue_head(&pool->finished, "flush_work");
     pool->cpu = cpu;
     pool->highpri = highpri;
+    timer_setup(&pool->reaper, pool_reap, TIMER_IRQSAFE);
     INIT_LIST_HEAD(&pool->items);
     INIT_LIST_HEAD(&pool->idle);
     INIT_LIST_HEAD(&pool->busy);

@@ -5,6 +5,7 @@
 #include <lib/list.h>
 #include <core/spinlock.h>
 #include <sched/wait.h>
+#include <defer/timer.h>
 #include <defer/work.h>
 
 struct worker_pool {
@@ -22,6 +23,7 @@ struct worker_pool {
     bool short_of_workers;           // L: the last attempt to make one failed
     uint64_t sequence;               // L: of the last item queued
     unsigned flushers;               // L: threads in `finished`
+    struct timer_list reaper;        // runs while there are more idle workers than are kept
     uint64_t executed, rescued;      // L: items; those of them that rescuers ran
     uint64_t hogs;                   // L: items that kept the CPU for WORK_HOG_MS or longer
     struct wait_queue_head finished; // woken when an item is done or cancelled
@@ -36,9 +38,11 @@ struct worker {
     work_func_t func;         // L
     uint64_t sequence;        // L: the item's
     struct list_head
-        postponed; // L: the same item queued again meanwhile: it must not run twice at once
-    bool asleep;   // L: not counted in pool->running
-    bool hogged;   // its last item kept the CPU for long
+        postponed;       // L: the same item queued again meanwhile: it must not run twice at once
+    bool asleep;         // L: not counted in pool->running
+    bool dismissed;      // L: it has been idle for long and should end
+    uint32_t idle_since; // L: jiffies
+    bool hogged;         // its last item kept the CPU for long
     struct workqueue_struct *wq;     // L: the item's queue
     struct workqueue_struct *rescue; // I: a rescuer: the queue whose items it saves; else NULL
 };

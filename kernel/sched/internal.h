@@ -47,9 +47,6 @@ __noreturn void sched_end(void);
 // Where a new stack begins (kernel/x86/switch.S): finishes the switch, then runs the thread's
 // function.
 void sched_first_run(void *thread);
-// wake.c: as wake_up_process(), for who has interrupts and preemption off: a better thread gets the
-// CPU when he turns preemption on.
-bool sched_wake_atomic(struct thread *thread);
 // wake.c: wakes only what waits interruptibly. Context: any.
 bool sched_wake_interruptible(struct thread *thread);
 
