@@ -134,7 +134,7 @@ static struct {
     unsigned count;
 } worker_hogs[POOL_HOG_KINDS]; // L
 
-static void worker_note_hog(work_func_t func, uint64_t ms)
+static __noinline void worker_note_hog(work_func_t func, uint64_t ms)
 {
     unsigned count = 0, i = 0;
     unsigned long flags;
@@ -162,23 +162,25 @@ static void worker_note_hog(work_func_t func, uint64_t ms)
 
 // What the running thread has had of its CPU, in ticks of the time stamp counter; a booking that
 // comes in between makes it less.
-static uint64_t worker_cycles(void)
+static uint64_t worker_cycles(uint64_t now)
 {
-    return READ_ONCE(current->runtime) + (rdtsc() - READ_ONCE(current->switched_in));
+    return READ_ONCE(current->runtime) + (now - READ_ONCE(current->switched_in));
 }
 
 static void worker_call(struct worker *worker, struct work_struct *work)
 {
     work_func_t func = worker->func;
-    uint64_t before = worker_cycles();
+    uint64_t now = rdtsc();
+    uint64_t before = worker_cycles(now);
 
-    trace(TRACE_WORK_START, 0, (uintptr_t)func);
+    trace_at(now, TRACE_WORK_START, 0, (uintptr_t)func);
     lockdep_function_begins(func);
     func(work);
     lockdep_function_ends(func);
-    trace(TRACE_WORK_END, 0, (uintptr_t)func);
+    now = rdtsc();
+    trace_at(now, TRACE_WORK_END, 0, (uintptr_t)func);
     worker_check_context(worker);
-    uint64_t after = worker_cycles();
+    uint64_t after = worker_cycles(now);
     uint64_t ms = after > before ? clock_tsc_to_ns(after - before) / 1000000 : 0;
     worker->hogged = ms >= WORK_HOG_MS;
     if (unlikely(worker->hogged)) {

@@ -158,3 +158,25 @@ def test_work_that_keeps_its_cpu(four):
     four.ok("break work-hog")
     assert re.search(r"workqueue: break_hog_function\S* kept its CPU for \d+ ms, 1 times",
                      four.ok("dmesg"))
+
+
+# ---- counters and what they mean ----------------------------------------------------------------
+
+SOFTIRQS = ["HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER",
+            "RCU"]
+
+
+def test_softirqs_are_explained(four):
+    hints = four.ok("softirq hints")
+    assert re.findall(r"^(\w+) .*high: ", hints, re.M) == SOFTIRQS
+    rates = four.ok("softirq 1")
+    assert re.findall(r"^(\w+) +\d+ +\d+\.\d{3} +\d+%  ", rates, re.M) == SOFTIRQS
+    assert four.run("softirq 0")[1] == 2
+
+
+def test_a_high_softirq_is_called_high(four):
+    """Each character on the serial line is a tasklet; lab tasklets makes many more."""
+    four.ok("lab tasklets 2000000 &")
+    said = four.ok("softirq 1")
+    assert re.search(r"^TASKLET .*HIGH: see /proc/tasklets", said, re.M), said
+    four.ok("wait", timeout=120)

@@ -141,6 +141,56 @@ KTEST(softirq, raised_by_a_hard_interrupt)
     EXPECT_EQ(seen.nested, 0);
 }
 
+// The same softirq on two CPUs at once: each waits inside for the other.
+static unsigned together, met; // A
+
+static void meeting_action(void)
+{
+    __atomic_fetch_add(&together, 1, __ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < 100000000 && __atomic_load_n(&together, __ATOMIC_SEQ_CST) < 2; i++) {
+        cpu_relax(); // bounded: the other may not come
+    }
+    __atomic_fetch_add(&met, __atomic_load_n(&together, __ATOMIC_SEQ_CST) >= 2, __ATOMIC_SEQ_CST);
+}
+
+KTEST(softirq, on_two_cpus_at_once)
+{
+    if (!cpumask_test(&cpu_online_mask, 1)) {
+        SKIP("one CPU");
+    }
+    together = met = 0;
+    open_softirq(SPARE_SOFTIRQ, meeting_action);
+    preempt_disable(); // both on other CPUs, or one on ours
+    smp_call_function_single(0, raise_in_interrupt, NULL, false);
+    smp_call_function_single(1, raise_in_interrupt, NULL, false);
+    preempt_enable();
+    EXPECT(EVENTUALLY(__atomic_load_n(&met, __ATOMIC_SEQ_CST) == 2));
+}
+
+// How the bounds work out is counted.
+KTEST(softirq, rounds_and_hand_overs_are_counted)
+{
+    struct cpumask only = {{1}}, all = {{UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+
+    softirq_test_begin();
+    sched_setaffinity(current, &only);
+    struct softirq_stat before = *softirq_stat(0);
+    uint64_t time_before = softirq_time_ns(SPARE_SOFTIRQ, 0);
+    seen.again = 3 * SOFTIRQ_MAX_ROUNDS;
+    local_bh_disable();
+    raise_softirq(SPARE_SOFTIRQ);
+    local_bh_enable();
+    EXPECT(EVENTUALLY(runs() == 3 * SOFTIRQ_MAX_ROUNDS + 1));
+    const struct softirq_stat *after = softirq_stat(0);
+    EXPECT(after->rounds >= before.rounds + 3 * SOFTIRQ_MAX_ROUNDS + 1);
+    EXPECT(after->servings > before.servings);
+    EXPECT(after->out_of_rounds + after->out_of_time + after->thread_waits >
+           before.out_of_rounds + before.out_of_time + before.thread_waits);
+    EXPECT(after->handed_over > before.handed_over);
+    EXPECT(softirq_time_ns(SPARE_SOFTIRQ, 0) > time_before);
+    sched_setaffinity(current, &all);
+}
+
 // A softirq that raises itself for ever: every round is followed by the next, and yet threads on
 // that CPU get on, because the rest goes to ksoftirqd, which is a thread like them.
 static unsigned progress; // A
