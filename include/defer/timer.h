@@ -7,7 +7,7 @@
 struct timer_list {
     struct list_head link; // L of the wheel; link.next is NULL when not pending
     uint32_t expires;      // L: jiffies
-    void (*function)(struct timer_list *timer); // I
+    void (*function)(struct timer_list *timer); // I; L: NULL once it is shut down
     unsigned flags;                             // I
     int cpu; // L: the wheel whose lock guards it, pending or not; -1: changing wheels
 };
@@ -35,6 +35,9 @@ int del_timer(struct timer_list *timer);
 // The same, and waits for the function. Context: thread; not from the function itself, nor with a
 // lock held that it takes.
 int del_timer_sync(struct timer_list *timer);
+// The same, and for good: who tries to start it afterwards is not heard. For timers that others, a
+// work item say, start again while all is being taken down.
+int timer_shutdown_sync(struct timer_list *timer);
 
 // ---- for the tick (kernel/defer/tick.c) ----
 

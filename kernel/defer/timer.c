@@ -136,6 +136,11 @@ static bool timer_start(struct timer_list *timer, uint32_t expires, int cpu)
     preempt_disable();
     wheel = timer_lock(timer, &flags);
     was_pending = timer_take_off(wheel, timer);
+    if (timer->function == NULL) { // shut down
+        spin_unlock_irqrestore(&wheel->lock, flags);
+        preempt_enable();
+        return false;
+    }
     timer_start_locked(wheel, timer, expires, cpu >= 0 ? (unsigned)cpu : cpu_id());
     local_irq_restore(flags);
     preempt_enable();
@@ -169,7 +174,7 @@ int del_timer(struct timer_list *timer)
     return was_pending;
 }
 
-int del_timer_sync(struct timer_list *timer)
+static int timer_stop_sync(struct timer_list *timer, bool for_good)
 {
     bool was_pending = false;
 
@@ -180,6 +185,9 @@ int del_timer_sync(struct timer_list *timer)
         struct timer_wheel *wheel = timer_lock(timer, &flags);
         bool running = wheel->running == timer;
 
+        if (for_good) {
+            timer->function = NULL; // timer_start() refuses from now on
+        }
         // While it runs it may start itself again, so this is done in every round.
         was_pending |= timer_take_off(wheel, timer);
         spin_unlock_irqrestore(&wheel->lock, flags);
@@ -188,6 +196,16 @@ int del_timer_sync(struct timer_list *timer)
         }
         cpu_relax();
     }
+}
+
+int del_timer_sync(struct timer_list *timer)
+{
+    return timer_stop_sync(timer, false);
+}
+
+int timer_shutdown_sync(struct timer_list *timer)
+{
+    return timer_stop_sync(timer, true);
 }
 
 // ---- finding -----------------------------------------------------------------------------------
@@ -216,6 +234,7 @@ struct timer_list *timer_find(const void *start, size_t size)
 
         spin_lock_irqsave(&wheel->lock, flags);
         wheel_for_each(&wheel->wheel, timer_search_one, &search);
+        wheel_for_each(&wheel->deferrable, timer_search_one, &search);
         spin_unlock_irqrestore(&wheel->lock, flags);
     }
     return search.found;

@@ -64,7 +64,7 @@ int hrtimer_nanosleep(uint64_t ns)
     int result = 0;
 
     might_sleep();
-    current->wait_channel = "hrtimer_nanosleep";
+    current->wait_channel = "nanosleep";
     do {
         set_current_state(THREAD_SLEEPING);
         if (thread_interrupted()) {

@@ -13,7 +13,7 @@
 #include <x86/acpi.h>
 #include <x86/clock.h>
 #include <mm/slab.h>
-#include <sched/sleep.h>
+#include <defer/hrtimer.h>
 #include <dev/block.h>
 #include <dev/tty.h>
 #include <fs/vfs.h>
@@ -569,7 +569,7 @@ static int cmd_sleep(struct shell *sh, int argc, char **argv)
         return shell_usage(sh, "%s: seconds are 0 to %d, with up to three decimals", argv[1],
                            SLEEP_MAX_SECONDS);
     }
-    return msleep_interruptible(ms) == 0 ? 0 : STATUS_INTERRUPTED;
+    return hrtimer_nanosleep(ms * 1000000ull) == 0 ? 0 : STATUS_INTERRUPTED;
 }
 
 static void jobs_show(int id, bool running, int status, const char *text, void *arg)

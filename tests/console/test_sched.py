@@ -52,7 +52,7 @@ def test_ended_threads_leave_the_list(machine):
 def test_a_sleeping_job_is_seen(machine):
     machine.ok("sleep 30 &")
     job = ps(machine)["sleep"]
-    assert job["state"] in "SD" and job["wait"] == "msleep"
+    assert job["state"] in "SD" and job["wait"] == "nanosleep"
 
 
 def test_waiting_for_nothing_is_no_load(machine):

@@ -95,6 +95,23 @@ KTEST(timer, starts_itself_until_deleted)
     EXPECT(!timer_pending(&t.timer));
 }
 
+KTEST(timer, shut_down_for_good)
+{
+    struct counted_timer t;
+
+    counted_init(&t);
+    t.restart = UINT32_MAX;
+    mod_timer(&t.timer, jiffies + 1);
+    EXPECT(EVENTUALLY(get(&t.fired) >= 2));
+    timer_shutdown_sync(&t.timer);
+    unsigned fired = get(&t.fired);
+    EXPECT_EQ(mod_timer(&t.timer, jiffies + 1), 0);
+    EXPECT(!timer_pending(&t.timer));
+    msleep(20);
+    EXPECT_EQ(get(&t.fired), fired);
+    EXPECT_EQ(timer_shutdown_sync(&t.timer), 0);
+}
+
 KTEST(timer, runs_on_the_cpu_it_was_started_on)
 {
     struct counted_timer t;
