@@ -1,7 +1,7 @@
 // What a disk says of itself, from a disk that lies: whatever the page, strings end and are
 // printable, numbers are in range, and a disk that is taken has a command set that reaches it all.
 //
-// links: drivers/block/ahci/ahci_cmd.c kernel/lib/string.c
+// links: drivers/block/ahci/ahci_cmd.c drivers/block/ata/ata.c kernel/lib/string.c
 #include <stdlib.h>
 
 #include <lib/string.h>
@@ -40,8 +40,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (error == 0) {
         check(identity.sectors >= 1 && identity.sectors <= BIT64(48));
         check(identity.queue_depth >= 1 && identity.queue_depth <= 32);
-        check(ahci_build_rw(&regs, &identity, false, identity.sectors - 1, 1) == 0);
-        check(ahci_build_rw(&regs, &identity, true, identity.sectors - 1, 0) != 0);
+        check(ata_build_rw(&regs, &identity, false, identity.sectors - 1, 1) == 0);
+        check(ata_build_rw(&regs, &identity, true, identity.sectors - 1, 0) != 0);
     }
     return 0;
 }

@@ -1,6 +1,6 @@
 // Commands as bytes, and IDENTIFY pages: good ones, old ones, wrong ones.
 //
-// links: drivers/block/ahci/ahci_cmd.c kernel/lib/string.c
+// links: drivers/block/ahci/ahci_cmd.c drivers/block/ata/ata.c kernel/lib/string.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -23,7 +23,7 @@ static void test_read_fis(void **state)
     (void)state;
     struct ata_registers regs;
     uint8_t fis[20];
-    assert_int_equal(ahci_build_rw(&regs, &modern, false, 0x123456789abc, 0x1234), 0);
+    assert_int_equal(ata_build_rw(&regs, &modern, false, 0x123456789abc, 0x1234), 0);
     ahci_build_fis(fis, &regs);
     const uint8_t expected[20] = {0x27, 0x80, 0x25, 0,    0xbc, 0x9a, 0x78, 0x40, 0x56, 0x34,
                                   0x12, 0,    0x34, 0x12, 0,    0,    0,    0,    0,    0};
@@ -35,7 +35,7 @@ static void test_write_fis_most_sectors(void **state)
     (void)state;
     struct ata_registers regs;
     uint8_t fis[20];
-    assert_int_equal(ahci_build_rw(&regs, &modern, true, 1, 65536), 0);
+    assert_int_equal(ata_build_rw(&regs, &modern, true, 1, 65536), 0);
     ahci_build_fis(fis, &regs);
     assert_int_equal(fis[2], 0x35);
     assert_int_equal(fis[12], 0); // 65,536 is written as 0
@@ -47,7 +47,7 @@ static void test_old_disk(void **state)
     (void)state;
     struct ata_registers regs;
     uint8_t fis[20];
-    assert_int_equal(ahci_build_rw(&regs, &old, false, 0xabcdef1, 256), 0);
+    assert_int_equal(ata_build_rw(&regs, &old, false, 0xabcdef1, 256), 0);
     ahci_build_fis(fis, &regs);
     assert_int_equal(fis[2], 0xc8);
     assert_int_equal(fis[4], 0xf1);
@@ -57,10 +57,10 @@ static void test_old_disk(void **state)
     assert_int_equal(fis[8], 0);
     assert_int_equal(fis[12], 0);
     assert_int_equal(fis[13], 0);
-    assert_int_equal(ahci_build_rw(&regs, &old, false, 0, 257), -EINVAL);
-    assert_int_equal(ahci_build_rw(&regs, &old, false, (1 << 28) - 1, 1), 0);
-    assert_int_equal(ahci_build_rw(&regs, &old, false, (1 << 28) - 1, 2), -EINVAL);
-    ahci_build_flush(&regs, &old);
+    assert_int_equal(ata_build_rw(&regs, &old, false, 0, 257), -EINVAL);
+    assert_int_equal(ata_build_rw(&regs, &old, false, (1 << 28) - 1, 1), 0);
+    assert_int_equal(ata_build_rw(&regs, &old, false, (1 << 28) - 1, 2), -EINVAL);
+    ata_build_flush(&regs, &old);
     assert_int_equal(regs.command, 0xe7);
 }
 
@@ -68,12 +68,12 @@ static void test_refused(void **state)
 {
     (void)state;
     struct ata_registers regs;
-    assert_int_equal(ahci_build_rw(&regs, &modern, false, 0, 0), -EINVAL);
-    assert_int_equal(ahci_build_rw(&regs, &modern, false, 0, 65537), -EINVAL);
-    assert_int_equal(ahci_build_rw(&regs, &modern, false, BIT64(48), 1), -EINVAL);
-    assert_int_equal(ahci_build_rw(&regs, &modern, false, BIT64(48) - 1, 1), 0);
-    assert_int_equal(ahci_build_rw(&regs, &modern, false, BIT64(48) - 1, 2), -EINVAL);
-    assert_int_equal(ahci_build_rw(&regs, &modern, false, UINT64_MAX, 2), -EINVAL);
+    assert_int_equal(ata_build_rw(&regs, &modern, false, 0, 0), -EINVAL);
+    assert_int_equal(ata_build_rw(&regs, &modern, false, 0, 65537), -EINVAL);
+    assert_int_equal(ata_build_rw(&regs, &modern, false, BIT64(48), 1), -EINVAL);
+    assert_int_equal(ata_build_rw(&regs, &modern, false, BIT64(48) - 1, 1), 0);
+    assert_int_equal(ata_build_rw(&regs, &modern, false, BIT64(48) - 1, 2), -EINVAL);
+    assert_int_equal(ata_build_rw(&regs, &modern, false, UINT64_MAX, 2), -EINVAL);
 }
 
 static void test_flush_fis(void **state)
@@ -81,7 +81,7 @@ static void test_flush_fis(void **state)
     (void)state;
     struct ata_registers regs;
     uint8_t fis[20];
-    ahci_build_flush(&regs, &modern);
+    ata_build_flush(&regs, &modern);
     ahci_build_fis(fis, &regs);
     const uint8_t expected[20] = {0x27, 0x80, 0xea, 0, 0, 0, 0, 0x40};
     assert_memory_equal(fis, expected, sizeof(fis));

@@ -350,7 +350,7 @@ static void ahci_show_port(struct text *t, struct ahci_port *port)
                 port_rd(port, AHCI_PXCI));
     text_bits(t, port_rd(port, AHCI_PXIE), ahci_pxis_names);
     text_puts(t, "  PxTFD.STS ");
-    text_bits(t, port_rd(port, AHCI_PXTFD) & 0xff, ahci_status_names);
+    text_bits(t, port_rd(port, AHCI_PXTFD) & 0xff, ata_status_names);
     text_printf(t, "\n    depth %u, issued 0x%08x%s, filled 0x%08x\n",
                 port->disk == NULL ? 0 : port->disk->queue_depth, issued,
                 queued && issued != 0 ? " queued" : "", filled);

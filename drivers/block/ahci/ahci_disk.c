@@ -83,10 +83,10 @@ static int slot_unqueued_registers(const struct ahci_port *port, const struct re
                                    struct ata_registers *regs)
 {
     if (request->op == REQ_OP_FLUSH) {
-        ahci_build_flush(regs, &port->identity);
+        ata_build_flush(regs, &port->identity);
         return 0;
     }
-    return ahci_build_rw(regs, &port->identity, request->op == REQ_OP_WRITE, blk_rq_pos(request),
+    return ata_build_rw(regs, &port->identity, request->op == REQ_OP_WRITE, blk_rq_pos(request),
                          blk_rq_sectors(request));
 }
 
@@ -103,7 +103,7 @@ static int slot_fill(struct ahci_port *port, unsigned number, struct request *re
     slot->bytes = blk_rq_sectors(request) * SECTOR_SIZE;
     slot->prd_count = (uint16_t)blk_rq_segments(request);
     int error = slot->queued
-                    ? ahci_build_fpdma(&regs, &port->identity, slot->write, blk_rq_pos(request),
+                    ? ata_build_fpdma(&regs, &port->identity, slot->write, blk_rq_pos(request),
                                        blk_rq_sectors(request), number)
                     : slot_unqueued_registers(port, request, &regs);
     if (error == 0) {

@@ -257,7 +257,7 @@ int ahci_port_identify(struct ahci_port *port, struct ata_identity *identity, co
 int ahci_port_read_log(struct ahci_port *port, uint8_t log, const uint8_t **page)
 {
     struct ata_registers regs;
-    ahci_build_read_log(&regs, log);
+    ata_build_read_log(&regs, log);
     *page = port->page + AHCI_PAGE_IDENTIFY_DATA;
     return port_read_page(port, &regs);
 }

@@ -70,9 +70,9 @@ static void recover_log(const struct ahci_port *port, uint32_t cause, uint32_t v
     text_printf(&t, "PxIS ");
     text_bits(&t, cause, ahci_pxis_names);
     text_puts(&t, " status ");
-    text_bits(&t, task_file & 0xff, ahci_status_names);
+    text_bits(&t, task_file & 0xff, ata_status_names);
     text_puts(&t, " error ");
-    text_bits(&t, error, ahci_error_names);
+    text_bits(&t, error, ata_error_names);
     text_puts(&t, " SError ");
     text_bits(&t, port_rd(port, AHCI_PXSERR), ahci_serr_names);
     text_printf(&t, " PxCI 0x%x PxSACT 0x%x of 0x%x", port_rd(port, AHCI_PXCI),
