@@ -65,6 +65,8 @@ struct net_device {
     struct spinlock tx_lock;
     bool up, carrier, loopback; // A
     bool queue_stopped;         // L of tx_lock
+    bool tx_scheduled;          // L of tx_lock: NET_TX has it, by tx_link
+    struct list_head tx_link;   // C of the CPU that scheduled it
     struct list_head
         tx_waiting; // L of tx_lock: packets held while the queue is stopped, at most tx_waiting_max
     uint32_t tx_waiting_count, tx_waiting_max;

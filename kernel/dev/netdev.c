@@ -16,7 +16,8 @@
 // time_squeeze in /proc/net/softnet_stat.
 //
 // Sending: dev_queue_xmit gives the packet to the driver under tx_lock; when the driver's ring is
-// full the packet waits in tx_waiting, bounded, until the driver wakes the queue.
+// full the packet waits in tx_waiting, bounded, until the driver wakes the queue: then NET_TX softirq
+// sends what waits.
 //
 // The list of devices is changed under rtnl_lock and read by RCU (<core/rcu.h>): softirqs look up
 // where a packet goes and take no lock. A removed device keeps its next pointer, and its memory,
@@ -50,6 +51,7 @@ enum {
 struct softnet_data {
     struct list_head poll_list; // C: napi_structs that want to be polled
     struct list_head backlog;   // C: packets from netif_rx
+    struct list_head tx_list;   // C: devices that have room again, and packets that wait
     uint32_t backlog_length;    // C
     struct napi_struct backlog_napi;
     uint32_t processed, dropped, time_squeeze; // C
@@ -301,12 +303,28 @@ int dev_queue_xmit(struct sk_buff *skb)
     return error;
 }
 
+// The driver has room again. What waits is sent by NET_TX softirq: who finds the room is most often
+// the driver's poll, in the middle of receiving, and shall not be kept.
 void netif_wake_queue(struct net_device *dev)
 {
     local_bh_disable();
     spin_lock(&dev->tx_lock);
     dev->queue_stopped = false;
-    while (!dev->queue_stopped && dev->tx_waiting_count != 0) {
+    if (dev->up && dev->tx_waiting_count != 0 && !dev->tx_scheduled) {
+        unsigned long flags = local_irq_save();
+        dev->tx_scheduled = true;
+        list_add_tail(&dev->tx_link, &this_cpu(softnet).tx_list);
+        raise_softirq_irqoff(NET_TX_SOFTIRQ);
+        local_irq_restore(flags);
+    }
+    spin_unlock(&dev->tx_lock);
+    local_bh_enable();
+}
+
+static void netdev_send_waiting(struct net_device *dev)
+{
+    spin_lock(&dev->tx_lock);
+    while (dev->up && !dev->queue_stopped && dev->tx_waiting_count != 0) {
         struct sk_buff *skb = list_first_entry(&dev->tx_waiting, struct sk_buff, link);
         list_del_init(&skb->link);
         dev->tx_waiting_count--;
@@ -316,8 +334,32 @@ void netif_wake_queue(struct net_device *dev)
             break;
         }
     }
+    dev->tx_scheduled = false; // the last touch: netdev_close waits for it
     spin_unlock(&dev->tx_lock);
-    local_bh_enable();
+}
+
+static void net_tx_action(void)
+{
+    LIST_HEAD(list);
+    local_irq_disable();
+    list_splice_tail_init(&this_cpu(softnet).tx_list, &list);
+    local_irq_enable();
+    while (!list_empty(&list)) {
+        struct net_device *dev = list_first_entry(&list, struct net_device, tx_link);
+        list_del_init(&dev->tx_link);
+        netdev_send_waiting(dev);
+    }
+}
+
+// With the device down: NET_TX has it on no list any more.
+static void netdev_wait_unscheduled(struct net_device *dev)
+{
+    for (unsigned ms = 0; READ_ONCE(dev->tx_scheduled); ms++) {
+        WARN_ON(ms == NAPI_DISABLE_MS);
+        msleep(1);
+    }
+    spin_lock_irq(&dev->tx_lock); // and has let go of it
+    spin_unlock_irq(&dev->tx_lock);
 }
 
 static void netdev_drop_waiting(struct net_device *dev)
@@ -457,6 +499,7 @@ static void netdev_close_locked(struct net_device *dev)
     WRITE_ONCE(dev->up, false);
     spin_unlock(&dev->tx_lock);
     local_bh_enable();
+    netdev_wait_unscheduled(dev);
     netdev_tell(dev, NETDEV_DOWN);
     dev->ops->ndo_stop(dev);
     netdev_drop_waiting(dev);
@@ -510,9 +553,11 @@ void netdev_init(void)
         struct softnet_data *data = &softnet[cpu];
         INIT_LIST_HEAD(&data->poll_list);
         INIT_LIST_HEAD(&data->backlog);
+        INIT_LIST_HEAD(&data->tx_list);
         netif_napi_add(NULL, &data->backlog_napi, backlog_poll, NAPI_WEIGHT);
         napi_enable(&data->backlog_napi);
     }
+    open_softirq(NET_TX_SOFTIRQ, net_tx_action);
     open_softirq(NET_RX_SOFTIRQ, net_rx_action);
 }
 
