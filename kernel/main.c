@@ -40,6 +40,7 @@
 #include <defer/irq_poll.h>
 #include <defer/hrtimer.h>
 #include <defer/irq_thread.h>
+#include <defer/health.h>
 #include <defer/line_poll.h>
 #include <defer/rcu.h>
 #include <defer/softirq.h>
@@ -250,6 +251,7 @@ static void main_init(void *arg)
     workqueue_init();
     watchdog_init();
     line_poll_init();
+    health_init();
     INIT_DELAYED_WORK(&main_mce_work, main_mce_poll);
     schedule_delayed_work(&main_mce_work, MAIN_MCE_SECONDS * HZ);
     uart_init();

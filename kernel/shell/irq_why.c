@@ -464,8 +464,8 @@ static void why_core(struct irq_walk *walk)
     } else if (oneshot && active != 0) {
         why_broken(walk, "core", "ps shows the thread irq/$N-name",
                    "one-shot line, masked until its thread is done");
-    } else if (unhandled >= WHY_NOBODYS && unhandled == count) {
-        text_printf(&t, "none of the last %u interrupts was anybody's", count);
+    } else if (unhandled >= WHY_NOBODYS && unhandled * 10ull >= count * 9ull) {
+        text_printf(&t, "%u of the last %u interrupts were nobody's", unhandled, count);
         why_nobody(walk, words, "irq reset $N");
     } else if (why_is_unacknowledged(walk, &cause, &calls)) {
         why_broken(walk, "handlers", "driver unbind $D; driver bind $D",

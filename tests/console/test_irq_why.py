@@ -217,11 +217,14 @@ def test_wrong_trigger(machine, boot):
 
 
 def test_last_ones_were_nobodys(machine):
-    machine.ok(f"irq reset {WIRE}")  # the counts begin anew
-    for _ in range(20):
-        machine.bus_command(f"set_irq_in {IOAPIC} unnamed-gpio-in {WIRE} 1")
-        machine.bus_command(f"set_irq_in {IOAPIC} unnamed-gpio-in {WIRE} 0")
-    mended(machine, broken(machine, "edu", "interrupts was anybody's"), "edu")
+    for _ in range(10):  # those a tenth of a second apart are forgiven: on a slow host, again
+        machine.ok(f"irq reset {WIRE}")  # the counts begin anew
+        for _ in range(50):
+            machine.bus_command(f"set_irq_in {IOAPIC} unnamed-gpio-in {WIRE} 1")
+            machine.bus_command(f"set_irq_in {IOAPIC} unnamed-gpio-in {WIRE} 0")
+        if machine.run("irq why edu")[1] != 0:
+            break
+    mended(machine, broken(machine, "edu", "interrupts were nobody's"), "edu")
 
 
 def test_culprit_of_a_storm_is_named(machine):

@@ -1,0 +1,111 @@
+"""health: each level provoked, and by what it should be."""
+import re
+import time
+
+import pytest
+
+MACHINE = dict(cpus=2, hostile=True, extra=["-device", "edu,addr=5"])
+
+
+def rows(machine):
+    text, status = machine.run("health")
+    lines = text.splitlines()
+    assert lines[0].split()[0] == ("OK", "WARN", "ALERT")[status], text
+    table = {}
+    for line in lines[2:]:
+        level, rest = line[:5].strip(), line[6:]
+        table[rest[:13].strip()] = (level, int(rest[13:23]), rest[23:])
+    assert set(table) == {"irq rate", "interrupts", "softirq", "hard irq", "NMI", "shut lines",
+                          "strays", "long handler"}
+    return table
+
+
+def until(machine, row, levels, seconds=40):
+    end = time.monotonic() + seconds
+    while True:
+        table = rows(machine)
+        if table[row][0] in levels:
+            return table[row]
+        assert time.monotonic() < end, (row, levels, table)
+
+
+def test_quiet_machine_is_well(machine):
+    until(machine, "interrupts", ["OK"])
+    table = rows(machine)
+    assert table["shut lines"][:2] == ("OK", 0) and table["NMI"][0] == "OK"
+    assert machine.ok("cat /proc/health").startswith(("OK", "WARN"))
+
+
+def test_watch_repeats(machine):
+    output, status = machine.run("watch -n 0.1 -c 3 health")
+    assert output.count("Every 0.1s: health") == 3 and status in (0, 1)
+    for line in ("watch", "watch -n 0 health", "watch -n x health", "watch -c 0 health"):
+        assert machine.run(line)[1] == 2, line
+    assert machine.run("watch watch health")[1] == 1
+    machine.send("watch health\r")
+    machine.expect(r"Every 2\.0s: health \(2\)")
+    machine.send("\x03")
+    machine.wait_prompt()
+
+
+def test_nmi_is_a_warning_and_many_are_an_alert(machine):
+    machine.qmp("inject-nmi")
+    until(machine, "NMI", ["WARN"])
+    end = time.monotonic() + 40
+    while rows(machine)["NMI"][0] != "ALERT":
+        assert time.monotonic() < end
+        for _ in range(40):
+            machine.qmp("inject-nmi")
+    until(machine, "NMI", ["OK"])
+
+
+def test_stray_vector(machine):
+    end = time.monotonic() + 40
+    while rows(machine)["strays"][0] != "WARN":
+        assert time.monotonic() < end
+        machine.bus_write32(0xfee00000, 0xe9)
+
+
+def test_long_handler(machine):
+    machine.ok("echo fault slow > /proc/driver/edu")
+    machine.ok("echo raise 2 > /proc/driver/edu")
+    level, us, where = until(machine, "long handler", ["ALERT"])
+    assert us > 50000 and "(edu)" in where
+    machine.ok("echo calm > /proc/driver/edu")
+
+
+def test_storm_by_rate_and_by_cpu_time(boot):
+    """A line that is never acknowledged: its rate, its CPU's interrupts and time are all unusual."""
+    m = boot(cpus=2, extra=["-device", "edu,addr=5"])
+    until(m, "interrupts", ["OK"])
+    m.ok("echo 1 > /proc/irq/21/smp_affinity_list")
+    m.ok("echo fault greedy > /proc/driver/edu")
+    m.ok("echo raise 10 > /proc/driver/edu")
+    m.ok("echo fault no-ack > /proc/driver/edu")
+    m.send("echo raise 1 > /proc/driver/edu\r")
+    m.wait_prompt()
+    m.send("watch -n 1 -c 4 health\r")
+    m.expect(r"WARN +irq rate +\d+ times its usual.*irq 21 \(edu\)")
+    m.wait_prompt()
+    until(m, "interrupts", ["WARN", "ALERT"])
+    until(m, "hard irq", ["WARN", "ALERT"])
+    m.ok("echo calm > /proc/driver/edu")
+    until(m, "interrupts", ["OK"])
+    until(m, "hard irq", ["OK"])
+
+
+def test_softirq_that_never_ends(machine):
+    machine.ok("break softirq-forever 3 &")
+    until(machine, "softirq", ["WARN", "ALERT"])
+    machine.ok("wait")
+
+
+def test_shut_line_is_an_alert_until_it_is_open(machine):
+    machine.ok("echo 900 1000 > /proc/irq/spurious_rule")
+    machine.ok("echo storm > /proc/driver/edu")
+    level, count, where = until(machine, "shut lines", ["ALERT"])
+    assert "irq 21 (edu)" in where
+    machine.ok("echo calm > /proc/driver/edu")
+    machine.ok("irq reset edu")
+    until(machine, "shut lines", ["OK"])
+    machine.ok("echo 99900 100000 > /proc/irq/spurious_rule")
