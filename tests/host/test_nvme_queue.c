@@ -157,6 +157,29 @@ static void test_deepest_queue(void **state)
     }
 }
 
+static void test_short_way_writes_the_same(void **state)
+{
+    (void)state;
+    struct nvme_io io = {.cdw0 = 0x12340002,
+                         .nsid = 7,
+                         .prp = {0x1122334455667788, 0x99aabbccddeeff00},
+                         .block = 0xfedcba9876543210,
+                         .cdw12 = 0xffff};
+    struct nvme_sqe command = {.cdw0 = io.cdw0,
+                               .nsid = io.nsid,
+                               .prp = {io.prp[0], io.prp[1]},
+                               .cdw10 = (uint32_t)io.block,
+                               .cdw11 = (uint32_t)(io.block >> 32),
+                               .cdw12 = io.cdw12};
+    for (unsigned i = 0; i < DEPTH * 3; i++) {
+        unsigned at = ring.sq_tail;
+        memset(&sq[at], 0xff, sizeof(sq[at]));
+        nvme_ring_push_io(&ring, &io);
+        assert_memory_equal(&sq[at], &command, sizeof(command));
+        assert_int_equal(ring.sq_tail, (at + 1) % DEPTH);
+    }
+}
+
 // ---- a device that does not keep the rules ---------------------------------------------------------
 
 static void test_answers_twice(void **state)
@@ -281,6 +304,7 @@ int main(void)
         cmocka_unit_test_setup(test_one_command, setup),
         cmocka_unit_test_setup(test_many_rounds, setup),
         cmocka_unit_test_setup(test_deepest_queue, setup),
+        cmocka_unit_test_setup(test_short_way_writes_the_same, setup),
         cmocka_unit_test_setup(test_answers_twice, setup),
         cmocka_unit_test_setup(test_wild_answers, setup),
         cmocka_unit_test_setup(test_wrong_queue, setup),

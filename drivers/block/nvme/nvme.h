@@ -103,6 +103,8 @@ struct nvme_ns {
     struct nvme_ctrl *ctrl;    // I
     uint32_t nsid;             // I
     unsigned index;            // I: among those that are driven
+    uint16_t first_tag;        // I: of its requests in each queue
+    uint8_t shift;             // I: from sectors to blocks
     struct nvme_format format; // I
     struct gendisk *disk;      // I
 };

@@ -47,7 +47,11 @@ static enum dma_data_direction nvme_direction(const struct request *request)
 static void nvme_unmap(struct nvme_ctrl *ctrl, struct request *request, unsigned count)
 {
     struct request *part;
-    struct blk_segment *segment;
+    struct blk_segment *segment = request->segments;
+    if (likely(blk_rq_segments(request) == 1)) {
+        dma_unmap_single(ctrl->dev, segment->bus, segment->length, nvme_direction(request));
+        return;
+    }
     rq_for_each_segment (segment, part, request) {
         if (count-- == 0) {
             return;
@@ -128,7 +132,7 @@ void nvme_kick_work(struct work_struct *work)
 }
 
 static int nvme_point_by_prp(const struct nvme_queue *queue, struct request *request,
-                             const struct nvme_slot *slot, struct nvme_sqe *command)
+                             const struct nvme_slot *slot, struct nvme_io *io)
 {
     size_t offset = (size_t)slot->list * NVME_LIST_SIZE;
     bool has_list = slot->list != NVME_NO_LIST;
@@ -136,7 +140,7 @@ static int nvme_point_by_prp(const struct nvme_queue *queue, struct request *req
     struct request *part;
     struct blk_segment *segment;
 
-    nvme_prp_begin(&builder, command->prp, has_list ? (void *)(queue->lists + offset) : NULL,
+    nvme_prp_begin(&builder, io->prp, has_list ? (void *)(queue->lists + offset) : NULL,
                    has_list ? queue->lists_bus.value + offset : 0);
     rq_for_each_segment (segment, part, request) {
         int error = nvme_prp_add(&builder, segment->bus.value, segment->length);
@@ -150,7 +154,7 @@ static int nvme_point_by_prp(const struct nvme_queue *queue, struct request *req
 
 // What begins or ends within a page, in the middle of the data, only an SGL can say.
 static int nvme_point_by_sgl(const struct nvme_queue *queue, struct request *request,
-                             const struct nvme_slot *slot, struct nvme_sqe *command)
+                             const struct nvme_slot *slot, struct nvme_io *io)
 {
     size_t offset = (size_t)slot->list * NVME_LIST_SIZE;
     struct request *part;
@@ -165,8 +169,8 @@ static int nvme_point_by_sgl(const struct nvme_queue *queue, struct request *req
     rq_for_each_segment (segment, part, request) {
         nvme_sgl_add(list, count++, segment->bus.value, segment->length);
     }
-    nvme_sgl_end(command->prp, list, queue->lists_bus.value + offset, count);
-    command->cdw0 |= NVME_PSDT_SGL;
+    nvme_sgl_end(io->prp, list, queue->lists_bus.value + offset, count);
+    io->cdw0 |= NVME_PSDT_SGL;
     return 0;
 }
 
@@ -174,30 +178,29 @@ static int nvme_point_by_sgl(const struct nvme_queue *queue, struct request *req
 
 uint16_t nvme_request_tag(const struct nvme_ns *ns, const struct request *request)
 {
-    return (uint16_t)(ns->index * ns->ctrl->tags_per_ns + request->tag);
+    return (uint16_t)(ns->first_tag + request->tag);
 }
 
-static int nvme_build(const struct nvme_ns *ns, const struct request *request,
-                      struct nvme_sqe *command)
+// Everything but the data pointer and the identifier.
+static inline int nvme_build(const struct nvme_ns *ns, const struct request *request,
+                             struct nvme_io *io)
 {
     static const uint8_t opcodes[] = {NVME_IO_READ, NVME_IO_WRITE, NVME_IO_FLUSH};
-    unsigned shift = ns->format.block_shift - 9u;
     uint64_t sector = blk_rq_pos(request);
     uint32_t sectors = blk_rq_sectors(request);
 
-    command->cdw0 = opcodes[request->op];
-    command->nsid = ns->nsid;
-    if (request->op == REQ_OP_FLUSH) {
+    io->cdw0 = opcodes[request->op];
+    io->nsid = ns->nsid;
+    if (unlikely(request->op == REQ_OP_FLUSH)) {
+        io->block = 0;
+        io->cdw12 = 0;
+        io->prp[0] = io->prp[1] = 0;
         return 0;
     }
-    if (unlikely(((sector | sectors) & (BIT(shift) - 1)) != 0)) {
-        return -EINVAL; // not whole blocks of this namespace
-    }
-    uint64_t block = sector >> shift;
-    command->cdw10 = (uint32_t)block;
-    command->cdw11 = (uint32_t)(block >> 32);
-    command->cdw12 = (sectors >> shift) - 1; // counted from 0
-    return 0;
+    io->block = sector >> ns->shift;
+    io->cdw12 = (sectors >> ns->shift) - 1; // counted from 0
+    // Whole blocks of this namespace?
+    return likely(((sector | sectors) & (BIT(ns->shift) - 1)) == 0) ? 0 : -EINVAL;
 }
 
 static void nvme_ring_doorbell(struct nvme_queue *queue)
@@ -209,14 +212,14 @@ static void nvme_ring_doorbell(struct nvme_queue *queue)
 }
 
 // From here on the tag is the device's. False: the queue is closed.
-static bool nvme_issue(struct nvme_queue *queue, uint16_t tag, struct nvme_sqe *command, bool last)
+static inline bool nvme_issue(struct nvme_queue *queue, uint16_t tag, struct nvme_io *io, bool last)
 {
     unsigned long flags;
     spin_lock_irqsave(&queue->sq_lock, flags);
     bool open = nvme_state(queue->ctrl) == NVME_LIVE;
     if (likely(open)) {
-        command->cdw0 |= (uint32_t)nvme_tag_issue(&queue->tags, tag) << 16;
-        nvme_ring_push(&queue->ring, command);
+        io->cdw0 |= (uint32_t)nvme_tag_issue(&queue->tags, tag) << 16;
+        nvme_ring_push_io(&queue->ring, io);
         queue->counters.commands++;
         nvme_stamp(queue, written);
         if (last) {
@@ -246,59 +249,93 @@ static void nvme_commit_rqs(struct blk_mq_hw_ctx *hctx)
     spin_unlock_irqrestore(&queue->sq_lock, flags);
 }
 
-// Most commands are one piece of at most two pages, and are told in two words.
-static int nvme_point(const struct nvme_queue *queue, struct request *request,
-                      const struct nvme_slot *slot, struct nvme_sqe *command)
+// The usual way of data: one piece of at most two pages, told in two words. False: not so.
+static inline bool nvme_is_short(const struct request *request)
 {
     const struct blk_segment *only = request->segments;
-    if (likely(slot->list == NVME_NO_LIST && blk_rq_segments(request) == 1 &&
-               (only->bus.value & 3) == 0)) {
-        nvme_prp_short(command->prp, only->bus.value, only->length);
-        return 0;
+    return likely(blk_rq_segments(request) == 1 && ((uintptr_t)only->data & 3) == 0 &&
+                  !nvme_prp_needs_list((uintptr_t)only->data, only->length));
+}
+
+static int nvme_map_short(struct nvme_ctrl *ctrl, struct request *request, struct nvme_slot *slot,
+                          struct nvme_io *io)
+{
+    struct blk_segment *only = request->segments;
+    only->bus = dma_map_single(ctrl->dev, only->data, only->length, nvme_direction(request));
+    if (unlikely(dma_mapping_error(ctrl->dev, only->bus))) {
+        return -EFAULT;
     }
-    int error = nvme_point_by_prp(queue, request, slot, command);
-    return likely(error != -EINVAL) ? error : nvme_point_by_sgl(queue, request, slot, command);
+    slot->request = request;
+    slot->list = NVME_NO_LIST;
+    nvme_prp_short(io->prp, only->bus.value, only->length);
+    return 0;
+}
+
+// Any other way: many pieces, many pages.
+static __noinline int nvme_map_long(struct nvme_queue *queue, uint16_t tag, struct request *request,
+                                    struct nvme_io *io)
+{
+    struct nvme_slot *slot = &queue->slots[tag];
+    int error = nvme_take_list(queue, request, slot);
+    if (error != 0) {
+        return error;
+    }
+    error = nvme_map(queue->ctrl, request);
+    if (error != 0) {
+        nvme_slot_give_list(queue, slot);
+        return error;
+    }
+    slot->request = request;
+    error = nvme_point_by_prp(queue, request, slot, io);
+    if (error == -EINVAL) {
+        error = nvme_point_by_sgl(queue, request, slot, io);
+    }
+    if (error != 0) {
+        nvme_slot_release(queue, tag);
+    }
+    return error;
+}
+
+// What has no cache has nothing to flush: done at once. True: it was.
+static bool nvme_skip_flush(struct blk_mq_hw_ctx *hctx, struct request *request, bool last)
+{
+    struct nvme_ns *ns = hctx->disk->private_data;
+    if (request->op != REQ_OP_FLUSH || ns->ctrl->identity.has_write_cache) {
+        return false;
+    }
+    if (last) {
+        nvme_commit_rqs(hctx); // those before it wait for the doorbell
+    }
+    blk_complete_request(request, 0);
+    return true;
 }
 
 static int nvme_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, bool last)
 {
     struct nvme_queue *queue = hctx->private_data;
     struct nvme_ns *ns = hctx->disk->private_data;
-    struct nvme_sqe command = {0};
+    struct nvme_io io;
 
-    // What has no cache has nothing to flush.
-    if (unlikely(request->op == REQ_OP_FLUSH && !ns->ctrl->identity.has_write_cache)) {
-        if (last) {
-            nvme_commit_rqs(hctx); // those before it wait for the doorbell
-        }
-        blk_complete_request(request, 0);
+    if (unlikely(request->op == REQ_OP_FLUSH) && nvme_skip_flush(hctx, request, last)) {
         return 0;
     }
     uint16_t tag = nvme_request_tag(ns, request);
     struct nvme_slot *slot = &queue->slots[tag];
-    int error = nvme_build(ns, request, &command);
-    if (likely(error == 0)) {
-        error = nvme_take_list(queue, request, slot);
-    }
+    int error = nvme_build(ns, request, &io);
     if (unlikely(error != 0)) {
         return error;
     }
-    error = nvme_map(ns->ctrl, request);
-    if (unlikely(error != 0)) {
-        nvme_slot_give_list(queue, slot);
-        return error;
-    }
-    slot->request = request;
     slot->aborting = false;
-    error = nvme_point(queue, request, slot, &command);
-    if (likely(error == 0)) {
-        if (likely(nvme_issue(queue, tag, &command, last))) {
-            return 0;
-        }
-        error = nvme_state(ns->ctrl) == NVME_DEAD ? -EIO : -EBUSY;
+    error = nvme_is_short(request) ? nvme_map_short(ns->ctrl, request, slot, &io)
+                                   : nvme_map_long(queue, tag, request, &io);
+    if (unlikely(error != 0)) {
+        return error;
+    }
+    if (likely(nvme_issue(queue, tag, &io, last))) {
+        return 0;
     }
     nvme_slot_release(queue, tag);
-    return error;
+    return nvme_state(ns->ctrl) == NVME_DEAD ? -EIO : -EBUSY;
 }
 
 // ---- up: the top half ---------------------------------------------------------------------------

@@ -19,25 +19,10 @@ void nvme_ring_init(struct nvme_ring *ring, uint16_t id, uint16_t depth, void *s
     memset(cq, 0, depth * sizeof(struct nvme_cqe));
 }
 
-void nvme_ring_push(struct nvme_ring *ring, const struct nvme_sqe *command)
-{
-    ring->sq[ring->sq_tail] = *command;
-    ring->sq_tail = (uint16_t)(ring->sq_tail + 1 == ring->depth ? 0 : ring->sq_tail + 1);
-}
-
 void nvme_tags_init(struct nvme_tags *tags, struct nvme_tag *memory, uint16_t count)
 {
     *tags = (struct nvme_tags){.tags = memory, .count = count};
     memset(memory, 0, count * sizeof(*memory));
-}
-
-uint16_t nvme_tag_issue(struct nvme_tags *tags, uint16_t tag)
-{
-    struct nvme_tag *entry = &tags->tags[tag];
-    uint8_t next = (uint8_t)(entry->generation + 1);
-    entry->generation = next == NVME_GENERATIONS ? 0 : next;
-    WRITE_ONCE(entry->issued, true);
-    return nvme_tag_cid(tags, tag);
 }
 
 bool nvme_tag_revoke(struct nvme_tags *tags, uint16_t tag)
@@ -64,21 +49,22 @@ enum nvme_answer nvme_ring_take(struct nvme_ring *ring, struct nvme_tags *tags,
                                 struct nvme_cqe *answer, uint16_t *tag)
 {
     const volatile struct nvme_cqe *entry = &ring->cq[ring->cq_head];
-    uint16_t status = entry->status;
+    // Its last four words in one read: the device may change its mind between two.
+    uint64_t words = *(const volatile uint64_t *)(const volatile void *)&entry->sq_head;
 
-    if ((status & NVME_CQE_PHASE) != ring->phase) {
+    if ((words >> 48 & NVME_CQE_PHASE) != ring->phase) {
         return NVME_ANSWER_NONE;
     }
     dma_observe();
-    answer->status = status;
     answer->result = entry->result;
-    answer->sq_id = entry->sq_id; // read once: the device may change its mind
-    answer->cid = entry->cid;
+    answer->sq_id = (uint16_t)(words >> 16);
+    answer->cid = (uint16_t)(words >> 32);
+    answer->status = (uint16_t)(words >> 48);
     if (++ring->cq_head == ring->depth) {
         ring->cq_head = 0;
         ring->phase ^= 1;
     }
-    if (answer->sq_id != ring->id) {
+    if (unlikely(answer->sq_id != ring->id)) {
         return NVME_ANSWER_WRONG_QUEUE;
     }
     return nvme_tag_match(tags, answer->cid, tag);

@@ -58,7 +58,32 @@ struct nvme_tags {
 // Both queues empty. The memory must be zeroed here and not before: old answers would have a phase.
 void nvme_ring_init(struct nvme_ring *ring, uint16_t id, uint16_t depth, void *sq, void *cq);
 // Copies the command to the tail. The doorbell is the caller's: it writes ring->sq_tail.
-void nvme_ring_push(struct nvme_ring *ring, const struct nvme_sqe *command);
+static inline void nvme_ring_push(struct nvme_ring *ring, const struct nvme_sqe *command)
+{
+    ring->sq[ring->sq_tail] = *command;
+    ring->sq_tail = (uint16_t)(ring->sq_tail + 1 == ring->depth ? 0 : ring->sq_tail + 1);
+}
+// What of a command changes from one read or write to the next.
+struct nvme_io {
+    uint32_t cdw0, nsid;
+    uint64_t prp[2];
+    uint64_t block; // dwords 10 and 11
+    uint32_t cdw12;
+};
+// The same for these, word by word: the way that every read takes.
+static inline void nvme_ring_push_io(struct nvme_ring *ring, const struct nvme_io *io)
+{
+    uint64_t *words = (uint64_t *)(void *)&ring->sq[ring->sq_tail];
+    uint16_t next = (uint16_t)(ring->sq_tail + 1);
+    words[0] = io->cdw0 | (uint64_t)io->nsid << 32;
+    words[1] = words[2] = 0;
+    words[3] = io->prp[0];
+    words[4] = io->prp[1];
+    words[5] = io->block;
+    words[6] = io->cdw12;
+    words[7] = 0;
+    ring->sq_tail = next == ring->depth ? 0 : next;
+}
 // Is there an answer that has not been taken? Reads one word of memory. Context: also hard irq,
 // without the lock: then a hint.
 static inline bool nvme_ring_has_answer(const struct nvme_ring *ring)
@@ -67,8 +92,6 @@ static inline bool nvme_ring_has_answer(const struct nvme_ring *ring)
 }
 
 void nvme_tags_init(struct nvme_tags *tags, struct nvme_tag *memory, uint16_t count);
-// A new identifier for the tag, which from now on is owed an answer. Nobody else may be using it.
-uint16_t nvme_tag_issue(struct nvme_tags *tags, uint16_t tag);
 // An answer to this one is not wanted any more: the device was reset, or too slow. True when there
 // was none yet.
 bool nvme_tag_revoke(struct nvme_tags *tags, uint16_t tag);
@@ -76,6 +99,16 @@ bool nvme_tag_revoke(struct nvme_tags *tags, uint16_t tag);
 static inline uint16_t nvme_tag_cid(const struct nvme_tags *tags, uint16_t tag)
 {
     return (uint16_t)(tags->tags[tag].generation << NVME_TAG_BITS | tag);
+}
+
+// A new identifier for the tag, which from now on is owed an answer. Nobody else may be using it.
+static inline uint16_t nvme_tag_issue(struct nvme_tags *tags, uint16_t tag)
+{
+    struct nvme_tag *entry = &tags->tags[tag];
+    uint8_t next = (uint8_t)(entry->generation + 1);
+    entry->generation = next == NVME_GENERATIONS ? 0 : next;
+    WRITE_ONCE(entry->issued, true);
+    return nvme_tag_cid(tags, tag);
 }
 
 enum nvme_answer {
