@@ -174,7 +174,7 @@ def test_several_namespaces(boot, tmp_path):
         read_only = ",readonly=on" if nsid == 7 else ""
         extra += ["-drive", f"if=none,id=d{i},format=raw,file={path}{read_only}",
                   "-device", f"nvme-ns,drive=d{i},bus=c,nsid={nsid}"]
-    m = boot(cpus=2, extra=extra)
+    m = boot(cpus=1, extra=extra)  # one queue for all three
     for i, nsid in enumerate((1, 3, 7)):
         m.output_of(f"sha256sum /dev/nvme0n{nsid} > /tmp/{i} &")
     m.output_of("wait")
@@ -186,6 +186,21 @@ def test_several_namespaces(boot, tmp_path):
     m.ok("driver unbind nvme0")
     assert "nvme" not in m.ok("lsblk")
     assert not re.search(r"BUG|WARNING|DMA-API", m.ok("dmesg"))
+
+
+def test_namespaces_share_a_queue(boot):
+    """Commands of three disks are under way in one queue at a time: each answer finds its own."""
+    extra = ["-device", "nvme,id=c,serial=x"]
+    for nsid in (1, 2, 3):
+        extra += ["-blockdev", f"driver=null-co,node-name=s{nsid},size=67108864,"
+                  "latency-ns=20000000,read-zeroes=on",
+                  "-device", f"nvme-ns,drive=s{nsid},bus=c,nsid={nsid}"]
+    m = boot(cpus=1, append="nvme.timeout=5000", extra=extra)
+    for nsid in (1, 2, 3):
+        m.output_of(f"dd if=/dev/nvme0n{nsid} of=/dev/null bs=4K count=10 status=none &")
+    m.output_of("wait")
+    assert counter(m, "strange answers") == 0 and counter(m, "timeouts") == 0
+    settled(m)
 
 
 # ---- interrupts ---------------------------------------------------------------------------------
@@ -402,7 +417,7 @@ def test_slow_disk_is_left_in_peace(boot):
     settled(m)
 
 
-# ---- a controller that dies, or lies --------------------------------------------------------------
+# ---- a controller that dies, or lies ------------------------------------------------------------
 
 
 def command_register(m):

@@ -482,7 +482,12 @@ int nvme_ns_create(struct nvme_ctrl *ctrl, uint32_t nsid, const struct nvme_form
     if (ns == NULL) {
         return -ENOMEM;
     }
-    *ns = (struct nvme_ns){.ctrl = ctrl, .nsid = nsid, .index = ctrl->ns_count, .format = *format};
+    *ns = (struct nvme_ns){.ctrl = ctrl,
+                           .nsid = nsid,
+                           .index = ctrl->ns_count,
+                           .first_tag = (uint16_t)(ctrl->ns_count * ctrl->tags_per_ns),
+                           .shift = (uint8_t)(format->block_shift - 9),
+                           .format = *format};
     ns->disk = alloc_disk(&nvme_mq_ops, ctrl->queue_count, ctrl->tags_per_ns);
     if (ns->disk == NULL) {
         kfree(ns);
