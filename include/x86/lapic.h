@@ -95,6 +95,7 @@ uint32_t lapic_timer_left(void); // the counter as it is, counting down
 void lapic_timer_set_hz(uint64_t hz); // what such a measurement found; 0 is not taken
 
 uint32_t lapic_error_read(void); // reads and clears the error status
+void lapic_error_text(struct text *t, uint32_t status); // its bits by name
 void lapic_error_report(void);   // the same into the log, by name; run at VECTOR_LAPIC_ERROR
 // How often an IPI of this CPU found the one before it still under way.
 uint32_t lapic_icr_retries(unsigned cpu);

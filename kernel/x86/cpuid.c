@@ -6,6 +6,8 @@
 //
 // Intel SDM vol. 2, CPUID; vol. 3, 2.5 (control registers), 12.12 (PAT); AMD APM vol. 3, appendix
 // E.
+#include <lib/errno.h>
+#include <contract/boot_option.h>
 #include <contract/proc_file.h>
 #include <core/clock.h>
 #include <core/cpu.h>
@@ -75,7 +77,8 @@ static struct {
     char brand[49];
 } cpuid; // I
 
-uint8_t cpu_has_smap; // I: read by entry.S at each entry
+bool cpu_coarse_clock; // I: boot option clock=coarse
+uint8_t cpu_has_smap;  // I: read by entry.S at each entry
 
 struct cpuid_regs {
     uint32_t eax, ebx, ecx, edx;
@@ -190,6 +193,7 @@ uint64_t cpu_random(void)
 #define CR4_UMIP BIT64(11)
 #define CR4_SMEP BIT64(20)
 #define CR4_SMAP BIT64(21)
+#define CR4_TSD  BIT64(2)
 
 #define EFER_SCE BIT64(0)
 #define EFER_NXE BIT64(11)
@@ -211,6 +215,7 @@ void cpu_protect(void)
     uint64_t cr4 = read_cr4();
     cr4 |= cpu_has(FEATURE_PGE) ? CR4_PGE : 0;
     cr4 |= cpu_has(FEATURE_SMEP) ? CR4_SMEP : 0;
+    cr4 |= cpu_coarse_clock ? CR4_TSD : 0;
     cr4 |= cpu_has(FEATURE_SMAP) ? CR4_SMAP : 0;
     cr4 |= cpu_has(FEATURE_UMIP) ? CR4_UMIP : 0;
     write_cr4(cr4);
@@ -296,3 +301,18 @@ static void cpuinfo_show(struct text *t, unsigned long index __unused)
 }
 
 PROC_FILE("cpuinfo", cpuinfo_show);
+
+// ---- a coarse clock -----------------------------------------------------------------------------
+
+// By then the boot CPU has its CR4; the others follow.
+static int cpu_option_clock(const char *value)
+{
+    if (strcmp(value, "coarse") != 0) {
+        return -EINVAL;
+    }
+    cpu_coarse_clock = true;
+    write_cr4(read_cr4() | CR4_TSD);
+    return 0;
+}
+BOOT_OPTION("clock", cpu_option_clock,
+            "clock=coarse: programs may not read the time stamp counter (lab timing shows why)");

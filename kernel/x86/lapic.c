@@ -453,6 +453,11 @@ uint32_t lapic_error_read(void)
     return status;
 }
 
+void lapic_error_text(struct text *t, uint32_t status)
+{
+    text_bits(t, status, lapic_esr_bits);
+}
+
 void lapic_error_report(void)
 {
     char buffer[128];

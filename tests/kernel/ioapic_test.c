@@ -1,46 +1,22 @@
-// IO-APIC pins driven by a real wire: a timer of the HPET, which can be routed to a free pin and
-// told to blink (edge) or to hold (level).
-//
-// On -machine pc the HPET reaches pin 2 only, which the PIT drives too: that is stopped, nothing
-// here uses it. Without an HPET the wire tests are skipped; what the pins look like after boot is
-// checked everywhere. IA-PC HPET 1.0a, 2.3.
+// IO-APIC pins driven by a real wire: a timer of the HPET (misc/hpet_wire.h). Without an HPET the
+// wire tests are skipped; what the pins look like after boot is checked everywhere.
 #include "message_line.h"
 
 #include <core/io.h>
 #include <core/panic.h>
 #include <lib/errno.h>
-#include <mm/map.h>
 #include <sched/sleep.h>
-#include <x86/acpi.h>
 #include <irq/ipi.h>
 #include <x86/ioapic.h>
+#include <misc/hpet_wire.h>
 
-enum {
-    HPET_CONFIG = 0x10,
-    HPET_STATUS = 0x20,
-    HPET_COUNTER = 0xf0,
-    HPET_TIMER = 0x100, // configuration; comparator 8 further on; the next timer 0x20
-    HPET_COMPARATOR = 8,
-    HPET_ROUTES = 4, // high half of the configuration: the pins it can reach
-    HPET_LEVEL = 1 << 1,
-    HPET_ENABLE = 1 << 2,
-    HPET_32_BITS = 1 << 8, // compare the low half only: it can be written in one go
-    HPET_ROUTE_SHIFT = 9,
-    HPET_FAR_TICKS = 0x7fffffff, // half the counter away: not for as long as a test takes
-    HPET_SOON_TICKS = 2000,      // 20 us at 100 MHz
-    IOAPIC_PIN_PIT = 2,
-    PIT_CHANNEL_0 = 0x40,
-    PIT_COMMAND = 0x43,
-    PIT_ONCE = 0x30, // channel 0, mode 0: its output rises when the count is over, and stays
-};
 #define ENTRY_MASKED     BIT64(16)
 #define ENTRY_REMOTE_IRR BIT64(14)
 #define ENTRY_LEVEL      BIT64(15)
 
 static struct {
-    volatile uint8_t *hpet, *timer;
-    unsigned gsi, number;
-    bool level;
+    struct hpet_wire pull;
+    unsigned gsi;
     uint32_t calls, keep; // A; `keep`: that many calls leave the wire up
     uint32_t total;       // what a test expects so far
     bool look_at_tmr, tmr;
@@ -50,7 +26,7 @@ static struct {
 
 static void wire_lower(void)
 {
-    writel(BIT(wire.number), wire.hpet + HPET_STATUS);
+    hpet_wire_lower(&wire.pull);
 }
 
 static void wire_bend(void)
@@ -79,7 +55,7 @@ static irqreturn_t wire_handler(int irq, void *dev_id)
         wire.tmr = lapic_tmr_test(irq_to_desc(wire.gsi)->data.vector);
     }
     wire_bend();
-    if (wire.level) {
+    if (wire.pull.level) {
         if (wire.keep > 0) {
             wire.keep--;
         } else {
@@ -95,92 +71,33 @@ static bool wire_calls(uint32_t calls)
     return message_line_reached(&wire.calls, calls);
 }
 
-// One blink, or one rise that stays until it is lowered.
 static void wire_raise(void)
 {
-    unsigned long flags = local_irq_save();
-    writel(readl(wire.hpet + HPET_COUNTER) + HPET_SOON_TICKS, wire.timer + HPET_COMPARATOR);
-    local_irq_restore(flags);
+    hpet_wire_raise(&wire.pull);
 }
 
-// Waits until the comparator was passed, and makes sure that nothing comes any more: an emulator's
-// timer may be later than its counter.
 static bool wire_is_over(void)
 {
-    uint32_t at = readl(wire.timer + HPET_COMPARATOR);
-    bool passed =
-        wait_until((int32_t)(readl(wire.hpet + HPET_COUNTER) - at) > 0, MESSAGE_LINE_WAIT_US);
-    msleep(20);
-    writel(readl(wire.hpet + HPET_COUNTER) + HPET_FAR_TICKS, wire.timer + HPET_COMPARATOR);
-    msleep(4);
-    return passed;
+    return hpet_wire_settle(&wire.pull);
 }
 
 static bool wire_is_up(void)
 {
-    return wait_until(readl(wire.hpet + HPET_STATUS) & BIT(wire.number), MESSAGE_LINE_WAIT_US);
-}
-
-// The highest free pin that one of the first three timers reaches. NULL, or why not.
-static const char *wire_find(void)
-{
-    if (acpi.hpet_base == 0) {
-        return "no HPET";
-    }
-    if (wire.hpet == NULL) {
-        wire.hpet = ioremap(acpi.hpet_base, 1024);
-    }
-    if (wire.hpet == NULL) {
-        return "no room to map the HPET";
-    }
-    for (unsigned number = 3; number-- > 0;) {
-        wire.timer = wire.hpet + HPET_TIMER + 0x20 * number;
-        uint32_t routes = readl(wire.timer + HPET_ROUTES);
-        for (unsigned gsi = 32; gsi-- > 0;) {
-            const struct irq_desc *desc = irq_to_desc(gsi);
-            if ((routes & BIT(gsi)) && desc != NULL && desc->action == NULL) {
-                wire.number = number;
-                wire.gsi = gsi;
-                return NULL;
-            }
-        }
-    }
-    return "the HPET reaches no free pin";
+    return wait_until(hpet_wire_is_up(&wire.pull), MESSAGE_LINE_WAIT_US);
 }
 
 static const char *wire_open(bool level)
 {
-    const char *why = wire_find();
-    if (why != NULL) {
-        return why;
-    }
-    if (wire.gsi == IOAPIC_PIN_PIT) {
-        outb(PIT_ONCE, PIT_COMMAND);
-        outb(1, PIT_CHANNEL_0);
-        outb(0, PIT_CHANNEL_0);
-        msleep(20); // the pin is masked: that last rise is lost
-    }
-    wire.level = level;
-    wire.calls = 0;
-    wire.keep = wire.total = 0;
+    wire.calls = wire.keep = wire.total = 0;
     wire.look_at_tmr = wire.mask_in_handler = wire.move_in_handler = false;
-    writel(0, wire.timer);
-    writel(readl(wire.hpet + HPET_COUNTER) + HPET_FAR_TICKS, wire.timer + HPET_COMPARATOR);
-    wire_lower();
-    if (request_irq(wire.gsi, wire_handler, level ? IRQF_TRIGGER_HIGH : IRQF_TRIGGER_RISING,
-                    "ktest", &wire) != 0) {
-        return "the pin's irq cannot be had";
-    }
-    writel(HPET_ENABLE | HPET_32_BITS | (level ? HPET_LEVEL : 0) | wire.gsi << HPET_ROUTE_SHIFT,
-           wire.timer);
-    return NULL;
+    const char *why = hpet_wire_open(&wire.pull, level, wire_handler, &wire, "ktest");
+    wire.gsi = wire.pull.gsi;
+    return why;
 }
 
 static void wire_close(void)
 {
-    writel(0, wire.timer);
-    wire_lower();
-    free_irq(wire.gsi, &wire);
+    hpet_wire_close(&wire.pull);
 }
 
 #define WIRE_OPEN(level)                    \

@@ -309,6 +309,23 @@ KTEST(ring3, umip_off)
     EXPECT_EQ(ring3.record.frame.vector, EXC_BP);
 }
 
+// clock=coarse: CR4.TSD makes RDTSC the kernel's own.
+KTEST(ring3, time_stamp_counter_may_be_closed)
+{
+    const uint64_t tsd = BIT64(2);
+    unsigned long flags = local_irq_save();
+    uint64_t cr4 = read_cr4();
+    write_cr4(cr4 | tsd);
+    bool closed = RUN(0x0f, 0x31, 0xcc) && test_ring3_is_gp(0); // rdtsc; int3
+    write_cr4(cr4 & ~tsd);
+    bool open = RUN(0x0f, 0x31, 0xcc) && ring3.record.frame.vector == EXC_BP;
+    write_cr4(cr4);
+    local_irq_restore(flags);
+    EXPECT(closed);
+    EXPECT(open);
+    EXPECT_EQ((cr4 & tsd) != 0, cpu_coarse_clock);
+}
+
 // ---- and the other way: what ring 0 may not do with ring 3's pages
 // --------------------------------
 
