@@ -3,6 +3,7 @@
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/ktest.h>
+#include <x86/irq_remap.h>
 #include <irq/desc.h>
 #include <irq/route.h>
 #include <mm/page.h>
@@ -48,9 +49,15 @@ KTEST(msix, each_vector_has_a_cpu_of_its_own)
         REQUIRE(desc != NULL);
         REQUIRE(pci_msi_read_message(dev, count, &address, &data, &masked));
         EXPECT(!masked);
-        EXPECT_EQ(seen[data & 0xff]++, 0);
+        EXPECT_EQ(seen[desc->data.vector]++, 0);
         EXPECT_EQ(desc->data.hwirq, count);
-        EXPECT_EQ(address, 0xfee00000u | desc->data.apic_id << 12);
+        EXPECT_EQ(route_vector_irq(desc->data.vector), desc->data.irq);
+        if (irq_remap == NULL) {
+            EXPECT_EQ(data & 0xff, desc->data.vector);
+            EXPECT_EQ(address, 0xfee00000u | desc->data.apic_id << 12);
+        } else {
+            EXPECT_EQ(address, irq_remap_message(desc->data.irq));
+        }
         if (count > 0) {
             EXPECT(!cpumask_empty(&desc->affinity_hint));
             EXPECT(cpumask_test(&desc->affinity_hint, desc->data.cpu));
