@@ -67,13 +67,20 @@ static uintptr_t main_ist_tops[MAX_CPUS][IST_COUNT]; // I
 static const struct boot_info *main_boot;            // I
 static char main_script[MAIN_SCRIPT_SIZE];           // I: console commands from the host
 
+static void main_raise_balance(void)
+{
+    raise_softirq(SCHED_SOFTIRQ);
+}
+
 // The knots: what a low layer calls without knowing who answers.
 static void main_tie(void)
 {
-    cpu_preempt_hook = sched_preempt;        // core: the last unlock may switch threads
-    panic_stop_others = ipi_stop_others;     // core: nobody runs on while the end is told
-    panic_is_stack = map_is_stack;           // core: a backtrace reads stacks only
-    panic_flush = tty_log_flush_polled;      // core: the last lines must be seen
+    cpu_preempt_hook = sched_preempt; // core: the last unlock may switch threads
+    sched_raise_balance =
+        main_raise_balance;              // sched: the tick leaves what takes longer to a softirq
+    panic_stop_others = ipi_stop_others; // core: nobody runs on while the end is told
+    panic_is_stack = map_is_stack;       // core: a backtrace reads stacks only
+    panic_flush = tty_log_flush_polled;  // core: the last lines must be seen
     panic_thread_name = thread_current_name; // core: who did it
     panic_reboot = acpi_reboot;              // core: panic=reboot
 
@@ -305,6 +312,7 @@ __noreturn void kernel_main(const struct boot_info *boot)
     main_number_cpus();
 
     sched_init();
+    open_softirq(SCHED_SOFTIRQ, sched_balance_softirq);
     timer_init_subsystem();
     hrtimers_init();
     tick_init();

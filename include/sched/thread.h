@@ -149,6 +149,9 @@ extern void (*sched_tick_restart)(void); // I
 // A look at the load, for whoever advances jiffies.
 void sched_load_tick(void);
 void sched_preempt_irq(void);
+// The tick asks for sched_balance_softirq() through this; kernel_main ties it to SCHED_SOFTIRQ.
+extern void (*sched_raise_balance)(void);
+void sched_balance_softirq(void); // context: softirq
 // For cpu_preempt_hook.
 void sched_preempt(void);
 

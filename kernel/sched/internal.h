@@ -33,8 +33,7 @@ unsigned place_moved(const struct thread *thread);
 
 // balance.c.
 struct thread *queue_steal_any(struct run_queue *to);
-void sched_balance(struct run_queue *queue);
-void sched_kick_sleeping(const struct run_queue *queue);
+bool sched_balance_due(struct run_queue *queue);
 
 // atomic.c: schedule() where that is forbidden.
 void schedule_atomic(void);

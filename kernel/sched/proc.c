@@ -251,7 +251,9 @@ static void proc_queue_numbers(struct text *t, const struct run_queue *queue)
     text_printf(t, "  .%-30s: %llu\n", "rt_rq.throttles",
                 (unsigned long long)queue->rt_throttled_count);
     text_printf(t, "  .%-30s: %llu\n", "taken from others", (unsigned long long)queue->stolen);
-    text_printf(t, "  .%-30s: %llu\n", "given to idle CPUs", (unsigned long long)queue->pushed);
+    text_printf(t, "  .%-30s: %llu\n", "idle CPUs woken to take",
+                (unsigned long long)queue->pushed);
+    text_printf(t, "  .%-30s: %llu\n", "balancing runs", (unsigned long long)queue->balances);
     text_printf(t, "  .%-30s: %llu, %llu elsewhere\n", "wake-ups",
                 (unsigned long long)queue->wakeups, (unsigned long long)queue->wakeups_elsewhere);
 }

@@ -42,7 +42,8 @@ struct run_queue {
     uint64_t rt_throttled_count;        // L
     uint64_t switches;                  // L
     uint64_t stolen;                    // L: threads taken from other queues by this one
-    uint64_t pushed;                    // L: threads given to idle CPUs
+    uint64_t pushed;                    // L: idle CPUs woken to take one
+    uint64_t balances;                  // L: runs of the SCHED softirq
     uint64_t wakeups;                   // L: of threads that had run here last
     uint64_t wakeups_elsewhere;         // L: and went to another CPU
     unsigned balance_ticks;             // C

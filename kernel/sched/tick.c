@@ -1,5 +1,5 @@
-// The scheduler's part of the tick: 250 times a second a CPU that is not idle books the time that its thread has had, and
-// asks whether that was the thread's slice.
+// The scheduler's part of the tick: 250 times a second a CPU that is not idle books the time that
+// its thread has had, and asks whether that was the thread's slice.
 //
 // Context: hard irq.
 #include <core/clock.h>
@@ -19,10 +19,12 @@ void sched_tick(void)
         (queue->running == queue->idle && place_in(&sched_waiting_mask, &sched_mask) < MAX_CPUS)) {
         cpu_self()->want_resched = true;
     }
-    sched_balance(queue);
-    sched_kick_sleeping(queue);
+    bool balance = sched_balance_due(queue);
     queue_note_empty(queue);
     spin_unlock(&queue->lock);
+    if (balance) {
+        sched_raise_balance();
+    }
     sleep_tick();
 }
 

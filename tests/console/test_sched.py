@@ -240,3 +240,14 @@ def test_the_console_lives_beside_a_fifo_loop(boot):
     assert int(re.search(r"rt_rq.throttles +: (\d+)", m.ok("cat /proc/sched_debug")).group(1)) > 0
     assert m.ok("cat /proc/sys/kernel/sched_rt_runtime_us") == "950000\n"
     assert m.run("echo 2000000 > /proc/sys/kernel/sched_rt_runtime_us")[1] == 1
+
+
+def test_lab_wakeup(machine):
+    lines = machine.ok("lab wakeup 50").splitlines()
+    assert lines[0].split()[:2] == ["woken", "on"]
+    for line, where in zip(lines[1:4], ("the same CPU", "another CPU, idle", "another CPU, busy")):
+        assert line.startswith(where)
+        least, median, p99, most = map(float, line[len(where):].split()[:4])
+        assert 0 < least <= median <= p99 <= most
+    assert "10 to 50 us" in lines[-1]
+    assert machine.run("lab wakeup 0")[1] == 2
