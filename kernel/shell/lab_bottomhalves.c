@@ -113,7 +113,8 @@ static struct lab_bh {
     struct work_struct work;
     struct irq_poll iop;
     struct timer_list pace;
-    unsigned paced; // left
+    unsigned paced;         // by the timer: left
+    uint32_t served_before; // and `served`, once the last one is
     struct lab_bh_result *result;
 } lab_bh; // L of lab_bh_mutex, where nothing else is said
 
@@ -349,10 +350,15 @@ static bool lab_bh_event(void)
     return true;
 }
 
+// One at a time: two causes that nobody has taken between would be served as one.
 static void lab_bh_pace(struct timer_list *timer)
 {
-    lab_bh_wr(EDU_IRQ_RAISE, LAB_BH_CAUSE);
-    if (--lab_bh.paced != 0) {
+    if (lab_bh.served_before == __atomic_load_n(&lab_bh.served, __ATOMIC_SEQ_CST)) {
+        lab_bh.served_before++;
+        lab_bh.paced--;
+        lab_bh_wr(EDU_IRQ_RAISE, LAB_BH_CAUSE);
+    }
+    if (lab_bh.paced != 0) {
         mod_timer(timer, jiffies + LAB_BH_PACE_TICKS);
     }
 }
@@ -364,6 +370,7 @@ static void lab_bh_paced(void)
     uint64_t idle_ns = sched_cpu_time_ns(lab_bh.cpu, CPU_IDLE);
 
     lab_bh.paced = LAB_BH_PACED;
+    lab_bh.served_before = __atomic_load_n(&lab_bh.served, __ATOMIC_SEQ_CST);
     timer_setup(&lab_bh.pace, lab_bh_pace, 0);
     mod_timer(&lab_bh.pace, jiffies + LAB_BH_PACE_TICKS);
     for (unsigned i = 0; i < LAB_BH_PACED; i++) {

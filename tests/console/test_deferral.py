@@ -175,8 +175,12 @@ def test_softirqs_are_explained(four):
 
 
 def test_a_high_softirq_is_called_high(four):
-    """Each character on the serial line is a tasklet; lab tasklets makes many more."""
+    """How much a host gets done in a second is its own affair: figure and word must agree."""
     four.ok("lab tasklets 2000000 &")
     said = four.ok("softirq 1")
-    assert re.search(r"^TASKLET .*HIGH: see /proc/tasklets", said, re.M), said
-    four.ok("wait", timeout=120)
+    four.ok("wait")
+    for name, rate, percent, rest in re.findall(
+            r"^(\w+) +(\d+) +\d+\.\d{3} +(\d+)%  (.*)$", said, re.M):
+        high = int(rate) >= 2000 * 4 or int(percent) >= 10
+        assert ("HIGH" in rest) == high, (name, rest)
+    assert int(re.search(r"^TASKLET +(\d+)", said, re.M).group(1)) > 0
