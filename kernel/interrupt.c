@@ -100,25 +100,39 @@ static void interrupt_external(struct frame *frame)
     }
 }
 
-// The gate has turned interrupts off, IRET will turn them on again: a section like any other for
-// /proc/latency. Nothing turns off an NMI or a machine check.
-static bool interrupt_is_section(const struct frame *frame)
+static __always_inline void interrupt_any(struct frame *frame)
 {
-    return police_on && (frame->rflags & CPU_FLAGS_IF) != 0 && frame->vector != EXC_NMI &&
-           frame->vector != EXC_MC;
-}
-
-void interrupt(struct frame *frame)
-{
-    if (interrupt_is_section(frame)) {
-        latency_interrupt_begins((const void *)(uintptr_t)interrupt);
-    }
     if (frame->vector < EXC_COUNT || (frame->vector == VECTOR_SYSCALL && frame_is_user(frame))) {
         interrupt_trap(frame);
     } else {
         interrupt_external(frame);
     }
+}
+
+// The gate has turned interrupts off, IRET will turn them on again: a section like any other for
+// /proc/latency. Nothing turns off an NMI or a machine check.
+static bool interrupt_is_section(const struct frame *frame)
+{
+    return (frame->rflags & CPU_FLAGS_IF) != 0 && frame->vector != EXC_NMI &&
+           frame->vector != EXC_MC;
+}
+
+static __noinline void interrupt_policed(struct frame *frame)
+{
     if (interrupt_is_section(frame)) {
-        latency_interrupt_ends();
+        latency_interrupt_begins((const void *)(uintptr_t)interrupt);
+    }
+    interrupt_any(frame);
+    if (interrupt_is_section(frame)) {
+        latency_interrupt_ends((const void *)(uintptr_t)interrupt);
+    }
+}
+
+void interrupt(struct frame *frame)
+{
+    if (unlikely(police_on)) {
+        interrupt_policed(frame);
+    } else {
+        interrupt_any(frame);
     }
 }

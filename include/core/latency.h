@@ -8,7 +8,7 @@
 // The spine's: an interrupt (or a system call) came while interrupts were on, and they are about to
 // be on again. Context: interrupts off.
 void latency_interrupt_begins(const void *at);
-void latency_interrupt_ends(void);
+void latency_interrupt_ends(const void *at);
 
 // How long a CPU has had interrupts off by now, and where that began; 0 when they are on, or nobody
 // knows. For the watchdog on another CPU.

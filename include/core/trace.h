@@ -59,16 +59,13 @@ static inline void trace_at(uint64_t tsc, enum trace_event event, uint32_t a, ui
 
 #else
 
-// For who has read the time stamp counter anyway. One instruction on this CPU's own ring draws the
-// slot, so an interrupt cannot draw the same; while it is being filled a reader skips it.
-static inline void trace_at(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b)
+// One instruction on this CPU's own ring draws the slot, so an interrupt cannot draw the same; while
+// it is being filled a reader skips it.
+static inline void trace_put(struct trace_ring *ring, uint64_t tsc, uint32_t event, uint32_t a,
+                             uint64_t b)
 {
-    struct trace_ring *ring = cpu_field(trace_ring);
     uint32_t slot = 1;
 
-    if (unlikely(ring == NULL)) { // recording is off
-        return;
-    }
     __asm__ volatile("xaddl %0, %1" : "+r"(slot), "+m"(ring->next)::"memory");
     struct trace_record *record = &ring->records[slot % TRACE_RECORDS];
     WRITE_ONCE(record->event, TRACE_NONE);
@@ -77,11 +74,22 @@ static inline void trace_at(uint64_t tsc, enum trace_event event, uint32_t a, ui
     record->a = a;
     record->b = b;
     barrier();
-    if (unlikely(police_on)) {
-        WRITE_ONCE(record->event, event | cpu_context_flags() << TRACE_CONTEXT_SHIFT);
-    } else {
-        WRITE_ONCE(record->event, event);
+    WRITE_ONCE(record->event, event);
+}
+
+// The way when the police is on: with the context.
+void trace_policed(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b);
+
+// For who has read the time stamp counter anyway.
+static inline void trace_at(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b)
+{
+    struct trace_ring *ring = cpu_field(trace_ring);
+
+    if (unlikely(ring == NULL)) { // recording is off, or the police adds the context
+        trace_policed(tsc, event, a, b);
+        return;
     }
+    trace_put(ring, tsc, event, a, b);
 }
 
 static inline void trace(enum trace_event event, uint32_t a, uint64_t b)

@@ -77,9 +77,9 @@ void latency_interrupt_begins(const void *at)
     latency_begin(&this_cpu(police_cpus).irqs_off, at);
 }
 
-void latency_interrupt_ends(void)
+void latency_interrupt_ends(const void *at)
 {
-    latency_end(&this_cpu(police_cpus).irqs_off, __builtin_return_address(0));
+    latency_end(&this_cpu(police_cpus).irqs_off, at);
 }
 
 // ---- preemption ---------------------------------------------------------------------------------

@@ -82,8 +82,8 @@ def test_long_section_is_timed_with_both_ends(machine, what, ms):
 
 def test_locks_shows_who_holds_what(machine):
     machine.ok("break hung-task 2 &")
-    assert re.search(r"thread break \(\d+\):\n #0: \(break_lock\) mutex, thread, taken at cmd_break",
-                     machine.ok("locks"))
+    held = r"thread break \(\d+\):\n #0: \(break_lock\) mutex, thread, taken at cmd_break"
+    assert re.search(held, machine.ok("locks"))
     assert "break_lock" in machine.ok("cat /proc/lockdep")
     stats = machine.ok("cat /proc/lockdep_stats")
     assert re.search(r"^ police: +on$", stats, re.M)
@@ -92,8 +92,8 @@ def test_locks_shows_who_holds_what(machine):
 
 def test_trace_lines_have_context_letters(machine):
     trace = machine.ok("cat /proc/trace")
-    assert re.search(r"^\[\d{3}\] d.h. .* vector_entry: ", trace, re.M)
-    assert re.search(r"^\[\d{3}\] \.[.N]s\d .* softirq_entry: ", trace, re.M)
+    assert re.search(r"^\[\d{3}\] d.[hH]. .* vector_entry: ", trace, re.M)
+    assert re.search(r"^\[\d{3}\] \..s\d .* softirq_entry: ", trace, re.M)
 
 
 def test_soft_lockup(machine):
