@@ -132,6 +132,7 @@ void interrupt(struct frame *frame)
 {
     if (unlikely(police_on)) {
         interrupt_policed(frame);
+        barrier(); // a call, not a jump: this function stays in the backtrace
     } else {
         interrupt_any(frame);
     }

@@ -18,44 +18,34 @@ static uint32_t sched_atomic_count(void)
            cpu_field(bh_disabled) << 9 | cpu_field(irq_depth) << 16 | cpu_field(nmi_depth) << 20;
 }
 
-// Somebody sleeps with a lock held, in a softirq or in an interrupt handler. After the report we do
-// what was asked for, so that the report can be read: the CPU's context counters are laid aside
-// with the thread, and the thread is tied to this CPU, as the end of its interrupt must be told to
-// this CPU's controller. An idle thread cannot sleep: it halts until the next interrupt instead and
-// looks again.
-void schedule_atomic(void)
+static void schedule_atomic_report(const struct cpu *cpu, uint32_t context, bool interrupts_on)
 {
-    unsigned long flags = local_irq_save();
-    struct cpu *cpu = cpu_self();
-    struct cpu saved = *cpu;
-    struct thread *thread = cpu->thread;
-
-    struct lock_stack held;
     char letters[5];
 
-    pr_err("BUG: scheduling while atomic: %s/%d/0x%08x", thread->name, thread->tid,
+    pr_err("BUG: scheduling while atomic: %s/%d/0x%08x", cpu->thread->name, cpu->thread->tid,
            sched_atomic_count());
-    cpu_context_letters(cpu_context_flags(), letters);
-    pr_err(
-        "  context %s: interrupts %s, irq depth %u, softirq %u, bottom halves off %u, preemption "
-        "off %u deep",
-        letters, (flags & CPU_FLAGS_IF) != 0 ? "on" : "off", cpu->irq_depth, cpu->serving_softirq,
-        cpu->bh_disabled, cpu->preempt_off);
+    cpu_context_letters(context, letters);
+    pr_err("  context %s: interrupts %s, irq depth %u, softirq %u, bottom halves off %u, "
+           "preemption off %u deep",
+           letters, interrupts_on ? "on" : "off", cpu->irq_depth, cpu->serving_softirq,
+           cpu->bh_disabled, cpu->preempt_off);
     lockdep_print_held(pr_warn_line);
     backtrace_print(NULL);
     warn_noted("scheduling while atomic");
-    if (thread == run_queues[cpu->id]->idle || cpu->nmi_depth != 0) {
-        thread->state = THREAD_RUNNING;
-        if (cpu->nmi_depth == 0) {
-            cpu_sti_hlt();
-            local_irq_disable(); // restoring only ever turns them on
-        }
-        local_irq_restore(flags);
-        return;
-    }
+}
+
+// The running thread sleeps, and what it is in the middle of is laid aside with it: the CPU's
+// context counters, and the locks that the CPU holds. The thread is tied to this CPU, as the end of
+// its interrupt must be told to this CPU's controller.
+static void schedule_atomic_sleep(struct cpu *cpu)
+{
+    struct thread *thread = cpu->thread;
+    struct cpumask allowed = thread->allowed, here = {0};
+    struct cpu saved = *cpu;
+    struct lock_stack held;
     // What interrupted the thread must not be charged with what others do meanwhile.
     enum cpu_time kind = cputime_enter(&cputimes[cpu->id], CPU_SYSTEM);
-    struct cpumask allowed = thread->allowed, here = {0};
+
     cpumask_set(&here, cpu->id);
     thread->allowed = here;
     cpu->irq_depth = 0;
@@ -66,10 +56,45 @@ void schedule_atomic(void)
     sched_switch(LEAVE_SLEEP);
     lockdep_bring_back(&held);
     cpu->irq_depth = saved.irq_depth;
+    cpu->irq_frame = saved.irq_frame;
     cpu->bh_disabled = saved.bh_disabled;
     cpu->preempt_off = saved.preempt_off;
     cpu->serving_softirq = saved.serving_softirq;
     cputime_enter(&cputimes[cpu->id], kind);
     thread->allowed = allowed;
+}
+
+// Somebody sleeps with a lock held, in a softirq or in an interrupt handler. After the report we do
+// what was asked for, so that the report can be read. An idle thread cannot sleep: it halts until
+// the next interrupt instead and looks again.
+void schedule_atomic(void)
+{
+    uint32_t context = cpu_context_flags();
+    unsigned long flags = local_irq_save();
+    struct cpu *cpu = cpu_self();
+    bool in_handler = cpu->irq_since != 0; // its time ends here, and goes on afterwards
+
+    schedule_atomic_report(cpu, context, (flags & CPU_FLAGS_IF) != 0);
+    if (cpu->nmi_depth != 0) {
+        cpu->thread->state = THREAD_RUNNING;
+        local_irq_restore(flags);
+        return;
+    }
+    if (in_handler) {
+        cputime_irq_end(cpu);
+    }
+    if (cpu->thread == run_queues[cpu->id]->idle) {
+        const struct frame *frame = cpu->irq_frame;
+
+        cpu->thread->state = THREAD_RUNNING;
+        cpu_sti_hlt();
+        local_irq_disable(); // restoring only ever turns them on
+        cpu->irq_frame = frame;
+    } else {
+        schedule_atomic_sleep(cpu);
+    }
+    if (in_handler) {
+        cputime_irq_begin(cpu);
+    }
     local_irq_restore(flags);
 }

@@ -66,9 +66,9 @@ KTEST(atomic, sleeping_in_a_softirq)
 {
     ktest->warnings_expected = 1;
     returned = 0;
-    open_softirq(HRTIMER_SOFTIRQ, sleeping_softirq);
+    open_softirq(SPARE_SOFTIRQ, sleeping_softirq);
     local_bh_disable();
-    raise_softirq(HRTIMER_SOFTIRQ);
+    raise_softirq(SPARE_SOFTIRQ);
     local_bh_enable();
     EXPECT_EQ(returned, 1);
     EXPECT(!in_atomic());
