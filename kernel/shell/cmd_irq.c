@@ -25,7 +25,7 @@
 #include <x86/segments.h>
 #include <irq/desc.h>
 #include <irq/route.h>
-#include <sched/thread.h>
+#include <sched/sleep.h>
 #include <pci/pci.h>
 #include "device.h"
 #include "irq_check.h"
@@ -338,7 +338,7 @@ static int irq_cut(struct shell *sh, const char *name)
     return 0;
 }
 
-enum { SHUFFLE_MOST = 10000000 };
+enum { SHUFFLE_MOST = 10000000, SHUFFLE_BURST = 7 };
 
 static int irq_shuffle(struct irq_walk *walk, const char *text)
 {
@@ -358,8 +358,8 @@ static int irq_shuffle(struct irq_walk *walk, const char *text)
         if (error != 0) {
             return shell_error(walk->sh, "%u: to CPU %u: %s", walk->irq, cpu, strerror(error));
         }
-        if (++moves % 8 == 0) {
-            yield();
+        if (++moves % SHUFFLE_BURST == 0) {
+            msleep(1); // a tick, in which interrupts come; odd, so that it rests on each CPU
         }
     }
     irq_set_affinity(walk->irq, &cpu_online_mask);

@@ -10,6 +10,8 @@
 //   echo tally N          N interrupts, handler and thread adding to one number; says what is lost
 //   echo leave KIND       leaves something behind for the next unbind to find
 //
+// Where there are several, a number before it says which, from 0 in the order above: echo 1 storm.
+//
 // A storm is what a broken device or a driver's mistake looks like from the CPU: the level stays
 // up, the CPU takes the same interrupt again after every EOI, and only the detector in
 // kernel/irq/spurious.c ends it. Messages (MSI) cannot storm like that: they are edges.
@@ -245,25 +247,28 @@ static void edu_show(struct text *t, unsigned long index)
     mutex_unlock(&edu_mutex);
 }
 
-// The first one, with a reference: it cannot be freed before we let go.
-static struct edu *edu_get_first(void)
+// One of them, with a reference: it cannot be freed before we let go.
+static struct edu *edu_get(uint32_t index)
 {
-    struct edu *edu = NULL;
+    struct edu *edu, *found = NULL;
 
     mutex_lock(&edu_mutex);
-    if (!list_empty(&edu_list)) {
-        edu = list_first_entry(&edu_list, struct edu, link);
-        kref_get(&edu->ref);
+    list_for_each_entry (edu, &edu_list, link) {
+        if (index-- == 0) {
+            kref_get(&edu->ref);
+            found = edu;
+            break;
+        }
     }
     mutex_unlock(&edu_mutex);
-    return edu;
+    return found;
 }
 
 // ---- what no driver should do -------------------------------------------------------------------
 
 struct device *edu_find_device(void)
 {
-    struct edu *edu = edu_get_first();
+    struct edu *edu = edu_get(0);
     if (edu == NULL) {
         return NULL;
     }
@@ -285,7 +290,7 @@ static int edu_write_out(struct edu *edu, uint64_t bus, const void *bytes, uint3
 
 int edu_write_anywhere(uint64_t bus, const void *bytes, uint32_t size)
 {
-    struct edu *edu = edu_get_first();
+    struct edu *edu = edu_get(0);
     int error = -ENODEV;
 
     if (edu == NULL) {
@@ -303,9 +308,11 @@ int edu_write_anywhere(uint64_t bus, const void *bytes, uint32_t size)
 
 static int edu_write(const char *line, unsigned long index)
 {
-    struct edu *edu = edu_get_first();
+    bool numbered = line[0] >= '0' && line[0] <= '9' && line[1] == ' ';
+    struct edu *edu = edu_get(numbered ? (uint32_t)(line[0] - '0') : 0);
 
     (void)index;
+    line += numbered ? 2 : 0;
     if (edu == NULL) {
         return -ENODEV;
     }
