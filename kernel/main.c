@@ -209,6 +209,17 @@ static bool main_make_ist_stacks(unsigned cpu)
     return true;
 }
 
+// Each CPU's time against this one's.
+static void main_compare_clocks(void)
+{
+    for_each_online_cpu (cpu) {
+        if (cpu != cpu_id() && smp_call_function_single(cpu, clock_compare, NULL, false) == 0) {
+            clock_compare(NULL);
+            clock_compare_end(cpu);
+        }
+    }
+}
+
 static void main_start_cpus(void)
 {
     phys_t page = cpu_count > 1 ? page_take_low() : 0;
@@ -229,6 +240,7 @@ static void main_start_cpus(void)
         }
         smp_start_cpu(cpu, (uintptr_t)stack + KERNEL_STACK_SIZE, 1000 * 1000);
     }
+    main_compare_clocks();
     pr_info("smp: %u of %u CPUs are up", cpumask_weight(&cpu_online_mask), cpu_count);
 }
 

@@ -32,6 +32,8 @@ uint64_t clock_start_tsc(void);
 
 // The rate the clock now runs at, and its setter (kernel/x86/clock.c, once).
 uint64_t clock_tsc_hz(void);
+// The CPUs' TSCs do not agree: from now on the clock remembers the latest that it has told anybody.
+void clock_set_unstable(void);
 void clock_set_tsc_hz(uint64_t hz);
 uint64_t clock_tsc_to_ns(uint64_t tsc_delta);
 uint64_t clock_ns_to_tsc(uint64_t ns); // the TSC at that moment of clock_ns(), or the one behind

@@ -17,6 +17,8 @@ static uint64_t clock_cycles_per_ns = (CLOCK_ASSUMED_HZ << 29) / 125000000; // I
 static uint64_t clock_start;    // I: TSC at kernel entry
 static uint64_t clock_base_tsc; // I: the same, or the TSC when the rate was set
 static uint64_t clock_base_ns;  // I
+static bool clock_unstable;     // A: TSCs of different CPUs may differ
+static uint64_t clock_told_ns;  // A: then, the latest that anybody was told
 
 static uint64_t clock_scale(uint64_t cycles)
 {
@@ -35,6 +37,22 @@ uint64_t clock_ns_to_tsc(uint64_t ns)
     return clock_base_tsc + (uint64_t)((unsigned __int128)since_ns * clock_cycles_per_ns >> 32) + 1;
 }
 
+void clock_set_unstable(void)
+{
+    WRITE_ONCE(clock_unstable, true);
+}
+
+// Where CPUs differ the clock stands still for a moment instead of going back.
+static uint64_t clock_hold(uint64_t ns)
+{
+    uint64_t told = __atomic_load_n(&clock_told_ns, __ATOMIC_RELAXED);
+
+    while (told < ns && !__atomic_compare_exchange_n(&clock_told_ns, &told, ns, false,
+                                                     __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+    }
+    return max(told, ns);
+}
+
 uint64_t clock_ns(void)
 {
     uint64_t now = rdtsc();
@@ -43,7 +61,9 @@ uint64_t clock_ns(void)
         clock_start = clock_base_tsc = now;
     }
     // A TSC that is a little behind on another CPU must not make a huge number.
-    return now > clock_base_tsc ? clock_base_ns + clock_scale(now - clock_base_tsc) : clock_base_ns;
+    uint64_t ns =
+        now > clock_base_tsc ? clock_base_ns + clock_scale(now - clock_base_tsc) : clock_base_ns;
+    return likely(!clock_unstable) ? ns : clock_hold(ns);
 }
 
 uint64_t clock_start_tsc(void)

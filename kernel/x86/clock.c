@@ -14,10 +14,14 @@
 //
 // IA-PC HPET 1.0a, 2.3; ACPI 6.4, 4.8.3.3; Intel 8254 data sheet; MC146818A data sheet for the
 // calendar. Context: boot CPU, interrupts off.
+#include <lib/errno.h>
+#include <lib/string.h>
+#include <contract/boot_option.h>
 #include <core/clock.h>
 #include <core/cpu.h>
 #include <core/io.h>
 #include <core/log.h>
+#include <core/spinlock.h>
 #include <x86/clock.h>
 #include <x86/lapic.h>
 
@@ -26,6 +30,7 @@ enum {
     CLOCK_STUCK_READS = 10000,          // a counter that shows the same value so often does not run
     CLOCK_MAX_READS = 20 * 1000 * 1000, // the end of patience with one that runs in circles
     CLOCK_PAIR_TRIES = 8,
+    CLOCK_COMPARE_PATIENCE_US = 1000 * 1000,
 
     HPET_CAPABILITIES = 0x00, // high half: period in femtoseconds
     HPET_PERIOD = 0x04,
@@ -86,29 +91,27 @@ static bool clock_runs(const struct clock_reference *reference)
     return false;
 }
 
-static bool clock_use_hpet(volatile void *hpet, struct clock_reference *reference)
+static bool clock_use_hpet(struct clock_reference *reference)
 {
-    if (hpet == NULL) {
+    if (clock_hpet == NULL) {
         return false;
     }
-    clock_hpet = hpet;
-    uint32_t period = readl((volatile char *)hpet + HPET_PERIOD);
+    uint32_t period = readl((volatile char *)clock_hpet + HPET_PERIOD);
     if (period < HPET_MIN_PERIOD_FS || period > HPET_MAX_PERIOD_FS) {
         pr_warn("clock: the HPET claims a period of %u fs, which cannot be; not used", period);
         return false;
     }
-    volatile char *config = (volatile char *)hpet + HPET_CONFIG;
+    volatile char *config = (volatile char *)clock_hpet + HPET_CONFIG;
     writel(readl(config) | HPET_CONFIG_ENABLE, config);
     *reference = (struct clock_reference){"HPET", period, UINT32_MAX, clock_read_hpet};
     return clock_runs(reference);
 }
 
-static bool clock_use_pm_timer(uint16_t port, struct clock_reference *reference)
+static bool clock_use_pm_timer(struct clock_reference *reference)
 {
-    if (port == 0) {
+    if (clock_pm_timer == 0) {
         return false;
     }
-    clock_pm_timer = port;
     *reference = (struct clock_reference){"ACPI PM timer", PM_TIMER_PERIOD_FS, 0xffffff,
                                           clock_read_pm_timer};
     return clock_runs(reference);
@@ -174,7 +177,7 @@ static uint64_t clock_rate(uint64_t ticks, uint64_t cycles, uint64_t tsc_hz)
 }
 
 // One window: the TSC's rate, and the local APIC timer's with it. 0 when the figures make no sense.
-static uint64_t clock_measure(const struct clock_reference *reference)
+static uint64_t clock_measure(const struct clock_reference *reference, uint64_t *lapic_hz)
 {
     static const struct clock_reference lapic = {
         .name = "local APIC timer", .mask = UINT32_MAX, .read = lapic_timer_count};
@@ -195,32 +198,106 @@ static uint64_t clock_measure(const struct clock_reference *reference)
     if (hz < TSC_MIN_HZ || hz > TSC_MAX_HZ) {
         return 0;
     }
-    lapic_timer_set_hz(
-        clock_rate(lapic_end.counter - lapic_begin.counter, lapic_end.tsc - lapic_begin.tsc, hz));
+    *lapic_hz =
+        clock_rate(lapic_end.counter - lapic_begin.counter, lapic_end.tsc - lapic_begin.tsc, hz);
     return hz;
+}
+
+// The references, the best first.
+static bool (*const clock_ways[CLOCK_WAYS])(struct clock_reference *reference) = {
+    clock_use_hpet, clock_use_pm_timer, clock_use_pit};
+
+const char *clock_measure_by(unsigned way, uint64_t *tsc_hz, uint64_t *lapic_hz)
+{
+    struct clock_reference reference;
+
+    if (way >= CLOCK_WAYS || !clock_ways[way](&reference)) {
+        return NULL;
+    }
+    *tsc_hz = clock_measure(&reference, lapic_hz);
+    return reference.name;
 }
 
 void clock_calibrate(volatile void *hpet, uint16_t pm_timer)
 {
-    struct clock_reference reference;
-    for (unsigned way = 0; way < 3; way++) {
-        bool usable = way == 0   ? clock_use_hpet(hpet, &reference)
-                      : way == 1 ? clock_use_pm_timer(pm_timer, &reference)
-                                 : clock_use_pit(&reference);
-        uint64_t hz = usable ? clock_measure(&reference) : 0;
-        if (hz != 0) {
+    clock_hpet = hpet;
+    clock_pm_timer = pm_timer;
+    for (unsigned way = 0; way < CLOCK_WAYS; way++) {
+        uint64_t hz, lapic_hz;
+        const char *name = clock_measure_by(way, &hz, &lapic_hz);
+        if (name != NULL && hz != 0) {
             clock_set_tsc_hz(hz);
+            lapic_timer_set_hz(lapic_hz);
             pr_info("clock: TSC runs at %llu.%03llu MHz, measured against the %s",
                     (unsigned long long)(hz / 1000000), (unsigned long long)(hz / 1000 % 1000),
-                    reference.name);
+                    name);
             return;
         }
-        if (usable) {
-            pr_warn("clock: the %s gives figures that cannot be; not used", reference.name);
+        if (name != NULL) {
+            pr_warn("clock: the %s gives figures that cannot be; not used", name);
         }
     }
     pr_warn("clock: neither HPET, PM timer nor PIT counts: all times are guesses");
 }
+
+// ---- do all CPUs have the same time? ----
+
+enum { CLOCK_COMPARE_READS = 500 };
+
+static DEFINE_SPINLOCK(clock_compare_lock);
+static uint64_t clock_compare_last; // L: the latest time that any of the two has seen
+static uint64_t clock_compare_back; // L: by how much the other's was earlier than that, at most
+static uint32_t clock_compare_come; // A: how many have come, ever: two of them make a pair
+
+// Two CPUs read in turn, as the lock goes to and fro: no reading may be earlier than the one before
+// it, whoever made that.
+void clock_compare(void *arg)
+{
+    (void)arg;
+    uint32_t complete = (__atomic_fetch_add(&clock_compare_come, 1, __ATOMIC_ACQ_REL) | 1) + 1;
+    if (!wait_until(__atomic_load_n(&clock_compare_come, __ATOMIC_ACQUIRE) >= complete,
+                    CLOCK_COMPARE_PATIENCE_US)) {
+        return; // the other one is late; it will find the pair complete, and nobody
+    }
+    for (unsigned i = 0; i < CLOCK_COMPARE_READS; i++) {
+        unsigned long flags;
+
+        spin_lock_irqsave(&clock_compare_lock, flags);
+        uint64_t now = rdtsc();
+        if (now < clock_compare_last) {
+            clock_compare_back = max(clock_compare_back, clock_compare_last - now);
+        } else {
+            clock_compare_last = now;
+        }
+        spin_unlock_irqrestore(&clock_compare_lock, flags);
+    }
+}
+
+void clock_compare_end(unsigned cpu)
+{
+    unsigned long flags;
+
+    spin_lock_irqsave(&clock_compare_lock, flags);
+    uint64_t back = clock_compare_back;
+    clock_compare_last = clock_compare_back = 0;
+    spin_unlock_irqrestore(&clock_compare_lock, flags);
+    if (back != 0) {
+        pr_warn("clock: CPU %u's TSC is %llu cycles behind another's: the clock holds where it "
+                "would go back",
+                cpu, (unsigned long long)back);
+        clock_set_unstable();
+    }
+}
+
+static int clock_option_tsc(const char *value)
+{
+    if (value == NULL || strcmp(value, "unstable") != 0) {
+        return -EINVAL;
+    }
+    clock_set_unstable();
+    return 0;
+}
+BOOT_OPTION("tsc", clock_option_tsc, "unstable: do not trust that all CPUs' TSCs agree");
 
 // ---- the calendar ----
 
