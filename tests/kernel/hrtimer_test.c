@@ -215,10 +215,11 @@ static enum hrtimer_restart pulled_function(struct hrtimer *timer)
     if (__atomic_fetch_add(&p->inside, 1, __ATOMIC_SEQ_CST) != 0) {
         __atomic_fetch_add(&p->overlaps, 1, __ATOMIC_SEQ_CST);
     }
-    unsigned fired = __atomic_add_fetch(&p->fired, 1, __ATOMIC_SEQ_CST);
-    bool again = fired % 3 == 0 && hrtimer_forward_now(timer, us_to_ktime(20)) != 0;
+    if (__atomic_add_fetch(&p->fired, 1, __ATOMIC_SEQ_CST) % 3 == 0) {
+        hrtimer_start(timer, us_to_ktime(20), HRTIMER_MODE_REL); // others may do so just now
+    }
     __atomic_fetch_sub(&p->inside, 1, __ATOMIC_SEQ_CST);
-    return again ? HRTIMER_RESTART : HRTIMER_NORESTART;
+    return HRTIMER_NORESTART;
 }
 
 static void pulling(struct every_cpu *self)
