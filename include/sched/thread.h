@@ -70,6 +70,7 @@ struct thread {
     // I: told before the thread sleeps (true) and after it has woken (false), in its own context.
     // NULL for most threads.
     void (*sleep_hook)(struct thread *thread, bool asleep);
+    void (*exit_hook)(struct thread *thread); // C: told when it ends, in its own context; or NULL
     struct blk_plug *plug; // C: requests that it collects, of the block layer
     void *private_data;    // of its owner: exception_catch, the shell's job
 };

@@ -37,6 +37,8 @@ struct irq_thread {
     struct thread *task;      // I
     irq_handler_t forced;     // I: by threadirqs: the handler that was meant for hard irq
     uint32_t woken;           // A: a run is owed
+    bool running;             // of the thread: in its function
+    bool dead;                // A: it ended, and should not have
     unsigned cpu;             // of the thread: where it was last told to run
 };
 
@@ -85,10 +87,31 @@ static bool irq_thread_take(struct irq_thread *t)
     return __atomic_exchange_n(&t->woken, 0, __ATOMIC_ACQ_REL) != 0;
 }
 
+// A driver's function that ends its thread: nobody would ever open the line again, or do what the
+// interrupts ask for. So the line is shut, in the open, and nobody waits for the run that does not
+// come to its end.
+static void irq_thread_died(struct thread *thread)
+{
+    struct irq_thread *t = thread->arg;
+
+    __atomic_store_n(&t->dead, true, __ATOMIC_SEQ_CST);
+    pr_err("irq %u: its thread %s has ended: its driver lets it; the line is shut", t->action->irq,
+           thread->name);
+    disable_irq_nosync(t->action->irq);
+    if (t->running) {
+        irq_thread_done(t->desc, IRQ_NONE);
+    }
+    if (irq_thread_take(t)) { // the run that was owed as well
+        irq_thread_done(t->desc, IRQ_NONE);
+    }
+    wake_up_all(&irq_thread_idle);
+}
+
 static void irq_thread_main(void *arg)
 {
     struct irq_thread *t = arg;
 
+    current->exit_hook = irq_thread_died;
     while (!kthread_should_stop()) {
         set_current_state(
             THREAD_SLEEPING); // first, then the test: a wake-up in between is not lost
@@ -102,13 +125,16 @@ static void irq_thread_main(void *arg)
         }
         set_current_state(THREAD_RUNNING);
         irq_thread_follow(t);
+        t->running = true;
         irqreturn_t result = irq_thread_call(t);
+        t->running = false;
         if (result == IRQ_HANDLED) {
             t->action->count++;
         }
         irq_thread_done(t->desc, result);
         wake_up_all(&irq_thread_idle);
     }
+    current->exit_hook = NULL; // it was asked to end
 }
 
 // ---- what the interrupt core calls --------------------------------------------------------------
@@ -153,8 +179,14 @@ static bool irq_thread_wake(struct irqaction *action)
 {
     struct irq_thread *t = action->thread;
 
+    if (unlikely(__atomic_load_n(&t->dead, __ATOMIC_SEQ_CST))) {
+        return false;
+    }
     if (__atomic_exchange_n(&t->woken, 1, __ATOMIC_ACQ_REL) != 0) {
         return false; // a run is owed already, and it will look at the device after this
+    }
+    if (unlikely(__atomic_load_n(&t->dead, __ATOMIC_SEQ_CST)) && irq_thread_take(t)) {
+        return false; // it died meanwhile, and has not seen this
     }
     wake_up_process(t->task);
     return true;

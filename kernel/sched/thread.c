@@ -215,6 +215,9 @@ struct thread *kthread_run_on(unsigned cpu, void (*fn)(void *arg), void *arg,
 
 void thread_exit(void)
 {
+    if (current->exit_hook != NULL) {
+        current->exit_hook(current);
+    }
     complete_all(current->exited);
     sched_end();
 }

@@ -206,3 +206,32 @@ KTEST(irq_thread, free_waits_for_the_thread)
         route_free_message((unsigned)test.irq);
     }
 }
+
+// A thread function that ends its thread: the line is shut and said so, and nobody who waits for
+// the handlers waits for ever.
+static irqreturn_t test_dying_thread(int irq, void *dev_id)
+{
+    (void)irq;
+    (void)dev_id;
+    thread_exit();
+}
+
+KTEST(irq_thread, a_thread_that_ends_shuts_its_line)
+{
+    struct irq_desc *desc = test_begin(&test_wire, true);
+
+    REQUIRE(desc != NULL);
+    REQUIRE(request_threaded_irq((unsigned)test.irq, NULL, test_dying_thread, IRQF_ONESHOT, "kt",
+                                 &test) == 0);
+    test_raise(desc);
+    for (uint32_t start = jiffies;
+         READ_ONCE(desc->depth) == 0 && !time_after(jiffies, start + PATIENCE);) {
+        msleep(1);
+    }
+    EXPECT_EQ(desc->depth, 1);
+    synchronize_irq((unsigned)test.irq);
+    EXPECT_EQ(desc->threads_active, 0);
+    EXPECT_EQ(test.unmask_count, 0);
+    EXPECT(free_irq((unsigned)test.irq, &test) != NULL);
+    route_free_message((unsigned)test.irq);
+}
