@@ -113,9 +113,11 @@ int sched_setaffinity(struct thread *thread, const struct cpumask *mask)
         return -EINVAL;
     }
     queue = queue_lock_of(thread, &flags);
+    bool here = cpumask_test(mask, queue->cpu);
+    thread->misplaced = queue->running == thread && !here; // first: who looks sees one or the other
+    barrier();
     thread->allowed = *mask;
-    thread->misplaced = false;
-    if (cpumask_test(mask, queue->cpu)) {
+    if (here) {
         spin_unlock_irqrestore(&queue->lock, flags);
         return 0;
     }
@@ -128,7 +130,6 @@ int sched_setaffinity(struct thread *thread, const struct cpumask *mask)
         return 0;
     }
     if (queue->running == thread) {
-        thread->misplaced = true;
         queue_kick(queue->cpu); // queue_put_current() sends it away
     }
     spin_unlock_irqrestore(&queue->lock, flags);

@@ -1,0 +1,78 @@
+// Shares of a CPU, measured in what each had, not in how long it took; and a thousand threads.
+#include <lib/string.h>
+#include <contract/ktest.h>
+#include <core/clock.h>
+#include <core/cpu.h>
+#include <sched/thread.h>
+
+#include "eventually.h"
+
+static void spin_until_stopped(void *arg)
+{
+    (void)arg;
+    while (!kthread_should_stop()) {
+        cpu_relax();
+    }
+}
+
+// Lets two threads compete for a CPU until they have had half a second, and returns how much more
+// the first had, in percent of the second. A slice is 12 ms: what is begun weighs little then.
+static unsigned share_percent(struct ktest_run *ktest, int nice_a, int nice_b)
+{
+    unsigned cpu = cpu_count - 1;
+    struct thread *a = kthread_run_on(cpu, spin_until_stopped, NULL, "fair/a");
+    struct thread *b = kthread_run_on(cpu, spin_until_stopped, NULL, "fair/b");
+
+    if (a == NULL || b == NULL) {
+        ktest_fail(ktest, __FILE__, __LINE__, "no memory");
+        return 0;
+    }
+    sched_setscheduler(current, SCHED_FIFO, 20); // to be there when it is over
+    sched_set_nice(a, nice_a);
+    sched_set_nice(b, nice_b);
+    uint64_t had_a = READ_ONCE(a->runtime), had_b = READ_ONCE(b->runtime);
+    uint64_t enough = clock_tsc_hz() / 2;
+    EXPECT(EVENTUALLY(READ_ONCE(a->runtime) + READ_ONCE(b->runtime) - had_a - had_b > enough));
+    had_a = READ_ONCE(a->runtime) - had_a;
+    had_b = READ_ONCE(b->runtime) - had_b;
+    kthread_stop(a);
+    kthread_stop(b);
+    sched_setscheduler(current, SCHED_OTHER, 0);
+    return (unsigned)(had_a * 100 / max(had_b, (uint64_t)1));
+}
+
+// 1024 to 1024, and 1024 to 336: a nice level is a factor of 1.25.
+KTEST(sched_fair, shares_follow_the_weights)
+{
+    unsigned equal = share_percent(ktest, 0, 0), five_levels = share_percent(ktest, 0, 5);
+
+    EXPECT(equal > 70 && equal < 140);
+    EXPECT(five_levels > 200 && five_levels < 450);
+    EXPECT(five_levels > equal);
+}
+
+static unsigned ended;
+
+static void brief_thread(void *arg)
+{
+    (void)arg;
+    __atomic_fetch_add(&ended, 1, __ATOMIC_RELAXED);
+}
+
+KTEST(sched_fair, a_thousand_threads)
+{
+    enum { AT_ONCE = 50, ROUNDS = 20 };
+    struct thread *threads[AT_ONCE];
+
+    ended = 0;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned i = 0; i < AT_ONCE; i++) {
+            threads[i] = kthread_run(brief_thread, NULL, "brief/%u", i);
+            REQUIRE(threads[i] != NULL);
+        }
+        for (unsigned i = 0; i < AT_ONCE; i++) {
+            thread_join(threads[i]);
+        }
+    }
+    EXPECT_EQ(ended, AT_ONCE * ROUNDS);
+}
