@@ -297,7 +297,7 @@ static int irq_types(struct shell *sh)
             snprintf(pin, sizeof(pin), "%c", 'A' + dev->pin - 1);
         }
         if (can.msi_vectors != 0) {
-            snprintf(msi, sizeof(msi), "%u, %u-bit%s", can.msi_vectors, can.msi_wide ? 64 : 32,
+            snprintf(msi, sizeof(msi), "%u, %u-bit%s", can.msi_vectors, can.msi_wide ? 64u : 32u,
                      can.msi_masks ? ", a mask each" : ", no mask");
         }
         if (can.msix_vectors != 0) {
