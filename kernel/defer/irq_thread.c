@@ -15,7 +15,7 @@
 // This is the shape of a driver that lives in ring 3, too: mask, wake, work, unmask
 // (docs/decisions/0002-microkernel.md).
 //
-// Context: setup, wait, release: thread; wake: hard irq. Previous: kernel/irq/flow.c.
+// Context: setup, wait, release: thread; wake: interrupts off. Previous: kernel/irq/flow.c.
 #include <lib/errno.h>
 #include <contract/boot_option.h>
 #include <core/clock.h>
@@ -188,7 +188,7 @@ static bool irq_thread_wake(struct irqaction *action)
     if (unlikely(__atomic_load_n(&t->dead, __ATOMIC_SEQ_CST)) && irq_thread_take(t)) {
         return false; // it died meanwhile, and has not seen this
     }
-    wake_up_process(t->task);
+    sched_wake_atomic(t->task); // the end of the interrupt will switch
     return true;
 }
 
