@@ -374,41 +374,36 @@ struct nvme_done {
     uint16_t tag, status;
 };
 
-// Takes answers out of the queue; its lock is held no longer than that. How many were taken in all,
-// good ones in *done.
-static unsigned nvme_take_answers(struct nvme_queue *queue, struct nvme_done *done, unsigned room,
-                                  unsigned *good)
+// Takes answers out of the queue; its lock is held no longer than that. How many good ones are in
+// *done. What comes after the last look brings an interrupt of its own.
+static unsigned nvme_take_answers(struct nvme_queue *queue, struct nvme_done *done, unsigned room)
 {
-    unsigned taken = 0;
+    unsigned good = 0, strange = 0;
     unsigned long flags;
 
-    *good = 0;
     spin_lock_irqsave(&queue->cq_lock, flags);
-    while (likely(queue->running) && *good < room) {
+    // A device that writes strange ones as fast as we read gets a bound too.
+    while (nvme_ring_has_answer(&queue->ring) && good < room && likely(queue->running) &&
+           likely(strange < queue->ring.depth)) {
         struct nvme_cqe answer;
         uint16_t tag;
         enum nvme_answer kind = nvme_ring_take(&queue->ring, &queue->tags, &answer, &tag);
-        if (kind == NVME_ANSWER_NONE) {
-            break;
-        }
-        taken++;
-        queue->counters.answers[kind]++;
         if (likely(kind == NVME_ANSWER_GOOD)) {
-            done[(*good)++] = (struct nvme_done){.tag = tag, .status = answer.status};
+            done[good++] = (struct nvme_done){.tag = tag, .status = answer.status};
         } else {
+            strange++;
+            queue->counters.answers[kind]++;
             nvme_report_answer(queue, kind, &answer);
         }
-        if (unlikely(taken >= queue->ring.depth)) {
-            break; // a device that writes as fast as we read
-        }
     }
-    if (taken != 0) {
+    queue->counters.answers[NVME_ANSWER_GOOD] += good;
+    if (likely(good + strange != 0)) {
         nvme_stamp(queue, reaped);
         writel(queue->ring.cq_head, queue->cq_doorbell);
         nvme_stamp(queue, head_doorbell);
     }
     spin_unlock_irqrestore(&queue->cq_lock, flags);
-    return taken;
+    return good;
 }
 
 static void nvme_complete(struct nvme_queue *queue, const struct nvme_done *done)
@@ -433,16 +428,16 @@ static unsigned nvme_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
 {
     struct nvme_queue *queue = hctx->private_data;
     struct nvme_done done[REAP_BATCH];
-    unsigned completed = 0, taken, good;
+    unsigned completed = 0, room, good;
 
     do {
-        taken =
-            nvme_take_answers(queue, done, min(budget - completed, (unsigned)REAP_BATCH), &good);
+        room = min(budget - completed, (unsigned)REAP_BATCH);
+        good = nvme_take_answers(queue, done, room);
         for (unsigned i = 0; i < good; i++) {
             nvme_complete(queue, &done[i]);
         }
         completed += good;
-    } while (taken != 0 && completed < budget);
+    } while (good == room && completed < budget);
     if (queue->ctrl->level && completed < budget) {
         nvme_wr(queue->ctrl, NVME_INTMC, BIT(queue->vector));
     }
