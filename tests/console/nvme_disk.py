@@ -1,0 +1,46 @@
+"""What the tests of NVMe disks share: images, digests, and the driver's counters."""
+
+import hashlib
+import random
+import re
+
+MIB = 1 << 20
+
+
+def nvme(path, **options):
+    """QEMU arguments for a controller with one namespace on a raw image."""
+    more = "".join(f",{name}={value}" for name, value in options.items())
+    return ["-drive", f"if=none,id=n0,format=raw,file={path}", "-device",
+            f"nvme,drive=n0,serial=tophalf{more}"]
+
+
+def image(path, size=16 * MIB, seed=1):
+    data = random.Random(seed).randbytes(size)
+    path.write_bytes(data)
+    return data
+
+
+def sha(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest(machine, command):
+    return machine.ok(f"{command} | sha256sum").split()[0]
+
+
+def counter(machine, name):
+    """The sum of a counter of /proc/driver/nvme over all queues."""
+    found = re.findall(rf"\b{name} (\d+)", machine.ok("cat /proc/driver/nvme"))
+    assert found, name
+    return sum(int(number) for number in found)
+
+
+def settled(machine):
+    """Nothing is under way, and nothing went wrong in the kernel."""
+    assert counter(machine, "out") == 1  # the request for events
+    clean(machine)
+
+
+def clean(machine):
+    """The kernel found no mistake of its own."""
+    assert not re.search(r"BUG:|WARN at|DMA-API", machine.ok("dmesg"))
