@@ -214,11 +214,11 @@ def test_proc_of_a_thread(machine):
     fields = stat[stat.index(")") + 2:].split()
     assert len(fields) == 50 and fields[0] in "SD" and fields[15] == "20"
     assert machine.ok(f"cat /proc/{pid}/comm") == "sleep\n"
-    assert machine.ok(f"cat /proc/{pid}/wchan").strip() == "msleep"
+    assert machine.ok(f"cat /proc/{pid}/wchan").strip() == "nanosleep"
     status = machine.ok(f"cat /proc/{pid}/status")
     assert f"Pid:\t{pid}\n" in status and "Cpus_allowed_list:\t0-1\n" in status
     stack = machine.ok(f"cat /proc/{pid}/stack").splitlines()
-    assert any("schedule_timeout+0x" in line for line in stack), stack
+    assert any("schedule_hrtimeout_range+0x" in line for line in stack), stack
     assert f"sleep ({pid}, #threads: 1)" in machine.ok(f"cat /proc/{pid}/sched")
     assert machine.run("cat /proc/99999/stat")[1] == 1
     assert str(pid) in machine.ok("ls /proc").split()

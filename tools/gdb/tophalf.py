@@ -170,8 +170,9 @@ spine, the dispatcher, the driver's top half, softirqs, and a frame that comes u
                     gdb.execute(f"break interrupt if frame->vector == {vector}")
                     gdb.execute(f"break irq_dispatch if vector == {vector}")
                     gdb.execute(f"break *{int(action['handler']):#x}")
-                    gdb.execute("break softirq_run if "  # the tick's own would stop us all day
-                                "softirq_cpus[$_thread - 1].pending & ~(1 << TIMER_SOFTIRQ)")
+                    gdb.execute("break softirq_run if "  # those of time would stop us all day
+                                "softirq_cpus[$_thread - 1].pending & ~(1 << TIMER_SOFTIRQ"
+                                " | 1 << HRTIMER_SOFTIRQ | 1 << RCU_SOFTIRQ)")
                     gdb.execute("break netif_receive_skb")
                     return
         raise gdb.GdbError(f"no irq has a handler named {argument!r}: see tophalf irqs")
