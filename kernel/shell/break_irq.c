@@ -7,6 +7,7 @@
 #include <core/clock.h>
 #include <core/cpu.h>
 #include <irq/desc.h>
+#include <irq/soft_line.h>
 #include <defer/timer.h>
 
 // ---- an EOI that is forgotten -------------------------------------------------------------------
@@ -88,3 +89,47 @@ static int break_deaf_cpu(const char *argument)
 
 BREAK("deaf-cpu", "MS [1500]", "the last CPU turns interrupts off for a while (then: irq why)", "",
       true, break_deaf_cpu);
+
+// ---- disable and enable, free, once too often ---------------------------------------------------
+
+static char break_handler_id; // its address
+
+static irqreturn_t break_handler(int irq, void *dev_id)
+{
+    (void)irq;
+    (void)dev_id;
+    return IRQ_HANDLED;
+}
+
+// A clean-up that runs twice.
+static int break_double_enable(const char *argument __unused)
+{
+    int irq = soft_line_open(break_handler, &break_handler_id, "break");
+
+    if (irq < 0) {
+        return irq;
+    }
+    disable_irq((unsigned)irq);
+    enable_irq((unsigned)irq);
+    enable_irq((unsigned)irq);
+    soft_line_close(irq, &break_handler_id);
+    return 0;
+}
+
+BREAK("double-enable", NULL, "enable_irq is called twice for one disable_irq",
+      "Unbalanced enable for IRQ", true, break_double_enable);
+
+static int break_double_free_irq(const char *argument __unused)
+{
+    int irq = soft_line_open(break_handler, &break_handler_id, "break");
+
+    if (irq < 0) {
+        return irq;
+    }
+    free_irq((unsigned)irq, &break_handler_id + 1);
+    soft_line_close(irq, &break_handler_id);
+    return 0;
+}
+
+BREAK("free-irq-twice", NULL, "free_irq of a handler that is not there",
+      "Trying to free already-free IRQ", true, break_double_free_irq);
