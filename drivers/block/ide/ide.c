@@ -1,0 +1,253 @@
+// An IDE channel: eight ports, one interrupt, two disks on one cable, one command at a time. The
+// oldest way in which a PC moves data, and the plainest: the CPU writes a command into registers,
+// the disk interrupts once for each sector, the CPU carries the sector over, two bytes at a time.
+//
+//   command block 0x1f0   data | error, features | count | LBA low, mid, high | device | status
+//   control       0x3f6   status without acknowledging | interrupts off, reset
+//
+// Reading the status register takes the interrupt back: acknowledge, then look. The bus master that
+// came later (ide_disk.c) moves the data itself and interrupts once for the whole command.
+//
+// ATA/ATAPI-6, 7 and 9. Context: see each function. Previous: ide_pci.c. Next: ide_disk.c.
+#include "ide.h"
+
+#include <lib/errno.h>
+#include <core/clock.h>
+#include <core/log.h>
+#include <mm/slab.h>
+#include <sched/sleep.h>
+
+enum {
+    IDE_SETTLE_READS = 4,       // 400 ns: the time in which the status becomes true (9.7)
+    IDE_READY_US = 1000 * 1000, // for a disk that spins already
+    IDE_RESET_US = 3 * 1000 * 1000,
+    IDE_SIGNATURE_US = 10 * 1000, // an absent device says so at once
+};
+
+// ---- the wire -----------------------------------------------------------------------------------
+
+static void ide_settle(const struct ide_channel *channel)
+{
+    for (unsigned i = 0; i < IDE_SETTLE_READS; i++) {
+        (void)ide_alternate_status(channel);
+    }
+}
+
+int ide_wait(const struct ide_channel *channel, uint8_t mask, uint8_t want, unsigned timeout_us)
+{
+    uint64_t end = clock_ns() + timeout_us * 1000ull;
+
+    for (;;) {
+        uint8_t status = ide_alternate_status(channel);
+
+        if ((status & ATA_STATUS_BSY) == 0 && (status & mask) == want) {
+            return 0;
+        }
+        if (clock_ns() > end) {
+            return -ETIMEDOUT;
+        }
+        cpu_relax();
+    }
+}
+
+void ide_select(const struct ide_channel *channel, const struct ide_disk *disk, uint8_t lba_high)
+{
+    ide_wr(channel, IDE_DEVICE,
+           (uint8_t)(IDE_DEVICE_OBSOLETE | ATA_DEVICE_LBA | (disk->second ? IDE_DEVICE_SECOND : 0) |
+                     (lba_high & 0xf)));
+    ide_settle(channel);
+}
+
+void ide_reset(struct ide_channel *channel)
+{
+    outb(IDE_CONTROL_RESET | IDE_CONTROL_NIEN, channel->control);
+    udelay(5); // 9.2
+    outb(0, channel->control);
+    msleep(2);
+    if (ide_wait(channel, 0, 0, IDE_RESET_US) != 0) {
+        dev_err(channel->dev, "channel %u does not come back from its reset (status 0x%02x)",
+                channel->index, ide_alternate_status(channel));
+    }
+    channel->counters.resets++;
+}
+
+// ---- looking for disks --------------------------------------------------------------------------
+
+// 0: its page is read. -ENODEV: nothing there, or no disk.
+static int ide_identify(struct ide_channel *channel, struct ide_disk *disk, uint16_t *page)
+{
+    ide_select(channel, disk, 0);
+    uint8_t status = ide_alternate_status(channel);
+    if (status == 0xff || status == 0) { // nobody drives the wires; or device 0 answers for nobody
+        return -ENODEV;
+    }
+    if (ide_wait(channel, 0, 0, IDE_READY_US) != 0) {
+        return -ENODEV;
+    }
+    ide_wr(channel, IDE_COMMAND, ATA_IDENTIFY_DEVICE);
+    ide_settle(channel);
+    if (ide_alternate_status(channel) == 0) {
+        return -ENODEV;
+    }
+    if (ide_wait(channel, 0, 0, IDE_READY_US) != 0) {
+        return -ETIMEDOUT;
+    }
+    status = ide_rd(channel, IDE_STATUS);
+    if ((status & (ATA_STATUS_ERR | ATA_STATUS_DF)) != 0 || (status & ATA_STATUS_DRQ) == 0) {
+        bool packet = ide_rd(channel, IDE_LBA_MID) == IDE_ATAPI_MID &&
+                      ide_rd(channel, IDE_LBA_HIGH) == IDE_ATAPI_HIGH;
+        if (packet) {
+            dev_info(channel->dev, "channel %u, device %u: an ATAPI drive, not driven here",
+                     channel->index, disk->second);
+        }
+        return -ENODEV;
+    }
+    for (unsigned i = 0; i < ATA_IDENTIFY_WORDS; i++) {
+        page[i] = inw((uint16_t)(channel->command + IDE_DATA));
+    }
+    return 0;
+}
+
+static int ide_look(struct ide_channel *channel, struct ide_disk *disk)
+{
+    const char *why = NULL;
+    uint16_t *page = kmalloc(ATA_IDENTIFY_WORDS * sizeof(*page), GFP_KERNEL);
+    if (page == NULL) {
+        return -ENOMEM;
+    }
+    int error = ide_identify(channel, disk, page);
+    if (error == 0) {
+        error = ata_parse_identity(&disk->identity, page, &why);
+    }
+    kfree(page);
+    if (why != NULL) {
+        dev_warn(channel->dev, "channel %u, device %u: %s", channel->index, disk->second, why);
+    }
+    return error != 0 ? error : ide_disk_add(disk);
+}
+
+// ---- interrupts ---------------------------------------------------------------------------------
+
+// Context: hard irq. With DMA the bus master says whether it was the disk; without one, a disk that
+// is busy cannot have interrupted.
+static irqreturn_t ide_interrupt(int irq, void *dev_id)
+{
+    (void)irq;
+    struct ide_channel *channel = dev_id;
+    uint8_t bm_status = 0;
+
+    if (channel->bus_master != 0) {
+        bm_status = inb((uint16_t)(channel->bus_master + IDE_BM_STATUS));
+    }
+    if ((channel->bus_master != 0 && (bm_status & IDE_BM_INTERRUPT) == 0) ||
+        (ide_alternate_status(channel) & ATA_STATUS_BSY) != 0) {
+        channel->counters.foreign++;
+        return IRQ_NONE;
+    }
+    channel->status = ide_rd(channel, IDE_STATUS); // takes the interrupt back
+    if (channel->bus_master != 0) {
+        outb((uint8_t)(bm_status & (IDE_BM_ERROR | IDE_BM_INTERRUPT)),
+             (uint16_t)(channel->bus_master + IDE_BM_STATUS));
+    }
+    channel->bm_status = bm_status;
+    channel->counters.interrupts++;
+    __atomic_store_n(&channel->interrupted, 1, __ATOMIC_RELEASE);
+    const struct ide_disk *disk = READ_ONCE(channel->now.disk);
+    if (disk != NULL && disk->disk != NULL) {
+        blk_mq_reap(&disk->disk->queues[0]);
+    }
+    return IRQ_HANDLED;
+}
+
+// ---- the channel --------------------------------------------------------------------------------
+
+static int ide_alloc_table(struct ide_channel *channel)
+{
+    if (channel->bus_master == 0) {
+        return 0;
+    }
+    channel->prds =
+        dma_alloc_coherent(channel->dev, IDE_MAX_PRDS * sizeof(struct ide_prd), &channel->prds_bus);
+    return channel->prds != NULL ? 0 : -ENOMEM;
+}
+
+static void ide_free_table(struct ide_channel *channel)
+{
+    if (channel->prds != NULL) {
+        dma_free_coherent(channel->dev, IDE_MAX_PRDS * sizeof(struct ide_prd), channel->prds,
+                          channel->prds_bus);
+        channel->prds = NULL;
+    }
+}
+
+int ide_channel_start(struct ide_channel *channel)
+{
+    static const char *const names[] = {"ide0", "ide1"};
+    int found = 0;
+
+    spin_lock_init(&channel->lock, "ide channel");
+    int error = ide_alloc_table(channel);
+    if (error != 0) {
+        return error;
+    }
+    outb(0, channel->control);
+    (void)ide_rd(channel, IDE_STATUS); // an interrupt that firmware left
+    error = request_irq((unsigned)channel->irq, ide_interrupt, 0, names[channel->index], channel);
+    if (error != 0) {
+        dev_err(channel->dev, "channel %u: irq %d cannot be had: error %d", channel->index,
+                channel->irq, error);
+        ide_free_table(channel);
+        return error;
+    }
+    for (unsigned i = 0; i < IDE_DISKS; i++) {
+        struct ide_disk *disk = &channel->disks[i];
+
+        disk->channel = channel;
+        disk->second = i == 1;
+        found += ide_look(channel, disk) == 0;
+    }
+    return found;
+}
+
+bool ide_channel_stop(struct ide_channel *channel)
+{
+    bool clean = true;
+
+    for (unsigned i = 0; i < IDE_DISKS; i++) {
+        clean = ide_disk_remove(&channel->disks[i]) && clean;
+    }
+    outb(IDE_CONTROL_NIEN, channel->control);
+    free_irq((unsigned)channel->irq, channel);
+    for (unsigned i = 0; i < IDE_DISKS; i++) {
+        if (clean && channel->disks[i].disk != NULL) { // no handler can name it any more
+            blk_put(channel->disks[i].disk);
+            channel->disks[i].disk = NULL;
+        }
+    }
+    if (clean) {
+        ide_free_table(channel);
+    }
+    return clean;
+}
+
+void ide_show(struct ide_channel *channel, struct text *t)
+{
+    text_printf(t, "ide%u: ports 0x%x and 0x%x, irq %d, %s\n", channel->index, channel->command,
+                channel->control, channel->irq,
+                channel->bus_master != 0 ? "bus master" : "PIO only");
+    for (unsigned i = 0; i < IDE_DISKS; i++) {
+        if (channel->disks[i].disk != NULL) {
+            text_printf(t, "  device %u: %s %s\n", i, channel->disks[i].disk->name,
+                        channel->disks[i].identity.model);
+        }
+    }
+    text_printf(t, "  interrupts %llu, not ours %llu; sectors by PIO %llu, by DMA %llu\n",
+                (unsigned long long)channel->counters.interrupts,
+                (unsigned long long)channel->counters.foreign,
+                (unsigned long long)channel->counters.pio_sectors,
+                (unsigned long long)channel->counters.dma_sectors);
+    text_printf(t, "  errors %llu, time-outs %llu, resets %llu\n",
+                (unsigned long long)channel->counters.errors,
+                (unsigned long long)channel->counters.timeouts,
+                (unsigned long long)channel->counters.resets);
+}

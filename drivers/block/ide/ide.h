@@ -1,0 +1,105 @@
+// The IDE driver's own structures: a channel with up to two disks, which does one command at a time.
+//
+//   ide_pci.c   finds the controller on the PCI bus      thread
+//   ide.c       the channel: probing, interrupts, reset  thread; hard irq
+//   ide_disk.c  a disk: requests, PIO and DMA            any; BLOCK softirq
+//   ide_prd.c   the bus master's list: pure
+#pragma once
+
+#include <contract/device.h>
+#include <core/io.h>
+#include <core/spinlock.h>
+#include <irq/irq.h>
+#include <sched/mutex.h>
+#include <dma/dma.h>
+#include <dev/block.h>
+
+#include "../ata/ata.h"
+#include "ide_prd.h"
+
+enum {
+    IDE_DISKS = 2,
+    IDE_MAX_SEGMENTS = 128,
+    IDE_MAX_PRDS = 2 * IDE_MAX_SEGMENTS, // each segment may be cut once
+    IDE_MAX_SECTORS = 256,               // of one command: what 28-bit commands have as well
+    IDE_MAX_TRIES = 3,
+    IDE_TIMEOUT_MS = 10000,
+};
+
+// The way in which the next command moves its data.
+enum ide_mode { IDE_PIO, IDE_DMA };
+
+struct ide_disk {
+    struct ide_channel *channel;  // I
+    bool second;                  // I: device 1
+    struct ata_identity identity; // I
+    struct gendisk *disk;         // I: NULL: there is none
+};
+
+// What the channel does now.
+struct ide_command {
+    struct request *request; // L: NULL: nothing
+    struct ide_disk *disk;   // L
+    enum ide_mode mode;      // L
+    bool write;              // L
+    uint32_t left;           // L: PIO: bytes still to move
+    struct request *part;    // L: PIO: where the next byte goes: of the merged requests,
+    unsigned segment;        // L: its segment,
+    uint32_t offset;         // L: and the byte in it
+};
+
+struct ide_channel {
+    struct device *dev;        // I: the controller
+    unsigned index;            // I: 0 primary, 1 secondary
+    uint16_t command, control; // I: ports
+    uint16_t bus_master;       // I: ports; 0: PIO only
+    int irq;                   // I
+    struct spinlock lock;
+    struct ide_command now;    // L
+    bool resetting;            // L: nobody else may speak to it
+    uint32_t interrupted;      // A: the handler has something for the softirq
+    uint8_t status, bm_status; // H: as the handler found them
+    struct ide_prd *prds;      // L; D reads it
+    dma_addr_t prds_bus;       // I
+    struct ide_disk disks[IDE_DISKS];
+    struct {
+        uint64_t interrupts, foreign;      // H
+        uint64_t pio_sectors, dma_sectors; // L
+        uint64_t errors, timeouts, resets; // L
+    } counters;
+};
+
+extern uint32_t ide_timeout_ms; // I: boot option ide.timeout=
+extern enum ide_mode ide_mode;  // A: boot option ide=, /proc/driver/ide
+
+static inline uint8_t ide_rd(const struct ide_channel *channel, enum ide_register reg)
+{
+    return inb((uint16_t)(channel->command + reg));
+}
+static inline void ide_wr(const struct ide_channel *channel, enum ide_register reg, uint8_t value)
+{
+    outb(value, (uint16_t)(channel->command + reg));
+}
+static inline uint8_t ide_alternate_status(const struct ide_channel *channel)
+{
+    return inb(channel->control);
+}
+
+// ---- ide.c ----
+
+// Looks for disks and publishes them. How many; -errno: no interrupt, no memory. Context: thread.
+int ide_channel_start(struct ide_channel *channel);
+// False: the block layer did not get everything back; then the channel's memory must stay. Context:
+// thread.
+bool ide_channel_stop(struct ide_channel *channel);
+// Waits (bounded, polling) until the bits of `mask` are `want` and BSY is clear. 0 or -ETIMEDOUT.
+int ide_wait(const struct ide_channel *channel, uint8_t mask, uint8_t want, unsigned timeout_us);
+void ide_select(const struct ide_channel *channel, const struct ide_disk *disk, uint8_t lba_high);
+// Both devices start anew; what they did is over. Context: thread; `resetting` is set.
+void ide_reset(struct ide_channel *channel);
+void ide_show(struct ide_channel *channel, struct text *t);
+
+// ---- ide_disk.c ----
+
+int ide_disk_add(struct ide_disk *disk);
+bool ide_disk_remove(struct ide_disk *disk);

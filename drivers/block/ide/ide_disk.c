@@ -1,0 +1,432 @@
+// A disk on an IDE channel: what a request costs the CPU, in the two ways that there are.
+//
+//   PIO   command ──> irq: a sector is ready ──> softirq: rep insw, 256 words ──> irq: the next ...
+//   DMA   list of memory, command, start ──> ... the bus master moves all of it ... ──> irq: done
+//
+// The interrupt handler (ide.c) acknowledges in both cases and leaves the data to the BLOCK softirq:
+// a sector by PIO is some hundred port accesses' worth of time, too long for a hard interrupt. The
+// disk waits meanwhile: it raises the next interrupt only when its sector has been taken.
+//
+// One command at a time on a channel, whichever disk it is for: a request that finds it busy is
+// refused with -EBUSY and offered again when the other disk's is done.
+//
+// ATA/ATAPI-6, 9.5 (PIO) and 9.7 (DMA); Programming Interface for Bus Master IDE 1.0, 3.1. Context:
+// see each function. Previous: ide.c.
+#include "ide.h"
+
+#include <lib/errno.h>
+#include <lib/string.h>
+#include <core/clock.h>
+#include <core/log.h>
+
+enum { IDE_DRQ_US = 100 * 1000 }; // until a disk wants the first sector of a write
+
+enum ide_mode ide_mode = IDE_DMA;
+uint32_t ide_timeout_ms = IDE_TIMEOUT_MS;
+
+static enum dma_data_direction ide_direction(const struct ide_command *now)
+{
+    return now->write ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
+}
+
+// ---- PIO ----------------------------------------------------------------------------------------
+
+static void ide_in(uint16_t port, void *to, uint32_t bytes)
+{
+    uint32_t words = bytes / 2;
+    __asm__ volatile("rep insw" : "+D"(to), "+c"(words) : "d"(port) : "memory");
+}
+
+static void ide_out(uint16_t port, const void *from, uint32_t bytes)
+{
+    uint32_t words = bytes / 2;
+    __asm__ volatile("rep outsw" : "+S"(from), "+c"(words) : "d"(port) : "memory");
+}
+
+// One sector between the data register and the request's memory, which may be in several pieces.
+static void ide_move_sector_locked(struct ide_channel *channel)
+{
+    struct ide_command *now = &channel->now;
+    uint16_t port = (uint16_t)(channel->command + IDE_DATA);
+    uint32_t left = min((uint32_t)SECTOR_SIZE, now->left);
+
+    now->left -= left;
+    channel->counters.pio_sectors++;
+    while (left > 0 && now->part != NULL) {
+        const struct blk_segment *segment = &now->part->segments[now->segment];
+        uint32_t bytes = min(left, segment->length - now->offset);
+        char *at = (char *)segment->data + now->offset;
+
+        if (now->write) {
+            ide_out(port, at, bytes);
+        } else {
+            ide_in(port, at, bytes);
+        }
+        left -= bytes;
+        now->offset += bytes;
+        if (now->offset == segment->length) {
+            now->offset = 0;
+            if (++now->segment == now->part->segment_count) {
+                now->segment = 0;
+                now->part = now->part->merged;
+            }
+        }
+    }
+}
+
+// ---- DMA ----------------------------------------------------------------------------------------
+
+static void ide_unmap(struct ide_channel *channel, struct request *request, unsigned count)
+{
+    struct request *part;
+    struct blk_segment *segment;
+    rq_for_each_segment (segment, part, request) {
+        if (count-- == 0) {
+            return;
+        }
+        dma_unmap_single(channel->dev, segment->bus, segment->length, ide_direction(&channel->now));
+    }
+}
+
+static int ide_map_locked(struct ide_channel *channel, struct request *request)
+{
+    struct request *part;
+    struct blk_segment *segment;
+    unsigned mapped = 0;
+    int count = 0;
+    rq_for_each_segment (segment, part, request) {
+        segment->bus = dma_map_single(channel->dev, segment->data, segment->length,
+                                      ide_direction(&channel->now));
+        if (dma_mapping_error(channel->dev, segment->bus)) {
+            ide_unmap(channel, request, mapped);
+            return -ENOMEM;
+        }
+        mapped++;
+        count = ide_prd_add(channel->prds, (unsigned)count, IDE_MAX_PRDS, segment->bus.value,
+                            segment->length);
+        if (count < 0) {
+            ide_unmap(channel, request, mapped);
+            return count;
+        }
+    }
+    ide_prd_end(channel->prds, (unsigned)count);
+    return 0;
+}
+
+// The bus master waits for the disk, so it is started last.
+static void ide_prepare_dma_locked(const struct ide_channel *channel)
+{
+    uint8_t direction = channel->now.write ? 0 : IDE_BM_TO_MEMORY;
+
+    dma_publish();
+    outl((uint32_t)channel->prds_bus.value, (uint16_t)(channel->bus_master + IDE_BM_TABLE));
+    outb(direction, (uint16_t)(channel->bus_master + IDE_BM_COMMAND));
+    outb(IDE_BM_ERROR | IDE_BM_INTERRUPT, (uint16_t)(channel->bus_master + IDE_BM_STATUS));
+}
+
+static void ide_start_dma_locked(const struct ide_channel *channel)
+{
+    uint8_t direction = channel->now.write ? 0 : IDE_BM_TO_MEMORY;
+
+    outb((uint8_t)(direction | IDE_BM_START), (uint16_t)(channel->bus_master + IDE_BM_COMMAND));
+}
+
+static void ide_stop_dma_locked(const struct ide_channel *channel)
+{
+    outb(0, (uint16_t)(channel->bus_master + IDE_BM_COMMAND));
+}
+
+// ---- down ---------------------------------------------------------------------------------------
+
+// A register of two bytes takes the upper one first (ATA/ATAPI-6, 6.20).
+static void ide_write_registers_locked(const struct ide_channel *channel,
+                                       const struct ata_registers *regs)
+{
+    ide_select(channel, channel->now.disk, regs->lba48 ? 0 : (uint8_t)(regs->lba >> 24));
+    if (regs->lba48) {
+        ide_wr(channel, IDE_COUNT, (uint8_t)(regs->count >> 8));
+        ide_wr(channel, IDE_LBA_LOW, (uint8_t)(regs->lba >> 24));
+        ide_wr(channel, IDE_LBA_MID, (uint8_t)(regs->lba >> 32));
+        ide_wr(channel, IDE_LBA_HIGH, (uint8_t)(regs->lba >> 40));
+    }
+    ide_wr(channel, IDE_COUNT, (uint8_t)regs->count); // 256 and 65,536 leave 0, as it should be
+    ide_wr(channel, IDE_LBA_LOW, (uint8_t)regs->lba);
+    ide_wr(channel, IDE_LBA_MID, (uint8_t)(regs->lba >> 8));
+    ide_wr(channel, IDE_LBA_HIGH, (uint8_t)(regs->lba >> 16));
+}
+
+static int ide_build_locked(struct ide_channel *channel, struct request *request,
+                            struct ata_registers *regs)
+{
+    struct ide_command *now = &channel->now;
+    struct ata_identity identity = now->disk->identity;
+
+    if (request->op == REQ_OP_FLUSH) {
+        ata_build_flush(regs, &identity);
+        return 0;
+    }
+    identity.by_pio = now->mode == IDE_PIO;
+    int error =
+        ata_build_rw(regs, &identity, now->write, blk_rq_pos(request), blk_rq_sectors(request));
+    return error == 0 && now->mode == IDE_DMA ? ide_map_locked(channel, request) : error;
+}
+
+// The command goes out. A write by PIO hands over its first sector by itself; the others are asked
+// for by interrupts.
+static int ide_issue_locked(struct ide_channel *channel, const struct ata_registers *regs)
+{
+    struct ide_command *now = &channel->now;
+    bool data = now->left > 0;
+
+    if (data && now->mode == IDE_DMA) {
+        ide_prepare_dma_locked(channel);
+    }
+    ide_write_registers_locked(channel, regs);
+    ide_wr(channel, IDE_COMMAND, regs->command);
+    if (data && now->mode == IDE_DMA) {
+        ide_start_dma_locked(channel);
+    } else if (data && now->write) {
+        if (ide_wait(channel, ATA_STATUS_DRQ, ATA_STATUS_DRQ, IDE_DRQ_US) != 0) {
+            return -EIO;
+        }
+        ide_move_sector_locked(channel);
+    }
+    return 0;
+}
+
+static int ide_start_locked(struct ide_channel *channel, struct ide_disk *disk,
+                            struct request *request)
+{
+    struct ata_registers regs;
+    uint32_t bytes = request->op == REQ_OP_FLUSH ? 0 : blk_rq_sectors(request) * SECTOR_SIZE;
+
+    channel->now = (struct ide_command){
+        .disk = disk,
+        .mode = channel->bus_master != 0 ? READ_ONCE(ide_mode) : IDE_PIO,
+        .write = request->op == REQ_OP_WRITE,
+        .left = bytes,
+        .part = request,
+    };
+    __atomic_store_n(&channel->interrupted, 0, __ATOMIC_RELAXED);
+    int error = ide_build_locked(channel, request, &regs);
+    if (error == 0) {
+        channel->now.request = request;
+        error = ide_issue_locked(channel, &regs);
+    }
+    return error;
+}
+
+static int ide_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, bool last)
+{
+    struct ide_disk *disk = hctx->private_data;
+    struct ide_channel *channel = disk->channel;
+    unsigned long flags;
+    int error = -EBUSY;
+
+    (void)last;
+    if (request->op == REQ_OP_FLUSH && !disk->identity.has_flush) {
+        blk_complete_request(request, 0);
+        return 0;
+    }
+    spin_lock_irqsave(&channel->lock, flags);
+    if (channel->now.request == NULL && !channel->resetting) {
+        error = ide_start_locked(channel, disk, request);
+        if (error != 0) {
+            channel->now.request = NULL;
+        }
+    }
+    spin_unlock_irqrestore(&channel->lock, flags);
+    return error;
+}
+
+// ---- up -----------------------------------------------------------------------------------------
+
+// Ends the command; the lock is held. Its request, for whoever completes it without the lock.
+static struct request *ide_finish_locked(struct ide_channel *channel)
+{
+    struct request *request = channel->now.request;
+
+    if (channel->now.mode == IDE_DMA && request->op != REQ_OP_FLUSH) {
+        ide_stop_dma_locked(channel);
+        ide_unmap(channel, request, UINT32_MAX);
+        channel->counters.dma_sectors += blk_rq_sectors(request);
+    }
+    channel->now.request = NULL;
+    return request;
+}
+
+// The other disk may have been refused meanwhile.
+static void ide_kick_other(const struct ide_disk *disk)
+{
+    const struct ide_disk *other = &disk->channel->disks[!disk->second];
+
+    if (other->disk != NULL) {
+        blk_run_queue(other->disk);
+    }
+}
+
+static void ide_say_error(const struct ide_disk *disk, const struct request *request,
+                          uint8_t status, uint8_t error)
+{
+    char text[96];
+    struct text t = TEXT_INIT(text);
+
+    text_puts(&t, "status ");
+    text_bits(&t, status, ata_status_names);
+    text_puts(&t, ", error ");
+    text_bits(&t, error, ata_error_names);
+    pr_ratelimited(LOG_ERR, "%s: %s of %u sectors at %llu: %s", disk->disk->name,
+                   request->op == REQ_OP_READ    ? "read"
+                   : request->op == REQ_OP_WRITE ? "write"
+                                                 : "flush",
+                   blk_rq_sectors(request), (unsigned long long)blk_rq_pos(request), text);
+}
+
+// A failed command is tried again some times; whoever fails for good is told. No lock is held.
+static void ide_end(struct ide_disk *disk, struct request *request, bool failed)
+{
+    uintptr_t tries = (uintptr_t)request->driver_data;
+
+    if (!failed) {
+        request->driver_data = NULL;
+        blk_complete_request(request, 0);
+    } else if (tries + 1 < IDE_MAX_TRIES) {
+        request->driver_data = (void *)(tries + 1);
+        blk_requeue_request(request);
+        blk_run_queue(disk->disk);
+    } else {
+        request->driver_data = NULL;
+        blk_complete_request(request, -EIO);
+    }
+    ide_kick_other(disk);
+}
+
+// What the last interrupt meant. True: the command is over, `*failed` says how.
+static bool ide_advance_locked(struct ide_channel *channel, bool *failed)
+{
+    struct ide_command *now = &channel->now;
+    uint8_t status = channel->status;
+
+    *failed = (status & (ATA_STATUS_ERR | ATA_STATUS_DF)) != 0 ||
+              (now->mode == IDE_DMA && (channel->bm_status & IDE_BM_ERROR) != 0);
+    if (*failed || now->mode == IDE_DMA || now->left == 0) {
+        // More data than was asked for, or less: the disk and we do not mean the same command.
+        *failed = *failed || (status & ATA_STATUS_DRQ) != 0;
+        return true;
+    }
+    if ((status & ATA_STATUS_DRQ) == 0) {
+        *failed = true;
+        return true;
+    }
+    ide_move_sector_locked(channel);
+    return now->left == 0 && !now->write; // a write ends with an interrupt behind the last sector
+}
+
+// Context: BLOCK softirq.
+static unsigned ide_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
+{
+    struct ide_disk *disk = hctx->private_data;
+    struct ide_channel *channel = disk->channel;
+    struct request *request = NULL;
+    uint8_t status = 0, error = 0;
+    bool failed = false;
+    unsigned long flags;
+
+    (void)budget;
+    spin_lock_irqsave(&channel->lock, flags);
+    if (__atomic_exchange_n(&channel->interrupted, 0, __ATOMIC_ACQUIRE) != 0 &&
+        channel->now.request != NULL && channel->now.disk == disk && !channel->resetting &&
+        ide_advance_locked(channel, &failed)) {
+        status = channel->status;
+        if (failed) {
+            error = ide_rd(channel, IDE_ERROR);
+            channel->counters.errors++;
+        }
+        request = ide_finish_locked(channel);
+    }
+    spin_unlock_irqrestore(&channel->lock, flags);
+    if (request == NULL) {
+        return 0;
+    }
+    dma_observe();
+    if (failed) {
+        ide_say_error(disk, request, status, error);
+    }
+    ide_end(disk, request, failed);
+    return 1;
+}
+
+// Overdue: the channel is reset, which ends the command for sure, and then the request is tried
+// again or failed. An interrupt that comes later finds nothing to do.
+static enum blk_eh_timer_return ide_timeout(struct request *request)
+{
+    struct ide_disk *disk = request->hctx->private_data;
+    struct ide_channel *channel = disk->channel;
+    unsigned long flags;
+
+    spin_lock_irqsave(&channel->lock, flags);
+    bool ours = channel->now.request == request && !channel->resetting;
+    channel->resetting = channel->resetting || ours;
+    spin_unlock_irqrestore(&channel->lock, flags);
+    if (!ours) {
+        return BLK_EH_RESET_TIMER;
+    }
+    dev_err(channel->dev, "%s: no answer in %u ms (status 0x%02x): channel %u is reset",
+            disk->disk->name, disk->disk->timeout_ms, ide_alternate_status(channel),
+            channel->index);
+    ide_reset(channel);
+    spin_lock_irqsave(&channel->lock, flags);
+    channel->counters.timeouts++;
+    ide_finish_locked(channel);
+    channel->resetting = false;
+    spin_unlock_irqrestore(&channel->lock, flags);
+    ide_end(disk, request, true);
+    return BLK_EH_DONE;
+}
+
+static const struct blk_mq_ops ide_mq_ops = {
+    .queue_rq = ide_queue_rq,
+    .reap = ide_reap,
+    .timeout = ide_timeout,
+};
+
+// ---- coming and going ---------------------------------------------------------------------------
+
+int ide_disk_add(struct ide_disk *ide)
+{
+    const struct ata_identity *identity = &ide->identity;
+    struct gendisk *disk = alloc_disk(&ide_mq_ops, 1, 1);
+
+    if (disk == NULL) {
+        return -ENOMEM;
+    }
+    disk->capacity = identity->sectors;
+    disk->max_sectors = IDE_MAX_SECTORS;
+    disk->max_segments = IDE_MAX_SEGMENTS;
+    disk->max_segment_size = IDE_PRD_BOUNDARY;
+    disk->timeout_ms = ide_timeout_ms;
+    disk->rotational = identity->rotation > 1;
+    disk->transport = "ata";
+    strscpy(disk->model, identity->model, sizeof(disk->model));
+    strscpy(disk->serial, identity->serial, sizeof(disk->serial));
+    strscpy(disk->firmware, identity->firmware, sizeof(disk->firmware));
+    disk->private_data = ide;
+    disk->queues[0].private_data = ide;
+    ide->disk = disk;
+    int error = add_disk(disk, "hd");
+    if (error != 0) {
+        ide->disk = NULL;
+        blk_put(disk);
+        return error;
+    }
+    dev_info(ide->channel->dev, "%s: %s, %llu sectors (%llu MiB), LBA%s, %s", disk->name,
+             disk->model, (unsigned long long)disk->capacity,
+             (unsigned long long)disk->capacity >> 11, identity->has_lba48 ? "48" : "28",
+             ide->channel->bus_master != 0 && ide_mode == IDE_DMA ? "DMA" : "PIO");
+    return 0;
+}
+
+bool ide_disk_remove(struct ide_disk *ide)
+{
+    return ide->disk == NULL || del_gendisk(ide->disk) == 0;
+}

@@ -1,0 +1,121 @@
+"""IDE disks on -M pc: data by PIO and by DMA, errors, a command that hangs, coming and going."""
+
+import hashlib
+import os
+import re
+
+import pytest
+
+from machine import Machine
+
+SECTORS = 16384
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ide")
+    paths = []
+    for number in range(2):
+        path = folder / f"disk{number}.img"
+        path.write_bytes(os.urandom(SECTORS * 512))
+        paths.append(str(path))
+    return paths
+
+
+def drives(paths):
+    return [word for path in paths
+            for word in ("-drive", f"if=ide,format=raw,file={path},snapshot=on")]
+
+
+def digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def counters(machine):
+    said = machine.ok("cat /proc/driver/ide")
+    return {name: [int(number) for number in re.findall(pattern, said)]
+            for name, pattern in (("pio", r"by PIO (\d+)"), ("dma", r"by DMA (\d+)"),
+                                  ("errors", r"errors (\d+)"), ("timeouts", r"time-outs (\d+)"),
+                                  ("resets", r"resets (\d+)"))}
+
+
+@pytest.mark.parametrize("mode", ["pio", "dma"])
+def test_data(mode, images):
+    """Both disks of a channel, sizes and places, against the host's image."""
+    with Machine(machine="pc", cpus=2, name=f"ide-{mode}", append=f"ide={mode}",
+                 extra=drives(images)) as machine:
+        for name, path in zip(("hda", "hdb"), images):
+            with open(path, "rb") as file:
+                data = bytearray(file.read())
+            assert digest(data) in machine.ok(f"sha256sum /dev/{name}")
+            for size in (512, 4096, 8192, 262144):  # the first, the second, the last of each size
+                last = SECTORS * 512 // size - 1
+                for at in (0, 1, last):
+                    machine.ok(f"dd if=/dev/{name} of=/dev/{name} bs={size} count=1 skip=3 "
+                               f"seek={at}")
+                    data[at * size:(at + 1) * size] = data[3 * size:4 * size]
+            assert digest(data) in machine.ok(f"sha256sum /dev/{name}")
+        counts = counters(machine)
+        assert (counts["pio"][0] > 0) == (mode == "pio")
+        assert (counts["dma"][0] > 0) == (mode == "dma")
+        assert sum(counts["errors"] + counts["resets"]) == 0, counts
+
+
+def test_errors_are_of_their_sector(images, tmp_path):
+    """EIO for exactly the bad sectors, in both modes; the next command is good."""
+    extra = ["-blockdev", f"driver=file,filename={images[0]},node-name=raw0,read-only=off",
+             "-blockdev", "driver=blkdebug,image=raw0,node-name=bad0,"
+             "inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.sector=104,"
+             "inject-error.0.errno=5",
+             "-device", "ide-hd,drive=bad0,bus=ide.0,rerror=report,werror=report"]
+    with Machine(machine="pc", name="ide-errors", extra=extra) as machine:
+        for mode in ("dma", "pio"):
+            machine.ok(f"echo {mode} > /proc/driver/ide")
+            output, status = machine.run("dd if=/dev/hda of=/dev/null bs=512 skip=104 count=1 "
+                                         "iflag=direct")
+            assert status == 1 and "Input/output error" in output, output
+            machine.ok("dd if=/dev/hda of=/dev/null bs=512 skip=105 count=8 iflag=direct")
+        assert re.search(r"hda: read of 1 sectors at 104: status \S*ERR", machine.ok("dmesg"))
+        assert counters(machine)["errors"][0] >= 2
+
+
+def test_a_command_that_hangs(images):
+    """Timed out, the channel reset, tried again; its late end is nobody's."""
+    extra = ["-blockdev", f"driver=file,filename={images[0]},node-name=raw0",
+             "-blockdev", "driver=blkdebug,image=raw0,node-name=slow0",
+             "-device", "ide-hd,drive=slow0,bus=ide.0"]
+    with Machine(machine="pc", name="ide-hang", append="ide.timeout=1000", extra=extra) as machine:
+        with open(images[0], "rb") as file:
+            data = file.read()
+        machine.hmp('qemu-io slow0 "break read_aio A"')
+        machine.send("dd if=/dev/hda of=/dev/null bs=4096 count=1 iflag=direct\r")
+        machine.expect(r"hda: no answer in 1000 ms")
+        machine.hmp('qemu-io slow0 "remove_break A"')
+        machine.hmp('qemu-io slow0 "resume A"')
+        machine.wait_prompt()
+        assert digest(data) in machine.ok("sha256sum /dev/hda")
+        counts = counters(machine)
+        assert counts["timeouts"][0] >= 1 and counts["resets"][0] >= 1
+
+
+def test_coming_and_going(images):
+    with Machine(machine="pc", cpus=4, name="ide-bind", extra=drives(images)) as machine:
+        with open(images[0], "rb") as file:
+            expected = digest(file.read())
+        for _ in range(10):
+            machine.send("sha256sum /dev/hda &\r")
+            machine.wait_prompt()
+            machine.ok("driver unbind 0000:00:01.1")
+            machine.ok("driver bind 0000:00:01.1")
+        assert expected in machine.ok("sha256sum /dev/hda")
+        assert "errors 0" in machine.ok("cat /proc/dma-map")
+
+
+def test_what_a_byte_costs(images):
+    """By PIO the cost of a byte does not fall with the size of the request; by DMA it does."""
+    with Machine(machine="pc", cpus=1, name="ide-lab", extra=drives(images)) as machine:
+        rows = re.findall(r"^ *(\d+) (pio|dma) +[\d.]+ +([\d.]+) ", machine.ok("lab pio-dma"), re.M)
+        cost = {(int(size), way): float(cycles) for size, way, cycles in rows}
+        assert len(cost) == 10, rows
+        assert cost[131072, "dma"] * 4 < cost[512, "dma"]
+        assert cost[131072, "dma"] * 4 < cost[131072, "pio"]
