@@ -79,23 +79,21 @@ def test_errors_are_of_their_sector(images, tmp_path):
         assert counters(machine)["errors"][0] >= 2
 
 
-def test_a_command_that_hangs(images):
-    """Timed out, the channel reset, tried again; its late end is nobody's."""
-    extra = ["-blockdev", f"driver=file,filename={images[0]},node-name=raw0",
-             "-blockdev", "driver=blkdebug,image=raw0,node-name=slow0",
-             "-device", "ide-hd,drive=slow0,bus=ide.0"]
-    with Machine(machine="pc", name="ide-hang", append="ide.timeout=1000", extra=extra) as machine:
+def test_an_interrupt_that_never_comes(images):
+    """Somebody turns the channel's interrupts off: a time-out, a reset, and the read succeeds.
+
+    (A command that hangs in the image cannot be tried: QEMU 7.2 itself waits for it at the reset.)
+    """
+    with Machine(machine="pc", name="ide-lost", append="ide.timeout=1000", hostile=True,
+                 extra=drives(images)) as machine:
         with open(images[0], "rb") as file:
             data = file.read()
-        machine.hmp('qemu-io slow0 "break read_aio A"')
-        machine.send("dd if=/dev/hda of=/dev/null bs=4096 count=1 iflag=direct\r")
-        machine.expect(r"hda: no answer in 1000 ms")
-        machine.hmp('qemu-io slow0 "remove_break A"')
-        machine.hmp('qemu-io slow0 "resume A"')
-        machine.wait_prompt()
+        machine.bus_command("outb 0x3f6 0x2")
+        machine.ok("dd if=/dev/hda of=/dev/null bs=4096 count=1 iflag=direct")
+        assert "hda: no answer in 1000 ms" in machine.ok("dmesg")
         assert digest(data) in machine.ok("sha256sum /dev/hda")
         counts = counters(machine)
-        assert counts["timeouts"][0] >= 1 and counts["resets"][0] >= 1
+        assert counts["timeouts"][0] == 1 and counts["resets"][0] == 1, counts
 
 
 def test_coming_and_going(images):
