@@ -247,6 +247,42 @@ def test_rebound_a_hundred_times(boot, tmp_path):
     assert abs(free[1] - free[0]) < 512, free
 
 
+def mix(m, seconds, rebinds):
+    """Threads that read, write and compare, while the driver is taken away and given back."""
+    address = re.search(r"nvme0: 0000:(\S+),", m.ok("cat /proc/driver/nvme"))[1]
+    m.send(f"lab disk-mix nvme0n1 {seconds} &\r")
+    m.wait_prompt()
+    for _ in range(rebinds):
+        m.ok("sleep 0.3")
+        m.ok("driver unbind nvme0")
+        m.ok(f"driver bind {address}")
+    m.send("wait\r")
+    said = m.expect(r"(\d+) blocks read, (\d+) written, (\d+) done again as the disk had gone, "
+                    r"(\d+) failed, (\d+) wrong", timeout=seconds + 60)
+    m.wait_prompt()
+    assert said[4] == said[5] == "0"
+    assert int(said[1]) > 0 and int(said[2]) > 0 and (rebinds == 0 or int(said[3]) > 0)
+    settled(m)
+
+
+def test_mixed_load_is_verified(boot, tmp_path):
+    path = tmp_path / "n.img"
+    image(path, 4 * MIB, seed=18)
+    mix(boot(cpus=4, extra=nvme(path)), 2, 3)
+
+
+@pytest.mark.long
+def test_mixed_load_for_minutes(boot, tmp_path):
+    path = tmp_path / "n.img"
+    image(path, 4 * MIB, seed=18)
+    m = boot(cpus=4, extra=nvme(path))
+    mix(m, 10, 10)
+    before = m.ok("grep MemFree /proc/meminfo")
+    mix(m, 600, 600)
+    free = [int(line.split()[1]) for line in (before, m.ok("grep MemFree /proc/meminfo"))]
+    assert abs(free[1] - free[0]) < 1024, free
+
+
 def test_lab_compares_the_kinds(boot, tmp_path, disk):
     """The same reads by each kind that a device can have; after it all is as before."""
     path = tmp_path / "n.img"
