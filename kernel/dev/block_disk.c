@@ -232,31 +232,59 @@ int add_disk(struct gendisk *disk, const char *prefix)
     strscpy(disk->prefix, prefix, sizeof(disk->prefix));
     int error = disk->order >= BLK_MAX_DISKS_OF_A_KIND ? -ENOSPC : disk_insert(disk);
     spin_unlock(&blk_disks_lock);
+    if (error == 0 && !disk->no_part && !disk->removable) {
+        blk_add_partitions(disk);
+    }
     return error;
 }
 
 // ---- gone ---------------------------------------------------------------------------------------
 
-int del_gendisk(struct gendisk *disk)
+// No new requests; the list forgets it. False: it did not become quiet.
+static bool disk_end(struct gendisk *disk)
 {
-    might_sleep();
-    spin_lock(&blk_disks_lock);
-    list_del_init(&disk->link);
-    spin_unlock(&blk_disks_lock);
-    __atomic_fetch_or(&disk->stopped, BLK_GONE, __ATOMIC_SEQ_CST);
-    for (unsigned waited_ms = 0;; waited_ms++) {
+    for (unsigned waited_ms = 0; waited_ms < BLK_DRAIN_MS; waited_ms++) {
         blk_refuse_waiting(disk); // in the loop: a queue_rq that answers -EBUSY puts its own back
         if (blk_is_quiet(disk)) {
-            blk_timeout_stop(disk);
-            return 0;
-        }
-        if (waited_ms >= BLK_DRAIN_MS) {
-            pr_err("%s: %u requests were never given back by the driver", disk->name,
-                   disk->in_flight);
-            return -ETIMEDOUT;
+            return true;
         }
         msleep(1);
     }
+    pr_err("%s: %u requests were never given back by the driver", disk->name, disk->in_flight);
+    return false;
+}
+
+// Takes a partition of this disk, or the disk when `whole` is NULL, out of the list; NULL: none left.
+static struct gendisk *disk_unlink(struct gendisk *disk, struct gendisk *whole)
+{
+    struct gendisk *other, *found = NULL;
+    spin_lock(&blk_disks_lock);
+    list_for_each_entry (other, &blk_disks, link) {
+        if (whole != NULL ? other->whole == whole : other == disk) {
+            found = other;
+            list_del_init(&other->link);
+            __atomic_fetch_or(&other->stopped, BLK_GONE, __ATOMIC_SEQ_CST);
+            break;
+        }
+    }
+    spin_unlock(&blk_disks_lock);
+    return found;
+}
+
+int del_gendisk(struct gendisk *disk)
+{
+    struct gendisk *partition;
+    might_sleep();
+    disk_unlink(disk, NULL);
+    __atomic_fetch_or(&disk->stopped, BLK_GONE, __ATOMIC_SEQ_CST);
+    while ((partition = disk_unlink(NULL, disk)) != NULL) {
+        blk_put(partition); // its requests are this disk's
+    }
+    if (!disk_end(disk)) {
+        return -ETIMEDOUT;
+    }
+    blk_timeout_stop(disk);
+    return 0;
 }
 
 // ---- found --------------------------------------------------------------------------------------

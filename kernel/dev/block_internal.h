@@ -42,3 +42,6 @@ struct gendisk *blk_alloc_disk(const struct blk_mq_ops *ops, unsigned queues, un
 // Names and publishes a partition whose whole, start and number are set. 0, -ENXIO (the disk went),
 // -EEXIST. Context: thread.
 int blk_insert_partition(struct gendisk *disk);
+// Reads the partition table and adds what it names; says in the log what is wrong with it. Context:
+// thread.
+void blk_add_partitions(struct gendisk *whole);

@@ -270,8 +270,8 @@ long blk_write_bytes(struct gendisk *disk, uint64_t offset, const void *data, si
     if (size == 0) {
         return wanted == 0 ? 0 : -ENOSPC;
     }
-    mutex_lock(&disk->write_mutex);
+    mutex_lock(&blk_whole(disk)->write_mutex);
     long written = blk_bytes(disk, REQ_OP_WRITE, offset, (uint8_t *)(uintptr_t)data, size);
-    mutex_unlock(&disk->write_mutex);
+    mutex_unlock(&blk_whole(disk)->write_mutex);
     return written;
 }

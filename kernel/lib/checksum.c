@@ -44,3 +44,22 @@ uint8_t checksum_bytes(const void *data, size_t size)
     }
     return sum;
 }
+
+// Bit by bit: nothing here takes a CRC of much.
+uint32_t crc32_update(uint32_t crc, const void *data, size_t size)
+{
+    const uint8_t *bytes = data;
+    crc = ~crc;
+    for (size_t i = 0; i < size; i++) {
+        crc ^= bytes[i];
+        for (unsigned bit = 0; bit < 8; bit++) {
+            crc = crc >> 1 ^ (0xedb88320u & -(crc & 1));
+        }
+    }
+    return ~crc;
+}
+
+uint32_t crc32(const void *data, size_t size)
+{
+    return crc32_update(0, data, size);
+}

@@ -45,10 +45,25 @@ static void lsblk_size(struct text *t, uint64_t bytes)
     text_putc(t, units[unit]);
 }
 
+// Is there no partition of the same disk after this one?
+static bool lsblk_is_last(const struct gendisk *disk)
+{
+    bool behind = false, last = true;
+    for (struct gendisk *other = blk_next(NULL); other != NULL; other = blk_next(other)) {
+        last = last && !(behind && other->whole == disk->whole);
+        behind = behind || other == disk;
+    }
+    return last;
+}
+
 static void column_name(struct text *t, const struct gendisk *disk, bool bytes)
 {
     (void)bytes;
-    text_puts(t, disk->name);
+    text_printf(t, "%s%s",
+                disk->partition == 0  ? ""
+                : lsblk_is_last(disk) ? "`-"
+                                      : "|-",
+                disk->name);
 }
 
 static void column_numbers(struct text *t, const struct gendisk *disk, bool bytes)
@@ -60,7 +75,7 @@ static void column_numbers(struct text *t, const struct gendisk *disk, bool byte
 static void column_removable(struct text *t, const struct gendisk *disk, bool bytes)
 {
     (void)bytes;
-    text_puts(t, str_starts(disk->name, "sr") ? "1" : "0");
+    text_puts(t, disk->removable || str_starts(disk->name, "sr") ? "1" : "0");
 }
 
 static void column_size(struct text *t, const struct gendisk *disk, bool bytes)
@@ -81,7 +96,7 @@ static void column_read_only(struct text *t, const struct gendisk *disk, bool by
 static void column_type(struct text *t, const struct gendisk *disk, bool bytes)
 {
     (void)bytes;
-    text_puts(t, str_starts(disk->name, "sr") ? "rom" : "disk");
+    text_puts(t, disk->partition != 0 ? "part" : str_starts(disk->name, "sr") ? "rom" : "disk");
 }
 
 static void column_empty(struct text *t, const struct gendisk *disk, bool bytes)

@@ -41,7 +41,7 @@ enum {
     HBA_LINK_MS = 1000,    // for ports that had a link before the reset
     HBA_FIRST_LINK_MS =
         10, // for ports that nobody has looked at yet: PHYs need 10 ms (10.1.2, note)
-    HBA_SCAN_PATIENCE_MS = 100,
+    HBA_SCAN_PATIENCE_MS = 500,
 };
 
 static DEFINE_MUTEX(ahci_list_mutex);
