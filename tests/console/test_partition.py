@@ -82,8 +82,8 @@ def test_gpt(boot, tmp_path):
 
 
 def test_broken_gpt(boot, tmp_path):
-    """One bit wrong in the first header: the second serves, and it is said. Both wrong: the disk has
-    no partitions, and works."""
+    """One bit wrong in the first header: the second serves, and it is said. Both wrong: the disk
+    has no partitions, and works."""
     path = tmp_path / "d.img"
     data = image(path, gpt([(40, 99, "first")]), 3)
     data[512 + 60] ^= 1

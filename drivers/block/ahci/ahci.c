@@ -242,12 +242,14 @@ static void scan_port(struct ahci_hba *hba, unsigned index)
     }
     int error = scan_port_start(port);
     if (error == 0) {
-        mutex_lock(&ahci_list_mutex); // /proc must not look at a port that is half there
-        error = ahci_disk_add(port);
-        mutex_unlock(&ahci_list_mutex);
+        error = ahci_disk_add(port); // may take long: it reads the partition table
     }
     if (error != 0) {
-        ahci_port_destroy(port);
+        mutex_lock(&ahci_list_mutex); // /proc must not look at a port that goes
+        if (port->disk == NULL || ahci_disk_remove(port)) {
+            ahci_port_destroy(port);
+        }
+        mutex_unlock(&ahci_list_mutex);
     }
 }
 

@@ -167,7 +167,8 @@ void ahci_slot_write_header(struct ahci_port *port, unsigned slot);
 int ahci_port_read_log(struct ahci_port *port, uint8_t log, const uint8_t **page);
 
 // ahci_disk.c
-int ahci_disk_add(struct ahci_port *port); // identity is known; 0 or -errno
+// Identity is known. 0 or -errno; then, where port->disk is set, ahci_disk_remove is due.
+int ahci_disk_add(struct ahci_port *port);
 // Waits for everything under way. False: something never came back, and the port must be left to
 // it.
 bool ahci_disk_remove(struct ahci_port *port);

@@ -372,8 +372,7 @@ int ahci_disk_add(struct ahci_port *port)
 
     int error = add_disk(disk, "sd");
     if (error != 0) {
-        ahci_disk_remove(port);
-        return error;
+        return error; // the caller removes it
     }
     port_info(port, "%s: %s, %llu sectors (%llu MiB), %s depth %u%s", disk->name, disk->model,
               (unsigned long long)disk->capacity, (unsigned long long)disk->capacity >> 11,
