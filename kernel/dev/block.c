@@ -245,19 +245,36 @@ static bool blk_offer(struct blk_mq_hw_ctx *hctx, struct request **batch, unsign
     return true;
 }
 
+// What waits still, as long as the driver has room. Caller counts in hctx->submitting.
+static __noinline void blk_dispatch_waiting(struct blk_mq_hw_ctx *hctx)
+{
+    struct request *batch[BLK_BATCH];
+    unsigned count;
+    while (!list_empty(&hctx->waiting) && (count = blk_take(hctx, batch)) != 0) {
+        bool more = blk_offer(hctx, batch, count);
+        __atomic_fetch_sub(&hctx->submitting, 1, __ATOMIC_RELEASE);
+        if (!more) {
+            break;
+        }
+    }
+}
+
 // Hands what was taken to the driver, outside the lock, and goes on while there is more and it has
 // room. A request may be done, and freed, before queue_rq returns. The disk may not: del_gendisk
 // waits until nobody is submitting.
 static void blk_dispatch(struct blk_mq_hw_ctx *hctx, struct request **batch, unsigned count)
 {
-    while (count != 0) {
-        bool more = blk_offer(hctx, batch, count);
-        if (unlikely(READ_ONCE(hctx->disk->timeout_armed) == 0)) {
-            blk_timeout_arm(hctx->disk);
-        }
-        count = likely(list_empty(&hctx->waiting)) || !more ? 0 : blk_take(hctx, batch);
-        __atomic_fetch_sub(&hctx->submitting, 1, __ATOMIC_RELEASE);
+    if (unlikely(count == 0)) {
+        return;
     }
+    bool more = blk_offer(hctx, batch, count);
+    if (unlikely(READ_ONCE(hctx->disk->timeout_armed) == 0)) {
+        blk_timeout_arm(hctx->disk);
+    }
+    if (unlikely(more && !list_empty(&hctx->waiting))) {
+        blk_dispatch_waiting(hctx);
+    }
+    __atomic_fetch_sub(&hctx->submitting, 1, __ATOMIC_RELEASE);
 }
 
 static void blk_run_hctx(struct blk_mq_hw_ctx *hctx)
