@@ -124,6 +124,9 @@ gdb.execute("set pagination off")
 gdb.execute(f"tophalf attach {os.environ['GDB_SOCKET']}", to_string=True)
 try:
     follow()
+    print("--- walk")
+    gdb.execute("tophalf walk eth0")
+    print("--- walked")
     stops()
     for name in ("irqs", "idt", "cpus", "threads"):
         print(f"--- {name}")

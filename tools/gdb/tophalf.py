@@ -15,7 +15,8 @@ tophalf irqs            every interrupt: chip, vector, CPU, flow, handlers, coun
 tophalf idt             the gates of the IDT: what the CPU jumps to
 tophalf cpus            what each CPU runs, and whether it may be interrupted or switched
 tophalf threads         all threads
-tophalf stops NAME      stop at each stop of an interrupt's way, for the irq of that name (eth0)"""
+tophalf stops NAME      stop at each stop of an interrupt's way, for the irq of that name (eth0)
+tophalf walk NAME       take one interrupt of that name through its ten steps, and say each"""
 
     def __init__(self):
         super().__init__("tophalf", gdb.COMMAND_USER, prefix=True)
@@ -170,13 +171,89 @@ spine, the dispatcher, the driver's top half, softirqs, and a frame that comes u
                     gdb.execute(f"break interrupt if frame->vector == {vector}")
                     gdb.execute(f"break irq_dispatch if vector == {vector}")
                     gdb.execute(f"break *{int(action['handler']):#x}")
-                    gdb.execute("break softirq_run if "  # those of time would stop us all day
-                                "softirq_cpus[$_thread - 1].pending & ~(1 << TIMER_SOFTIRQ"
+                    gdb.execute("break softirq_run_on if "  # those of time would stop us all day
+                                "cpus[$_thread - 1].softirq_pending & ~(1 << TIMER_SOFTIRQ"
                                 " | 1 << HRTIMER_SOFTIRQ | 1 << RCU_SOFTIRQ)")
                     gdb.execute("break netif_receive_skb")
                     return
         raise gdb.GdbError(f"no irq has a handler named {argument!r}: see tophalf irqs")
 
 
-for command in (Tophalf, Attach, Irqs, Idt, Cpus, Threads, Stops):
+class Walk(gdb.Command):
+    """tophalf walk NAME: one interrupt, ten steps, from the wire back to what it interrupted.
+
+NAME is an action's name as /proc/interrupts shows it, say eth0; something must make it interrupt
+(ping). The machine stands still at each step, so what is shown is what the CPU has."""
+
+    def __init__(self):
+        super().__init__("tophalf walk", gdb.COMMAND_USER)
+        self.step = 0
+
+    def say(self, text_of_step):
+        self.step += 1
+        print(f"{self.step:2} {text_of_step}")
+
+    @staticmethod
+    def run_to(where, condition=None):
+        stop = gdb.Breakpoint(where, type=gdb.BP_HARDWARE_BREAKPOINT)
+        stop.condition = condition
+        gdb.execute("continue", to_string=True)
+        hits = stop.hit_count
+        stop.delete()
+        if hits != 1:
+            raise gdb.GdbError(f"{where}: never came")
+
+    @staticmethod
+    def register(name):
+        return int(gdb.execute(f"print/x ${name}", to_string=True).split("=")[1], 16)
+
+    @staticmethod
+    def frame_of_cpu(at):
+        memory = gdb.selected_inferior().read_memory(at, 40).tobytes()
+        return [int.from_bytes(memory[8 * n:8 * n + 8], "little") for n in range(5)]
+
+    def invoke(self, argument, from_tty):
+        found = [(d, a) for _, d, actions in irqs() for a in actions if text(a["name"]) == argument]
+        if not found:
+            raise gdb.GdbError(f"no irq has a handler named {argument!r}: see tophalf irqs")
+        descriptor, action = found[0]
+        data = descriptor["data"]
+        vector, handler = int(data["vector"]), int(action["handler"])
+        stub = dict(idt())[vector]
+        self.step = 0
+        self.run_to(f"*{stub:#x}")
+        top = self.register("rsp")
+        rip, cs, rflags, rsp, ss = self.frame_of_cpu(top)
+        self.say(f"the device asks: irq {int(data['irq'])}, hwirq {int(data['hwirq'])} of the "
+                 f"{text(data['chip']['name'])}, {'level' if data['level'] else 'edge'}; the "
+                 f"controller sends vector {vector:#x} to CPU {int(data['cpu'])}")
+        self.say(f"the CPU ends its instruction; the next would have been {symbol(rip)}")
+        self.say(f"it looks up gate {vector:#x} of the IDT: {symbol(stub)}, and clears IF: "
+                 f"{'on' if rflags & 0x200 else 'off'} before, "
+                 f"{'ON' if self.register('eflags') & 0x200 else 'off'} now")
+        self.say(f"it has pushed ss {ss:#x} rsp {rsp:#x} rflags {rflags:#x} cs {cs:#x} "
+                 f"rip {rip:#x}")
+        self.say("it jumps to the stub, which pushes the vector and goes on to isr_common: the "
+                 "other registers")
+        self.run_to("interrupt")
+        self.say(f"the kernel's spine: {symbol(self.register('rip'))}, frame at "
+                 f"{self.register('rdi'):#x}")
+        self.run_to(f"*{int(descriptor['flow']):#x}")
+        self.say(f"irq_dispatch found irq_descs[{int(data['irq'])}]: {symbol(descriptor['flow'])} "
+                 f"knows when to mask and when to end it")
+        self.run_to(f"*{handler:#x}")
+        self.say(f"the chain of actions: {text(action['name'])}, {symbol(handler)} with dev_id "
+                 f"{int(action['dev_id']):#x}")
+        returns = [int(line.replace("=>", "").split()[0], 16) for line in
+                   gdb.execute("x/60i isr_return", to_string=True).splitlines() if "iret" in line]
+        self.run_to(f"*{returns[0]:#x}", f"$rsp == {top:#x}")
+        self.say("the handler is done, the EOI is written, softirqs have run, the registers are "
+                 "back: at IRETQ")
+        gdb.execute("stepi", to_string=True)
+        self.say(f"IRETQ: at {symbol(self.register('rip'))} again, IF "
+                 f"{'on' if self.register('eflags') & 0x200 else 'OFF'}, "
+                 f"{'as if nothing had been' if self.register('rip') == rip else 'LOST'}")
+
+
+for command in (Tophalf, Attach, Irqs, Idt, Cpus, Threads, Stops, Walk):
     command()
