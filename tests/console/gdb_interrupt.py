@@ -113,7 +113,8 @@ def stops():
     for _ in range(100):
         gdb.execute("continue", to_string=True)
         stop = gdb.selected_frame().name()  # irq_dispatch is in line
-        found = [stop] if stop == "isr_stubs" else found + [stop]
+        if found[-1:] != [stop]:  # one stop may be two places, where the compiler split a function
+            found = [stop] if stop == "isr_stubs" else found + [stop]
         if found[0] == "isr_stubs" and stop == "netif_receive_skb":
             break
     gdb.execute("delete")
