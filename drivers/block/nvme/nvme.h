@@ -218,6 +218,8 @@ int nvme_identify_namespace(struct nvme_ctrl *ctrl, uint32_t nsid, struct nvme_f
 int nvme_list_namespaces(struct nvme_ctrl *ctrl, uint32_t *nsids, unsigned room);
 int nvme_set_queue_count(struct nvme_ctrl *ctrl, unsigned wanted, unsigned *got);
 int nvme_abort(struct nvme_ctrl *ctrl, uint16_t sq, uint16_t cid, bool *aborted);
+// The controller is disabled: it will answer none of the commands that are out.
+void nvme_admin_cancel(struct nvme_ctrl *ctrl);
 irqreturn_t nvme_admin_interrupt(int irq, void *dev_id);
 void nvme_event_arm(struct nvme_ctrl *ctrl); // lets the controller tell of events
 void nvme_event_work(struct work_struct *work);

@@ -138,6 +138,15 @@ static int nvme_admin_locked(struct nvme_ctrl *ctrl, struct nvme_sqe *command, u
     return 0;
 }
 
+void nvme_admin_cancel(struct nvme_ctrl *ctrl)
+{
+    nvme_tag_revoke(&ctrl->admin->tags, NVME_TAG_EVENT);
+    if (nvme_tag_revoke(&ctrl->admin->tags, NVME_TAG_COMMAND)) { // somebody waits for it
+        ctrl->admin_answer = (struct nvme_cqe){.status = NVME_SC_ABORTED << 1};
+        complete(&ctrl->admin_done);
+    }
+}
+
 int nvme_admin(struct nvme_ctrl *ctrl, struct nvme_sqe *command, uint32_t *result,
                uint32_t timeout_ms)
 {

@@ -170,7 +170,7 @@ static void recover_reset_locked(struct nvme_ctrl *ctrl, const char *why)
         if (nvme_disable(ctrl) != 0) {
             break; // it may still write to our memory: not without bus mastering
         }
-        nvme_tag_revoke(&ctrl->admin->tags, NVME_TAG_EVENT);
+        nvme_admin_cancel(ctrl);
         recover_take_all_back(ctrl, &victims);
         alive = recover_restart(ctrl) == 0;
     }

@@ -1,0 +1,104 @@
+// An NVMe disk below the file systems: memory in pieces, many sizes, and its queues afterwards.
+#include <lib/errno.h>
+#include <lib/string.h>
+#include <contract/ktest.h>
+#include <mm/page.h>
+#include <mm/slab.h>
+#include <sched/completion.h>
+#include <dev/block.h>
+
+enum { NVME_TEST_PIECES = 37, NVME_TEST_GUARD = 16 };
+
+static struct gendisk *nvme_test_disk(void)
+{
+    return blk_find("nvme0n1");
+}
+
+struct nvme_test_read {
+    struct request request;
+    struct completion done;
+    struct blk_segment segments[NVME_TEST_PIECES];
+};
+
+static void nvme_test_read_done(struct request *request)
+{
+    struct nvme_test_read *read = request->private_data;
+    complete(&read->done);
+}
+
+static int nvme_test_read_segments(struct nvme_test_read *read, struct gendisk *disk,
+                                   uint64_t sector, uint32_t sectors, unsigned count)
+{
+    init_completion(&read->done);
+    blk_request_init(&read->request, disk, REQ_OP_READ, sector, sectors, NULL, nvme_test_read_done,
+                     read);
+    read->request.segments = read->segments;
+    read->request.segment_count = count;
+    blk_submit(&read->request);
+    wait_for_completion(&read->done);
+    return read->request.status;
+}
+
+// Pieces that begin and end anywhere: PRPs cannot say this, an SGL can. Between them lie bytes that
+// the device must leave alone.
+KTEST(nvme, memory_in_odd_pieces)
+{
+    struct gendisk *disk = nvme_test_disk();
+    if (disk == NULL || disk->virt_boundary != 0) {
+        if (disk != NULL) {
+            blk_put(disk);
+        }
+        SKIP("no NVMe disk with SGLs");
+    }
+    struct nvme_test_read *read = kzalloc(sizeof(*read), GFP_KERNEL);
+    uint8_t *whole = alloc_pages(GFP_KERNEL, 1), *memory = alloc_pages(GFP_KERNEL, 2);
+    REQUIRE(read != NULL && whole != NULL && memory != NULL);
+    uint32_t bytes = 8 * SECTOR_SIZE, left = bytes, at = NVME_TEST_GUARD, count = 0;
+
+    EXPECT_EQ(blk_read(disk, 16, 8, whole), 0);
+    memset(memory, 0xa5, 4 * PAGE_SIZE);
+    while (left != 0 && count < NVME_TEST_PIECES) {
+        uint32_t length = count + 1 == NVME_TEST_PIECES ? left : min(left, 8 + count * 12 % 220);
+        length = ALIGN_UP(length, 4);
+        read->segments[count++] = (struct blk_segment){.data = memory + at, .length = length};
+        at += length + NVME_TEST_GUARD;
+        left -= length;
+    }
+    REQUIRE(left == 0 && at < 4 * PAGE_SIZE);
+    EXPECT_EQ(nvme_test_read_segments(read, disk, 16, 8, count), 0);
+    uint32_t done = 0;
+    for (unsigned i = 0; i < count; i++) {
+        const uint8_t *piece = read->segments[i].data;
+        EXPECT_EQ(memcmp(piece, whole + done, read->segments[i].length), 0);
+        EXPECT_EQ(piece[-1], 0xa5);
+        EXPECT_EQ(piece[read->segments[i].length], 0xa5);
+        done += read->segments[i].length;
+    }
+    free_pages(memory, 2);
+    free_pages(whole, 1);
+    kfree(read);
+    blk_put(disk);
+}
+
+// One command of each size that needs another form of data pointer, at offsets within the page.
+KTEST(nvme, every_size_from_any_offset)
+{
+    struct gendisk *disk = nvme_test_disk();
+    if (disk == NULL) {
+        SKIP("no NVMe disk");
+    }
+    uint8_t *memory = alloc_pages(GFP_KERNEL, 6);
+    REQUIRE(memory != NULL);
+    for (uint32_t sectors = 1; sectors <= 256; sectors += sectors < 20 ? 1 : 59) {
+        for (uint32_t offset = 0; offset < PAGE_SIZE; offset += 1364) {
+            uint8_t *to = memory + PAGE_SIZE + offset;
+            size_t size = (size_t)sectors * SECTOR_SIZE;
+            to[-1] = to[size] = 0xa5;
+            EXPECT_EQ(blk_read(disk, sectors, sectors, to), 0);
+            EXPECT_EQ(to[-1], 0xa5);
+            EXPECT_EQ(to[size], 0xa5);
+        }
+    }
+    free_pages(memory, 6);
+    blk_put(disk);
+}
