@@ -455,7 +455,7 @@ class Hardware:
 
 
 PORT0 = 0x100
-PXCLB, PXCLBU, PXIE, PXCMD, PXCI = 0x00, 0x04, 0x14, 0x18, 0x38
+PXCLB, PXCLBU, PXIE, PXCMD, PXSACT, PXCI = 0x00, 0x04, 0x14, 0x18, 0x34, 0x38
 
 
 @pytest.fixture
@@ -507,7 +507,7 @@ def test_engine_stopped_behind_our_back(hostile):
     scanned(m)
     m.send("dd if=/dev/sda of=/dev/null count=1 status=noxfer; echo status $?\r")
     deadline = time.monotonic() + 30
-    while hardware.readl(port + PXCI) == 0 and time.monotonic() < deadline:
+    while hardware.readl(port + PXSACT) == 0 and time.monotonic() < deadline:
         time.sleep(0.01)
     hardware.writel(port + PXCMD, hardware.readl(port + PXCMD) & ~1)
     m.expect(r"status (\d)")

@@ -76,6 +76,79 @@ static void test_refused(void **state)
     assert_int_equal(ata_build_rw(&regs, &modern, false, UINT64_MAX, 2), -EINVAL);
 }
 
+static void test_queued_fis(void **state)
+{
+    (void)state;
+    struct ata_identity disk = {.has_lba48 = true, .has_ncq = true};
+    struct ata_registers regs;
+    uint8_t fis[20];
+    assert_int_equal(ata_build_fpdma(&regs, &disk, false, 0x123456789abc, 0x1234, 21), 0);
+    ahci_build_fis(fis, &regs);
+    // The count stands where features are, the tag in bits 7:3 of the count.
+    const uint8_t expected[20] = {0x27, 0x80, 0x60,    0x34, 0xbc, 0x9a, 0x78, 0x40, 0x56, 0x34,
+                                  0x12, 0x12, 21 << 3, 0,    0,    0,    0,    0,    0,    0};
+    assert_memory_equal(fis, expected, sizeof(fis));
+    assert_int_equal(ata_build_fpdma(&regs, &disk, true, 1, 65536, 31), 0);
+    ahci_build_fis(fis, &regs);
+    assert_int_equal(fis[2], 0x61);
+    assert_int_equal(fis[3], 0); // 65,536 is written as 0
+    assert_int_equal(fis[11], 0);
+    assert_int_equal(fis[12], 31 << 3);
+    assert_int_equal(ata_build_fpdma(&regs, &disk, false, 0, 1, 32), -EINVAL);
+    assert_int_equal(ata_build_fpdma(&regs, &disk, false, 0, 0, 0), -EINVAL);
+    assert_int_equal(ata_build_fpdma(&regs, &disk, false, BIT64(48) - 1, 2, 0), -EINVAL);
+    assert_int_equal(ata_build_fpdma(&regs, &modern, false, 0, 1, 0), -EINVAL); // without NCQ
+}
+
+static void test_pio_commands(void **state)
+{
+    (void)state;
+    struct ata_identity disk = {.has_lba48 = true, .by_pio = true};
+    struct ata_registers regs;
+    assert_int_equal(ata_build_rw(&regs, &disk, false, 1, 1), 0);
+    assert_int_equal(regs.command, 0x24);
+    assert_int_equal(ata_build_rw(&regs, &disk, true, 1, 1), 0);
+    assert_int_equal(regs.command, 0x34);
+    disk.has_lba48 = false;
+    assert_int_equal(ata_build_rw(&regs, &disk, false, 1, 1), 0);
+    assert_int_equal(regs.command, 0x20);
+    assert_int_equal(ata_build_rw(&regs, &disk, true, 1, 1), 0);
+    assert_int_equal(regs.command, 0x30);
+}
+
+static void test_ncq_log(void **state)
+{
+    (void)state;
+    struct ata_ncq_error error;
+    struct ata_registers regs;
+    uint8_t page[512] = {[0] = 13,   [2] = 0x41, [3] = 0x40, [4] = 0xbc, [5] = 0x9a,
+                         [6] = 0x78, [8] = 0x56, [9] = 0x34, [10] = 0x12};
+    uint8_t sum = 0;
+    for (unsigned i = 0; i < 511; i++) {
+        sum = (uint8_t)(sum + page[i]);
+    }
+    page[511] = (uint8_t)-sum;
+    assert_int_equal(ata_parse_ncq_log(&error, page), 0);
+    assert_int_equal(error.tag, 13);
+    assert_int_equal(error.status, 0x41);
+    assert_int_equal(error.error, 0x40);
+    assert_true(error.lba == 0x123456789abc);
+    page[0] |= 0x60; // reserved bits are no part of the tag
+    page[511] = (uint8_t)(page[511] - 0x60);
+    assert_int_equal(ata_parse_ncq_log(&error, page), 0);
+    assert_int_equal(error.tag, 13);
+    page[100] ^= 1; // the sum
+    assert_int_equal(ata_parse_ncq_log(&error, page), -EINVAL);
+    page[100] ^= 1;
+    page[0] |= 0x80; // not of a queued command
+    page[511] = (uint8_t)(page[511] - 0x80);
+    assert_int_equal(ata_parse_ncq_log(&error, page), -EINVAL);
+    ata_build_read_log(&regs, 0x10);
+    assert_int_equal(regs.command, 0x2f);
+    assert_int_equal(regs.count, 1);
+    assert_true(regs.lba == 0x10);
+}
+
 static void test_flush_fis(void **state)
 {
     (void)state;
@@ -282,6 +355,9 @@ int main(void)
         cmocka_unit_test(test_write_fis_most_sectors),
         cmocka_unit_test(test_old_disk),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_queued_fis),
+        cmocka_unit_test(test_pio_commands),
+        cmocka_unit_test(test_ncq_log),
         cmocka_unit_test(test_flush_fis),
         cmocka_unit_test(test_header),
         cmocka_unit_test(test_prd),
