@@ -7,7 +7,7 @@
 #include <sched/completion.h>
 #include <dev/block.h>
 
-enum { NVME_TEST_PIECES = 37, NVME_TEST_GUARD = 16 };
+enum { NVME_TEST_PIECES = 37, NVME_TEST_GUARD = 16, NVME_TEST_LARGE = 48 };
 
 static struct gendisk *nvme_test_disk(void)
 {
@@ -100,5 +100,39 @@ KTEST(nvme, every_size_from_any_offset)
         }
     }
     free_pages(memory, 6);
+    blk_put(disk);
+}
+
+// More large commands at a time than the queue has lists: those that are turned away come later,
+// and all come.
+KTEST(nvme, more_large_commands_than_lists)
+{
+    struct gendisk *disk = nvme_test_disk();
+    if (disk == NULL) {
+        SKIP("no NVMe disk");
+    }
+    struct nvme_test_read *reads = kcalloc(NVME_TEST_LARGE, sizeof(*reads), GFP_KERNEL);
+    REQUIRE(reads != NULL);
+    preempt_disable(); // into one queue
+    unsigned count = 0;
+    for (; count < NVME_TEST_LARGE; count++) {
+        struct nvme_test_read *read = &reads[count];
+        void *data = alloc_pages(GFP_ATOMIC, 4);
+        if (data == NULL) {
+            break;
+        }
+        init_completion(&read->done);
+        blk_request_init(&read->request, disk, REQ_OP_READ, count * 128, 128, data,
+                         nvme_test_read_done, read);
+        blk_submit(&read->request);
+    }
+    preempt_enable();
+    EXPECT_EQ(count, NVME_TEST_LARGE);
+    for (unsigned i = 0; i < count; i++) {
+        wait_for_completion(&reads[i].done);
+        EXPECT_EQ(reads[i].request.status, 0);
+        free_pages(reads[i].request.segment.data, 4);
+    }
+    kfree(reads);
     blk_put(disk);
 }

@@ -48,7 +48,7 @@ static void nvme_unmap(struct nvme_ctrl *ctrl, struct request *request, unsigned
 {
     struct request *part;
     struct blk_segment *segment = request->segments;
-    if (likely(blk_rq_segments(request) == 1)) {
+    if (likely(blk_rq_segments(request) == 1 && count != 0)) {
         dma_unmap_single(ctrl->dev, segment->bus, segment->length, nvme_direction(request));
         return;
     }
