@@ -65,17 +65,25 @@ static void interrupt_trap(struct frame *frame)
     }
 }
 
+// An idle CPU had no readers and no tick: before a handler looks at lists and at jiffies.
+static __noinline void interrupt_from_idle(struct cpu *cpu)
+{
+    rcu_idle_end();
+    if (cpu->tick_stopped) {
+        tick_irq_enter();
+    }
+}
+
 // Stops 2 to 5 of an interrupt from outside.
 static void interrupt_external(struct frame *frame)
 {
     struct cpu *cpu = cpu_self();
 
-    rcu_idle_end();
     cputime_irq_begin(cpu);
     cpu->irq_depth++;
     cpu->irq_frame = frame;
-    if (unlikely(cpu->tick_stopped)) {
-        tick_irq_enter();
+    if (unlikely(cpu->idle_marks != 0)) {
+        interrupt_from_idle(cpu);
     }
     irq_dispatch(cpu, (uint8_t)frame->vector);
     cpu->irq_depth--;

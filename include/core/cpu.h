@@ -19,24 +19,29 @@ struct frame;
 
 // Offsets are used by kernel/x86/*.S and asserted in kernel/core/cpu.c.
 struct cpu {
-    struct cpu *self;        // I   0
-    uint32_t id;             // I   8: 0 is the boot CPU
-    uint32_t apic_id;        // I  12
-    struct thread *thread;   // C  16: who runs; `current` of <sched/thread.h>
-    uint64_t kernel_rsp;     // C  24: stack top of the running thread, for entries from ring 3
-    uint64_t user_rsp;       // C  32: scratch of the SYSCALL entry
-    uint32_t irq_depth;      // C  40: hard interrupt handlers on this stack
-    uint32_t bh_disabled;    // C  44: local_bh_disable() nesting
-    uint32_t preempt_off;    // C  48: preempt_disable() nesting, spinlocks included
-    uint32_t nmi_depth;      // C  52: NMI and #MC handlers
-    bool serving_softirq;    // C  56
-    bool want_resched;       // C  57: a better thread waits; set with interrupts off
-    bool online;             // A
-    bool in_panic;           // C
-    bool tick_stopped;       // C: idles without a tick; read by others (kernel/defer/tick.c)
-    bool rcu_idle;           // C: idles, no RCU readers here; read by others (<core/rcu.h>)
-    uint16_t rcu_passes;     // C: RCU quiescent states so far, wraps; read by others
-    struct run_queue *queue; // I: of kernel/sched
+    struct cpu *self;      // I   0
+    uint32_t id;           // I   8: 0 is the boot CPU
+    uint32_t apic_id;      // I  12
+    struct thread *thread; // C  16: who runs; `current` of <sched/thread.h>
+    uint64_t kernel_rsp;   // C  24: stack top of the running thread, for entries from ring 3
+    uint64_t user_rsp;     // C  32: scratch of the SYSCALL entry
+    uint32_t irq_depth;    // C  40: hard interrupt handlers on this stack
+    uint32_t bh_disabled;  // C  44: local_bh_disable() nesting
+    uint32_t preempt_off;  // C  48: preempt_disable() nesting, spinlocks included
+    uint32_t nmi_depth;    // C  52: NMI and #MC handlers
+    bool serving_softirq;  // C  56
+    bool want_resched;     // C  57: a better thread waits; set with interrupts off
+    bool online;           // A
+    bool in_panic;         // C
+    union {
+        struct {
+            bool tick_stopped; // C: idles without a tick; read by others (kernel/defer/tick.c)
+            bool rcu_idle;     // C: idles, no RCU readers here; read by others (<core/rcu.h>)
+        };
+        uint16_t idle_marks; // not 0: an interrupt has to take one of them back
+    };
+    uint16_t rcu_passes;           // C: RCU quiescent states so far, wraps; read by others
+    struct run_queue *queue;       // I: of kernel/sched
     struct trace_ring *trace_ring; // A: where trace() writes; NULL: nowhere
     const struct frame *irq_frame; // C: what the hard interrupt of this moment interrupted
     uint64_t interrupts;           // C: taken, exceptions aside

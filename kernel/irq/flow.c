@@ -74,17 +74,25 @@ static __always_inline irqreturn_t flow_call(struct irq_desc *desc, struct irqac
     return said;
 }
 
-// The list, without the lock: the release of it made in_progress visible before the list is read;
-// the other half is in free_irq.
-static __always_inline unsigned flow_walk(struct irq_desc *desc, struct irqaction *action)
+// Those that share the line with the first.
+static __noinline unsigned flow_call_rest(struct irq_desc *desc, struct irqaction *action)
 {
     unsigned result = IRQ_NONE;
 
-    do {
+    for (; action != NULL; action = READ_ONCE(action->next)) {
         result |= flow_call(desc, action);
-        action = READ_ONCE(action->next);
-    } while (unlikely(action != NULL));
+    }
     return result;
+}
+
+// The list, without the lock: the release of it made in_progress visible before the list is read;
+// the other half is in free_irq. Most have one action.
+static __always_inline unsigned flow_walk(struct irq_desc *desc, struct irqaction *action)
+{
+    unsigned result = flow_call(desc, action);
+    struct irqaction *rest = READ_ONCE(action->next);
+
+    return unlikely(rest != NULL) ? result | flow_call_rest(desc, rest) : result;
 }
 
 // With the lock again.
