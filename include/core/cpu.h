@@ -119,13 +119,41 @@ static inline bool irqs_disabled(void)
     return (local_irq_flags() & CPU_FLAGS_IF) == 0;
 }
 
+// The bare steps, for who has asked for the police already (<core/spinlock.h>), and the police.
+static inline void raw_irq_disable(void)
+{
+    __asm__ volatile("cli" ::: "memory");
+}
+
+static inline void raw_irq_enable(void)
+{
+    __asm__ volatile("sti" ::: "memory");
+}
+
+static inline unsigned long raw_irq_save(void)
+{
+    unsigned long flags = local_irq_flags();
+
+    raw_irq_disable();
+    return flags;
+}
+
+static inline void raw_irq_restore(unsigned long flags)
+{
+    if ((flags & CPU_FLAGS_IF) != 0) {
+        raw_irq_enable();
+    } else {
+        barrier();
+    }
+}
+
 static inline void local_irq_disable(void)
 {
     if (unlikely(police_on)) {
         police_irq_disable();
         return;
     }
-    __asm__ volatile("cli" ::: "memory");
+    raw_irq_disable();
 }
 
 static inline void local_irq_enable(void)
@@ -134,7 +162,7 @@ static inline void local_irq_enable(void)
         police_irq_enable();
         return;
     }
-    __asm__ volatile("sti" ::: "memory");
+    raw_irq_enable();
 }
 
 static inline unsigned long local_irq_save(void)
@@ -142,9 +170,7 @@ static inline unsigned long local_irq_save(void)
     if (unlikely(police_on)) {
         return police_irq_save();
     }
-    unsigned long flags = local_irq_flags();
-    __asm__ volatile("cli" ::: "memory");
-    return flags;
+    return raw_irq_save();
 }
 
 // Turns interrupts on only when they were on at the save: that is what makes nesting right.
@@ -188,13 +214,18 @@ static inline uint64_t rdtsc(void)
 
 // Keep this thread on this CPU. The counter is touched by one CPU only, and an interrupt leaves it
 // as it found it.
+static inline void raw_preempt_disable(void)
+{
+    __asm__ volatile("incl %%gs:%c0" ::"i"(offsetof(struct cpu, preempt_off)) : "memory");
+}
+
 static inline void preempt_disable(void)
 {
     if (unlikely(police_on)) {
         police_preempt_disable();
         return;
     }
-    __asm__ volatile("incl %%gs:%c0" ::"i"(offsetof(struct cpu, preempt_off)) : "memory");
+    raw_preempt_disable();
 }
 
 // Undo; switches threads at once when one was asked for meanwhile and this is a place where that is
@@ -203,14 +234,10 @@ static inline void preempt_disable(void)
 void preempt_enable_slow(void);
 extern void (*cpu_preempt_hook)(void); // I: set by kernel_main
 
-static inline void preempt_enable(void)
+static inline void raw_preempt_enable(void)
 {
     bool wanted;
 
-    if (unlikely(police_on)) {
-        police_preempt_enable();
-        return;
-    }
     __asm__ volatile("decl %%gs:%c1; cmpb $0, %%gs:%c2"
                      : "=@ccne"(wanted)
                      : "i"(offsetof(struct cpu, preempt_off)),
@@ -219,6 +246,15 @@ static inline void preempt_enable(void)
     if (unlikely(wanted)) {
         preempt_enable_slow();
     }
+}
+
+static inline void preempt_enable(void)
+{
+    if (unlikely(police_on)) {
+        police_preempt_enable();
+        return;
+    }
+    raw_preempt_enable();
 }
 
 static inline bool in_hardirq(void)

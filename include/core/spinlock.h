@@ -43,10 +43,14 @@ void spin_unlock_irqrestore(struct spinlock *lock, unsigned long flags);
 
 #else
 
-// For this file: the ways with the police, and the wait for a lock that is not free.
+// For this file: the ways with the police, each asked for once, and the wait for a lock that is not
+// free.
 void spin_lock_policed(struct spinlock *lock);
+void spin_lock_irq_policed(struct spinlock *lock);
+unsigned long spin_lock_irqsave_policed(struct spinlock *lock);
 bool spin_trylock_policed(struct spinlock *lock);
 void spin_unlock_policed(struct spinlock *lock);
+void spin_unlock_irqrestore_policed(struct spinlock *lock, unsigned long flags);
 void spin_wait(struct spinlock *lock);
 
 static inline bool spin_try(struct spinlock *lock)
@@ -57,17 +61,32 @@ static inline bool spin_try(struct spinlock *lock)
                                        __ATOMIC_RELAXED);
 }
 
+static inline bool spin_is_held(const struct spinlock *lock) // by this CPU; for asserts
+{
+    return READ_ONCE(lock->holder) == cpu_id() + 1;
+}
+
 // Preemption is off (at least) while a spinlock is held.
+static inline void spin_take(struct spinlock *lock)
+{
+    raw_preempt_disable();
+    if (unlikely(!spin_try(lock))) {
+        spin_wait(lock);
+    }
+}
+
+static inline void spin_give(struct spinlock *lock)
+{
+    __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);
+}
+
 static inline void spin_lock(struct spinlock *lock)
 {
     if (unlikely(police_on)) {
         spin_lock_policed(lock);
         return;
     }
-    preempt_disable();
-    if (unlikely(!spin_try(lock))) {
-        spin_wait(lock);
-    }
+    spin_take(lock);
 }
 
 static inline bool spin_trylock(struct spinlock *lock)
@@ -75,46 +94,43 @@ static inline bool spin_trylock(struct spinlock *lock)
     if (unlikely(police_on)) {
         return spin_trylock_policed(lock);
     }
-    preempt_disable();
+    raw_preempt_disable();
     if (!spin_try(lock)) {
-        preempt_enable();
+        raw_preempt_enable();
         return false;
     }
     return true;
 }
 
-// Gives the lock back; preemption is still off.
-static inline void spin_release(struct spinlock *lock)
+static inline void spin_unlock(struct spinlock *lock)
 {
     if (unlikely(police_on)) {
         spin_unlock_policed(lock);
-    } else {
-        __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);
+        return;
     }
-}
-
-static inline void spin_unlock(struct spinlock *lock)
-{
-    spin_release(lock);
-    preempt_enable();
-}
-
-static inline bool spin_is_held(const struct spinlock *lock) // by this CPU; for asserts
-{
-    return READ_ONCE(lock->holder) == cpu_id() + 1;
+    spin_give(lock);
+    raw_preempt_enable();
 }
 
 static inline void spin_lock_irq(struct spinlock *lock)
 {
-    local_irq_disable();
-    spin_lock(lock);
+    if (unlikely(police_on)) {
+        spin_lock_irq_policed(lock);
+        return;
+    }
+    raw_irq_disable();
+    spin_take(lock);
 }
 
 static inline void spin_unlock_irq(struct spinlock *lock)
 {
-    spin_release(lock);
-    local_irq_enable();
-    preempt_enable();
+    if (unlikely(police_on)) {
+        spin_unlock_irqrestore_policed(lock, CPU_FLAGS_IF);
+        return;
+    }
+    spin_give(lock);
+    raw_irq_enable();
+    raw_preempt_enable();
 }
 
 // For a hard interrupt's own way to its handlers (kernel/irq/flow.c), where each instruction counts:
@@ -135,17 +151,24 @@ static inline void spin_unlock_hardirq(struct spinlock *lock)
 // found, be it on or off.
 static inline unsigned long spin_lock_irqsave_flags(struct spinlock *lock)
 {
-    unsigned long flags = local_irq_save();
+    if (unlikely(police_on)) {
+        return spin_lock_irqsave_policed(lock);
+    }
+    unsigned long flags = raw_irq_save();
 
-    spin_lock(lock);
+    spin_take(lock);
     return flags;
 }
 
 static inline void spin_unlock_irqrestore(struct spinlock *lock, unsigned long flags)
 {
-    spin_release(lock);
-    local_irq_restore(flags);
-    preempt_enable();
+    if (unlikely(police_on)) {
+        spin_unlock_irqrestore_policed(lock, flags);
+        return;
+    }
+    spin_give(lock);
+    raw_irq_restore(flags);
+    raw_preempt_enable();
 }
 
 #endif

@@ -40,17 +40,6 @@ static inline unsigned long latency_irq_save(const void *at)
     return flags;
 }
 
-static inline void latency_irqs_on(const void *at)
-{
-    struct cpu *cpu = cpu_self();
-    struct police_cpu *police = &police_cpus[cpu->id];
-
-    if (unlikely(police->stack.count != 0)) {
-        lockdep_interrupts_on(cpu, police);
-    }
-    latency_end(&police->irqs_off, at);
-}
-
 void police_irq_disable(void)
 {
     latency_irq_save(__builtin_return_address(0));
@@ -63,12 +52,16 @@ unsigned long police_irq_save(void)
 
 void police_irqs_on(void)
 {
-    latency_irqs_on(__builtin_return_address(0));
+    struct cpu *cpu = cpu_self();
+
+    latency_irqs_on(cpu, &police_cpus[cpu->id], __builtin_return_address(0));
 }
 
 void police_irq_enable(void)
 {
-    latency_irqs_on(__builtin_return_address(0));
+    struct cpu *cpu = cpu_self();
+
+    latency_irqs_on(cpu, &police_cpus[cpu->id], __builtin_return_address(0));
     __asm__ volatile("sti" ::: "memory");
 }
 

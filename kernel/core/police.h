@@ -64,6 +64,15 @@ bool lockdep_spin_again(struct police_cpu *police, struct spinlock *lock, const 
 bool lockdep_release_other(struct police_cpu *police, struct lock_stack *stack, const void *lock,
                            uint16_t class, const char *name, const void *at);
 
+// Interrupts are about to be turned on.
+static inline void latency_irqs_on(struct cpu *cpu, struct police_cpu *police, const void *at)
+{
+    if (unlikely(police->stack.count != 0)) {
+        lockdep_interrupts_on(cpu, police);
+    }
+    latency_end(&police->irqs_off, at);
+}
+
 static inline uint8_t lockdep_level(const struct cpu *cpu)
 {
     return cpu->irq_depth != 0 ? LOCK_HARDIRQ : cpu->serving_softirq ? LOCK_SOFTIRQ : LOCK_THREAD;

@@ -59,28 +59,11 @@ static __noinline void spin_lock_contended(struct cpu *cpu, struct police_cpu *p
     lock->taken_at = at;
 }
 
-// Counts preemption off; that begins a section, unless interrupts are off anyway.
-static inline struct cpu *spin_begin(struct police_cpu **police, bool *interrupts_on,
-                                     const void *at)
+// With preemption counted off, and interrupts as they shall be.
+static __always_inline void spin_take_policed(struct cpu *cpu, struct spinlock *lock,
+                                              bool interrupts_on, const void *at)
 {
-    struct cpu *cpu;
-
-    __asm__ volatile("incl %%gs:%c0" ::"i"(offsetof(struct cpu, preempt_off)) : "memory");
-    cpu = cpu_self(); // from here on it stays the same
-    *police = &police_cpus[cpu->id];
-    *interrupts_on = !irqs_disabled();
-    if (*interrupts_on && cpu->preempt_off == 1) {
-        latency_begin(&(*police)->preempt_off, at);
-    }
-    return cpu;
-}
-
-void spin_lock_policed(struct spinlock *lock)
-{
-    const void *at = __builtin_return_address(0);
-    struct police_cpu *police;
-    bool interrupts_on;
-    struct cpu *cpu = spin_begin(&police, &interrupts_on, at);
+    struct police_cpu *police = &police_cpus[cpu->id];
 
     if (unlikely(!spin_try(lock))) {
         spin_lock_contended(cpu, police, lock, interrupts_on, at);
@@ -90,41 +73,116 @@ void spin_lock_policed(struct spinlock *lock)
     lock->taken_at = at;
 }
 
+// Counts preemption off; that begins a section, unless interrupts are off anyway.
+static __always_inline struct cpu *spin_begin(bool *interrupts_on, const void *at)
+{
+    struct cpu *cpu;
+
+    raw_preempt_disable();
+    cpu = cpu_self(); // from here on it stays the same
+    *interrupts_on = !irqs_disabled();
+    if (*interrupts_on && cpu->preempt_off == 1) {
+        latency_begin(&police_cpus[cpu->id].preempt_off, at);
+    }
+    return cpu;
+}
+
+void spin_lock_policed(struct spinlock *lock)
+{
+    const void *at = __builtin_return_address(0);
+    bool interrupts_on;
+    struct cpu *cpu = spin_begin(&interrupts_on, at);
+
+    spin_take_policed(cpu, lock, interrupts_on, at);
+}
+
 bool spin_trylock_policed(struct spinlock *lock)
 {
     const void *at = __builtin_return_address(0);
-    struct police_cpu *police;
     bool interrupts_on;
-    struct cpu *cpu = spin_begin(&police, &interrupts_on, at);
+    struct cpu *cpu = spin_begin(&interrupts_on, at);
 
     if (!spin_try(lock)) {
         preempt_enable();
         return false;
     }
-    lockdep_spin_taken(cpu, police, lock, true, interrupts_on, at);
+    lockdep_spin_taken(cpu, &police_cpus[cpu->id], lock, true, interrupts_on, at);
     lock->taken_at = at;
     return true;
 }
 
+static __always_inline unsigned long spin_irqsave_policed(struct spinlock *lock, const void *at)
+{
+    unsigned long flags = raw_irq_save();
+    struct cpu *cpu = cpu_self();
+
+    if ((flags & CPU_FLAGS_IF) != 0) {
+        latency_begin(&police_cpus[cpu->id].irqs_off, at);
+    }
+    cpu->preempt_off++;
+    spin_take_policed(cpu, lock, false, at);
+    return flags;
+}
+
+unsigned long spin_lock_irqsave_policed(struct spinlock *lock)
+{
+    return spin_irqsave_policed(lock, __builtin_return_address(0));
+}
+
+void spin_lock_irq_policed(struct spinlock *lock)
+{
+    spin_irqsave_policed(lock, __builtin_return_address(0));
+}
+
 // What is not held is not given back; the caller will count preemption down all the same.
-static __noinline void spin_unlock_other(struct police_cpu *police, struct spinlock *lock,
-                                         const void *at)
+static __noinline void spin_give_other(struct police_cpu *police, struct spinlock *lock,
+                                       const void *at)
 {
     if (lockdep_release_other(police, &police->stack, lock, lock->class, lock->name, at)) {
-        __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);
+        spin_give(lock);
     } else if (!spin_is_held(lock)) {
-        preempt_disable();
+        raw_preempt_disable();
     }
+}
+
+static __always_inline void spin_give_policed(struct cpu *cpu, struct police_cpu *police,
+                                              struct spinlock *lock, const void *at)
+{
+    if (unlikely(lockdep_sees(cpu, police) && !lockdep_pop(&police->stack, lock))) {
+        spin_give_other(police, lock, at);
+    } else {
+        spin_give(lock);
+    }
+}
+
+static __always_inline void spin_end(struct cpu *cpu, struct police_cpu *police, const void *at)
+{
+    if (cpu->preempt_off == 1) {
+        latency_end(&police->preempt_off, at);
+    }
+    raw_preempt_enable();
 }
 
 void spin_unlock_policed(struct spinlock *lock)
 {
+    const void *at = __builtin_return_address(0);
     struct cpu *cpu = cpu_self();
     struct police_cpu *police = &police_cpus[cpu->id];
 
-    if (unlikely(lockdep_sees(cpu, police) && !lockdep_pop(&police->stack, lock))) {
-        spin_unlock_other(police, lock, __builtin_return_address(0));
-        return;
+    spin_give_policed(cpu, police, lock, at);
+    spin_end(cpu, police, at);
+}
+
+void spin_unlock_irqrestore_policed(struct spinlock *lock, unsigned long flags)
+{
+    const void *at = __builtin_return_address(0);
+    struct cpu *cpu = cpu_self();
+    struct police_cpu *police = &police_cpus[cpu->id];
+
+    spin_give_policed(cpu, police, lock, at);
+    if ((flags & CPU_FLAGS_IF) != 0) {
+        latency_irqs_on(cpu, police, at);
+        raw_irq_enable();
     }
-    __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);
+    spin_end(cpu, police, at);
 }
