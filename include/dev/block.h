@@ -15,6 +15,7 @@
 #include <lib/types.h>
 #include <sched/completion.h>
 #include <sched/mutex.h>
+#include <defer/irq_poll.h>
 #include <defer/timer.h>
 #include <defer/work.h>
 #include <dma/dma.h>
@@ -131,6 +132,7 @@ struct blk_mq_hw_ctx {
     uint32_t reaping_cpu;       // A: CPU + 1 whose softirq is in ops->reap
     struct list_head reaped;    // what that has found, of that CPU
     struct list_head reap_link; // C: list of the CPU that was asked
+    struct irq_poll iop;        // the same with BLK_COMPLETE_IRQ_POLL
     struct request *examined;   // L: by the time-out; not done before it has been
     bool examined_done;         // L
     struct disk_stats stats;    // L

@@ -578,29 +578,56 @@ void blk_complete_request(struct request *request, int status)
     blk_leave_to_softirq(&request->link, true);
 }
 
-// Lets the driver look, and ends what it found; again and again while it is asked to meanwhile, but
-// not for ever.
+// One look of the driver's, and the end of what it found. How many that was.
+static unsigned blk_reap_once(struct blk_mq_hw_ctx *hctx, unsigned budget)
+{
+    __atomic_store_n(&hctx->reap_state, REAP_RUNNING, __ATOMIC_SEQ_CST);
+    WRITE_ONCE(hctx->reaping_cpu, cpu_id() + 1);
+    unsigned found = hctx->disk->ops->reap(hctx, budget);
+    WRITE_ONCE(hctx->reaping_cpu, 0);
+    if (likely(!list_empty(&hctx->reaped))) {
+        LIST_HEAD(list); // what `done` submits may be done at once
+        list_splice_tail_init(&hctx->reaped, &list);
+        blk_finish_queue(hctx, &list);
+    }
+    return found;
+}
+
+// Nobody has asked meanwhile: it is over. From then on the queue may be reaped elsewhere, or gone.
+static bool blk_reap_ends(struct blk_mq_hw_ctx *hctx)
+{
+    uint32_t state = REAP_RUNNING;
+    return __atomic_compare_exchange_n(&hctx->reap_state, &state, 0, false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_SEQ_CST);
+}
+
+// Again and again while it is asked to meanwhile, but not for ever.
 static void blk_reap(struct blk_mq_hw_ctx *hctx)
 {
-    const struct gendisk *disk = hctx->disk;
     for (unsigned rounds = 0; rounds < REAP_MAX_ROUNDS; rounds++) {
-        uint32_t state = REAP_RUNNING;
-        __atomic_store_n(&hctx->reap_state, REAP_RUNNING, __ATOMIC_SEQ_CST);
-        WRITE_ONCE(hctx->reaping_cpu, cpu_id() + 1);
-        disk->ops->reap(hctx, disk->queue_depth);
-        WRITE_ONCE(hctx->reaping_cpu, 0);
-        if (likely(!list_empty(&hctx->reaped))) {
-            LIST_HEAD(list); // what `done` submits may be done at once
-            list_splice_tail_init(&hctx->reaped, &list);
-            blk_finish_queue(hctx, &list);
-        }
-        if (likely(__atomic_compare_exchange_n(&hctx->reap_state, &state, 0, false,
-                                               __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))) {
+        blk_reap_once(hctx, hctx->disk->queue_depth);
+        if (likely(blk_reap_ends(hctx))) {
             return;
         }
     }
     __atomic_store_n(&hctx->reap_state, REAP_WANTED, __ATOMIC_SEQ_CST);
     blk_leave_to_softirq(&hctx->reap_link, false);
+}
+
+// The same by IRQ_POLL softirq: `budget` at a time, then it is another device's turn. It is ours, and
+// not to be scheduled, until the state is 0; so completing comes first.
+int blk_irq_poll(struct irq_poll *iop, int budget)
+{
+    struct blk_mq_hw_ctx *hctx = container_of(iop, struct blk_mq_hw_ctx, iop);
+    unsigned found = blk_reap_once(hctx, (unsigned)budget);
+    if (found >= (unsigned)budget) {
+        return budget;
+    }
+    irq_poll_complete(iop);
+    if (!blk_reap_ends(hctx)) {
+        irq_poll_sched(iop);
+    }
+    return (int)found;
 }
 
 void blk_mq_reap(struct blk_mq_hw_ctx *hctx)
@@ -613,8 +640,13 @@ void blk_mq_reap(struct blk_mq_hw_ctx *hctx)
         __atomic_store_n(&hctx->reap_state, 0, __ATOMIC_SEQ_CST);
         return;
     }
-    if (READ_ONCE(hctx->disk->completion) == BLK_COMPLETE_HARDIRQ && in_hardirq()) {
+    enum blk_completion completion = READ_ONCE(hctx->disk->completion);
+    if (completion == BLK_COMPLETE_HARDIRQ && in_hardirq()) {
         blk_reap(hctx);
+        return;
+    }
+    if (completion == BLK_COMPLETE_IRQ_POLL) {
+        irq_poll_sched(&hctx->iop);
         return;
     }
     blk_leave_to_softirq(&hctx->reap_link, false);

@@ -45,6 +45,7 @@ static bool disk_make_queue(struct gendisk *disk, unsigned index)
     spin_lock_init(&hctx->lock, "block queue");
     INIT_LIST_HEAD(&hctx->waiting);
     INIT_LIST_HEAD(&hctx->reaped);
+    irq_poll_init(&hctx->iop, IRQ_POLL_MAX_WEIGHT, blk_irq_poll);
     hctx->by_tag = kcalloc(depth, sizeof(*hctx->by_tag), GFP_KERNEL);
     hctx->free_tags = kcalloc(depth, sizeof(*hctx->free_tags), GFP_KERNEL);
     if (hctx->by_tag == NULL || hctx->free_tags == NULL) {

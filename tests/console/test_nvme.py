@@ -207,6 +207,8 @@ def test_boot_options(boot, tmp_path, option, kind):
     assert m.ok("cat /tmp/a").split()[0] == sha(data)
     row = next(line for line in m.ok("cat /proc/interrupts").splitlines() if "nvme0q1" in line)
     assert kind in row
+    polled = re.findall(r"^ +\d+ +\d+ +(\d+) ", m.ok("cat /proc/irq_poll"), re.M)
+    assert (sum(map(int, polled)) > 0) == ("irq_poll" in option), polled
     settled(m)
 
 
