@@ -29,6 +29,7 @@
 #include <mm/slab.h>
 #include <irq/desc.h>
 #include <irq/route.h>
+#include <defer/softirq.h>
 #include <pci/pci.h>
 
 #include "pci_config.h"
@@ -427,7 +428,9 @@ static int msi_switch(struct pci_dev *dev, unsigned types)
         }
     }
     dev->driver->irq_changed(dev, pci_irq_vector(dev, 0));
+    local_bh_disable(); // what the handler raises runs at the end of this, as after an interrupt
     irq_replay((unsigned)pci_irq_vector(dev, 0));
+    local_bh_enable();
     return error;
 }
 

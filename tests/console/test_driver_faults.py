@@ -61,8 +61,8 @@ def test_blocking_in_a_handler(machine, name, function):
     fault(machine, name)
     machine.ok("echo raise 1 > /proc/driver/edu")
     log = machine.ok("dmesg")
-    assert f"BUG: {function}() called in hard interrupt context" in log
-    assert re.search(rf"{function}\+.*\n.*edu_(sleeping|copying)_interrupt\+", log)
+    assert re.search(rf"BUG: {function}\w*\(\) called in hard interrupt context", log)
+    assert re.search(rf"{function}\w*\+.*\n.*edu_(sleeping|copying)_interrupt\+", log)
     works(machine)
 
 

@@ -218,7 +218,7 @@ static const struct edu_mistake edu_mistakes[] = {
     {"slow", edu_slow_interrupt, 0, "a long handler",
      "the log; /proc/irq/N/handlers; health (longest handler)"},
     {"sleeps", edu_sleeping_interrupt, 0, "blocks in a handler",
-     "BUG: mutex_lock() called in hard interrupt context"},
+     "BUG: mutex_lock_common() called in hard interrupt context"},
     {"copies", edu_copying_interrupt, 0, "copy_to_user in a handler",
      "BUG: copy_to_user() called in hard interrupt context"},
     {"window", edu_window_interrupt, 0,
