@@ -421,14 +421,16 @@ bool flush_work(struct work_struct *work)
 bool flush_delayed_work(struct delayed_work *work)
 {
     unsigned long flags;
+    bool delayed;
 
     might_sleep();
     flags = local_irq_save();
-    if (del_timer(&work->timer)) { // its delay is over now
+    delayed = del_timer(&work->timer);
+    if (delayed) { // its delay is over now
         work_insert(work->wq, &work->work, cpu_id());
     }
     local_irq_restore(flags);
-    return work_wait(&work->work);
+    return work_wait(&work->work) || delayed; // it may be done before we look
 }
 
 static bool work_cancel(struct work_struct *work, struct timer_list *timer)
