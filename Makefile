@@ -111,7 +111,7 @@ SOURCES := $(sort $(shell find boot kernel drivers tests/kernel -name '*.[cS]' 2
 OBJECTS := $(SOURCES:%=$(BUILD)/obj/%.o)
 
 # Programs for ring 3: user/NAME.c each, with what they share; they end up in the kernel's image.
-PROGRAMS       := bad count echo hello
+PROGRAMS       := bad cost count echo hello
 PROGRAM_COMMON := $(BUILD)/obj/user/crt0.S.o $(BUILD)/obj/user/lib.c.o
 OBJECTS        += $(PROGRAMS:%=$(BUILD)/obj/user/%.embed.o)
 

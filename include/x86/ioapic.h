@@ -39,8 +39,8 @@ struct ioapic_entry {
     bool remote_irr; // level: a CPU has taken it, and its EOI is awaited
 };
 bool ioapic_decode(unsigned gsi, struct ioapic_entry *entry);
-// A register of the index-th IO-APIC, for tests and demonstrations, which put back what they change.
-// Context: any; the index must be below ioapic_count().
+// A register of the index-th IO-APIC, for tests and demonstrations, which put back what they
+// change. Context: any; the index must be below ioapic_count().
 uint32_t ioapic_register(unsigned index, unsigned reg);
 void ioapic_register_write(unsigned index, unsigned reg, uint32_t value);
 void ioapic_show(struct text *t);

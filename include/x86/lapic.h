@@ -80,9 +80,9 @@ void lapic_timer_periodic(uint32_t hz); // this CPU, VECTOR_TIMER
 void lapic_timer_oneshot(
     uint64_t ns); // this CPU; 0 fires at once, what 32 bits cannot count: early
 void lapic_timer_stop(void);
-// This CPU's timer fires once, at that moment on clock_ns()'s scale: at once if it is past, early if
-// it is too far ahead to be counted, never again for LAPIC_TIMER_NEVER. By the TSC itself where the
-// CPU can (11.5.4.1). Context: interrupts off.
+// This CPU's timer fires once, at that moment on clock_ns()'s scale: at once if it is past, early
+// if it is too far ahead to be counted, never again for LAPIC_TIMER_NEVER. By the TSC itself where
+// the CPU can (11.5.4.1). Context: interrupts off.
 #define LAPIC_TIMER_NEVER UINT64_MAX
 void lapic_timer_deadline(uint64_t at_ns);
 bool lapic_timer_is_deadline(void); // by the TSC?
@@ -91,12 +91,12 @@ bool lapic_timer_is_deadline(void); // by the TSC?
 // it came. Without an APIC it stands at 0.
 void lapic_timer_count_start(void);
 uint32_t lapic_timer_count(void);
-uint32_t lapic_timer_left(void); // the counter as it is, counting down
+uint32_t lapic_timer_left(void);      // the counter as it is, counting down
 void lapic_timer_set_hz(uint64_t hz); // what such a measurement found; 0 is not taken
 
-uint32_t lapic_error_read(void); // reads and clears the error status
+uint32_t lapic_error_read(void);                        // reads and clears the error status
 void lapic_error_text(struct text *t, uint32_t status); // its bits by name
-void lapic_error_report(void);   // the same into the log, by name; run at VECTOR_LAPIC_ERROR
+void lapic_error_report(void); // the same into the log, by name; run at VECTOR_LAPIC_ERROR
 // How often an IPI of this CPU found the one before it still under way.
 uint32_t lapic_icr_retries(unsigned cpu);
 bool lapic_tmr_test(uint8_t vector);

@@ -29,8 +29,8 @@ enum { // PCI 3.0, 6.8.1 and 6.8.2
 };
 #define MESSAGE_ADDRESS 0xfee00000u // Intel SDM vol. 3, 11.11.1
 
-// With interrupt remapping an entry or a message only names an entry of the kernel's table, and that
-// one has to be right too.
+// With interrupt remapping an entry or a message only names an entry of the kernel's table, and
+// that one has to be right too.
 static bool irq_check_table(struct shell *sh, const struct irq_data *data)
 {
     uint8_t vector = 0;

@@ -1,12 +1,12 @@
 // `lab demand` and `lab classes`: what a CPU does between "it happened" and "as if nothing had
 // been".
 //
-//   class      comes from               in step with the code?   goes on
-//   interrupt  a device, another CPU    no                       where it struck: nothing is missing
-//   trap       an instruction: INT n    yes                      behind the instruction, which is done
-//   fault      an instruction that      yes                      at the instruction, which is run again
+//   class      comes from              in step  goes on
+//   interrupt  a device, another CPU   no       where it struck: nothing is missing
+//   trap       an instruction: INT n   yes      behind the instruction, which is done
+//   fault      an instruction that     yes      at the instruction, which is run again
 //              cannot be done yet
-//   abort      hardware, or a fault     cannot be said           never
+//   abort      hardware, or a fault    -        never
 //              while a fault began
 //
 // The lab makes one of each, but for the last, and reads from the CPU's own frame where it struck

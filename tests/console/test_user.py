@@ -30,8 +30,15 @@ def test_hello(machine):
     assert status == 42
 
 
+def test_cost(machine):
+    """Figures of this host, so only that there are some, of both ways in."""
+    said = machine.ok("run cost")
+    assert re.fullmatch(r"SYSCALL  +[1-9]\d* ticks for getpid\nINT 0x80 [1-9]\d* ticks for getpid\n",
+                        said), said
+
+
 def test_list_and_unknown(machine):
-    assert machine.ok("run").split() == ["bad", "count", "echo", "hello"]
+    assert machine.ok("run").split() == ["bad", "cost", "count", "echo", "hello"]
     output, status = machine.run("run nonsense")
     assert "nonsense: no such program" in output and status == 127
 

@@ -92,7 +92,8 @@ static void demand_test_run(void *arg)
     ((void (*)(void))arg)();
 }
 
-// Beside the region, behind its end, after its life: ordinary faults. Its pages are not for running.
+// Beside the region, behind its end, after its life: ordinary faults. Its pages are not for
+// running.
 KTEST(demand, only_the_region)
 {
     uint8_t *region = demand_alloc(2 * PAGE_SIZE);

@@ -504,8 +504,8 @@ KTEST(ioapic, physical_destination)
     wire_close();
 }
 
-// The kernel uses physical destinations; the hardware must do the others too: every CPU whose bit is
-// set gets one.
+// The kernel uses physical destinations; the hardware must do the others too: every CPU whose bit
+// is set gets one.
 KTEST(ioapic, logical_destination)
 {
     bool on = true, off = false;
