@@ -25,7 +25,7 @@
 #include <core/log.h>
 #include <sched/sleep.h>
 
-enum { RECOVER_WATCH_MS = 1000, RECOVER_PAUSE_MS = 200 };
+enum { RECOVER_WATCH_MS = 1000, RECOVER_PAUSE_MS = 500 };
 
 // How often a request has been under way in a reset, kept where the block layer keeps it for us.
 static unsigned recover_tries(const struct request *request)
