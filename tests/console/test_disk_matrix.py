@@ -63,3 +63,26 @@ def test_most_sectors_and_random_depth(boot, tmp_path):
     m.send("poweroff\r")
     m.wait_end()
     assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("completion,context", [("softirq", "BLOCK"), ("hardirq", None),
+                                                ("irq_poll", "IRQ_POLL")])
+def test_who_finds_out(boot, tmp_path, completion, context):
+    """Completion by softirq, by the interrupt itself, by polling: the same data."""
+    path = tmp_path / "d.img"
+    data = random.Random(3).randbytes(MIB)
+    path.write_bytes(data)
+    m = boot(cpus=2, append=f"ahci.completion={completion}", disks=[str(path)])
+
+    def runs(name):
+        row = next(line.split() for line in m.ok("cat /proc/softirqs").splitlines()
+                   if line.split()[0] == f"{name}:")
+        return sum(map(int, row[1:]))
+
+    before = {name: runs(name) for name in ("BLOCK", "IRQ_POLL")}
+    assert m.ok("dd if=/dev/sda bs=4K status=none | sha256sum").split()[0] == \
+        hashlib.sha256(data).hexdigest()
+    for name in before:
+        assert runs(name) - before[name] >= (200 if name == context else 0)
+        assert name == context or runs(name) - before[name] < 20
+    assert "errors 0, timeouts 0, lost interrupts 0" in m.ok("cat /proc/driver/ahci")

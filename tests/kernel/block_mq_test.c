@@ -9,6 +9,7 @@
 #include <sched/completion.h>
 #include <sched/sleep.h>
 #include <sched/thread.h>
+#include <defer/softirq.h>
 #include <dev/block.h>
 
 enum { MQ_SECTORS = 512, MQ_DEPTH = 8, MQ_QUEUES = 4, MQ_TESTS = 40, MQ_TIMEOUT_MS = 100 };
@@ -422,6 +423,29 @@ KTEST(blkmq, a_queue_is_reaped_by_one_at_a_time)
     EXPECT(mq_drop(t));
 }
 
+KTEST(blkmq, polled_a_budget_at_a_time)
+{
+    struct mq_test *t = mq_make(1, 0);
+    uint32_t errors;
+    REQUIRE(t != NULL);
+    uint64_t polls = 0, after = 0;
+    for (unsigned cpu = 0; cpu < cpu_count; cpu++) {
+        polls += softirq_count(IRQ_POLL_SOFTIRQ, cpu);
+    }
+    t->mq.disk->completion = BLK_COMPLETE_IRQ_POLL;
+    mq_crowd(t, &errors);
+    for (unsigned cpu = 0; cpu < cpu_count; cpu++) {
+        after += softirq_count(IRQ_POLL_SOFTIRQ, cpu);
+    }
+    EXPECT_EQ(errors, 0);
+    EXPECT(after > polls);
+    EXPECT_EQ(t->mq.most_together, 1);
+    EXPECT_EQ(t->mq.contexts, CTX_SOFTIRQ);
+    EXPECT_EQ(mq_stats(t).ios[REQ_OP_READ] + mq_stats(t).merges[REQ_OP_READ], 12 * 200);
+    EXPECT_EQ(mq_stats(t).in_flight, 0);
+    EXPECT(mq_drop(t));
+}
+
 KTEST(blkmq, a_queue_for_each_cpu)
 {
     struct mq_test *t = mq_make(MQ_QUEUES, 0);
@@ -434,6 +458,6 @@ KTEST(blkmq, a_queue_for_each_cpu)
         used += t->mq.disk->queues[i].stats.ios[REQ_OP_READ] != 0;
     }
     EXPECT(used >= 1 && used <= cpu_count);
-    EXPECT_EQ(mq_stats(t).ios[REQ_OP_READ], 12 * 200);
+    EXPECT_EQ(mq_stats(t).ios[REQ_OP_READ] + mq_stats(t).merges[REQ_OP_READ], 12 * 200);
     EXPECT(mq_drop(t));
 }

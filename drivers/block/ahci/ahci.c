@@ -406,7 +406,21 @@ static int ahci_set_mode(const char *value)
     return -EINVAL;
 }
 
+static int ahci_set_completion(const char *value)
+{
+    static const char *const names[] = {"softirq", "hardirq", "irq_poll"};
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        if (strcmp(value, names[i]) == 0) {
+            ahci_completion = (enum blk_completion)i;
+            return 0;
+        }
+    }
+    return -EINVAL;
+}
+
 PROC_FILE("driver/ahci", ahci_show);
+BOOT_OPTION("ahci.completion", ahci_set_completion,
+            "who finds out that a disk command is done: softirq, hardirq or irq_poll");
 BOOT_OPTION("ahci.mode", ahci_set_mode,
             "which commands move data: ncq, dma48, dma28, pio48 or pio28, where the disk can");
 BOOT_OPTION("ahci.timeout", ahci_set_timeout,

@@ -140,7 +140,8 @@ enum ahci_mode {
     AHCI_MODE_PIO28,
     AHCI_MODE_COUNT,
 };
-extern enum ahci_mode ahci_mode; // I: boot option ahci.mode
+extern enum ahci_mode ahci_mode;            // I: boot option ahci.mode
+extern enum blk_completion ahci_completion; // I: boot option ahci.completion
 
 // ahci.c. Takes the controller over and starts looking for disks in the background; waits a moment
 // for the usual case. 0 or -errno, and then nothing is left behind. Context: thread.

@@ -29,6 +29,7 @@
 
 uint32_t ahci_timeout_ms = AHCI_TIMEOUT_MS;
 enum ahci_mode ahci_mode = AHCI_MODE_NCQ;
+enum blk_completion ahci_completion = BLK_COMPLETE_SOFTIRQ;
 
 // A flush may have a whole cache to write.
 uint32_t ahci_command_timeout_ms(const struct request *request)
@@ -87,7 +88,7 @@ static int slot_unqueued_registers(const struct ahci_port *port, const struct re
         return 0;
     }
     return ata_build_rw(regs, &port->identity, request->op == REQ_OP_WRITE, blk_rq_pos(request),
-                         blk_rq_sectors(request));
+                        blk_rq_sectors(request));
 }
 
 // Makes a command of the request in a slot that is ours.
@@ -102,10 +103,9 @@ static int slot_fill(struct ahci_port *port, unsigned number, struct request *re
     slot->queued = port->identity.has_ncq && request->op != REQ_OP_FLUSH;
     slot->bytes = blk_rq_sectors(request) * SECTOR_SIZE;
     slot->prd_count = (uint16_t)blk_rq_segments(request);
-    int error = slot->queued
-                    ? ata_build_fpdma(&regs, &port->identity, slot->write, blk_rq_pos(request),
-                                       blk_rq_sectors(request), number)
-                    : slot_unqueued_registers(port, request, &regs);
+    int error = slot->queued ? ata_build_fpdma(&regs, &port->identity, slot->write,
+                                               blk_rq_pos(request), blk_rq_sectors(request), number)
+                             : slot_unqueued_registers(port, request, &regs);
     if (error == 0) {
         error = slot_map(port, slot, table);
     }
@@ -314,6 +314,7 @@ static void ahci_disk_describe(const struct ahci_port *port, struct gendisk *dis
     disk->max_segments = AHCI_MAX_PRDS;
     disk->max_segment_size = AHCI_PRD_MAX_BYTES;
     disk->timeout_ms = ahci_timeout_ms;
+    disk->completion = ahci_completion;
     disk->rotational = identity->rotation > 1;
     disk->transport = "sata";
     strscpy(disk->model, identity->model, sizeof(disk->model));
