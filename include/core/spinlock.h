@@ -133,6 +133,26 @@ static inline void spin_unlock_irq(struct spinlock *lock)
     raw_preempt_enable();
 }
 
+// For who has interrupts off and keeps them off until the unlock, as the scheduler with its queues:
+// nothing can preempt there, so nothing is counted. With the police on as above.
+static inline void spin_lock_irqs_off(struct spinlock *lock)
+{
+    if (unlikely(police_on)) {
+        spin_lock_policed(lock);
+    } else if (unlikely(!spin_try(lock))) {
+        spin_wait(lock);
+    }
+}
+
+static inline void spin_unlock_irqs_off(struct spinlock *lock)
+{
+    if (unlikely(police_on)) {
+        spin_unlock_policed(lock);
+        return;
+    }
+    __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);
+}
+
 // For a hard interrupt's own way to its handlers (kernel/irq/flow.c), where each instruction counts:
 // interrupts are off, so nothing preempts; the police meets this lock wherever else it is taken.
 static inline void spin_lock_hardirq(struct spinlock *lock)

@@ -71,8 +71,8 @@ struct thread {
     // NULL for most threads.
     void (*sleep_hook)(struct thread *thread, bool asleep);
     void (*exit_hook)(struct thread *thread); // C: told when it ends, in its own context; or NULL
-    struct blk_plug *plug; // C: requests that it collects, of the block layer
-    void *private_data;    // of its owner: exception_catch, the shell's job
+    struct blk_plug *plug;                    // C: requests that it collects, of the block layer
+    void *private_data;                       // of its owner: exception_catch, the shell's job
 };
 
 #define current (cpu_current())

@@ -15,6 +15,7 @@ void sched_switch(enum leave leave);
 
 // wake.c: queues and how to handle them.
 struct run_queue *queue_lock_of(struct thread *thread, unsigned long *flags);
+void queue_unlock_of(struct run_queue *queue, unsigned long flags);
 void queue_note_empty(struct run_queue *queue);
 void queue_kick(unsigned cpu);
 void queue_insert(struct thread *thread, uint64_t origin_vruntime);

@@ -58,7 +58,7 @@ static void sched_set(struct thread *thread, enum sched_policy policy, unsigned 
 
     thread_set_class(thread, policy, priority, nice);
     sched_change_end(queue, thread, linked, was_rt);
-    spin_unlock_irqrestore(&queue->lock, flags);
+    queue_unlock_of(queue, flags);
     mutex_priority_changed(thread);
 }
 
@@ -70,7 +70,7 @@ void sched_set_boost(struct thread *thread, unsigned boost)
 
     thread_set_boost(thread, boost);
     sched_change_end(queue, thread, linked, was_rt);
-    spin_unlock_irqrestore(&queue->lock, flags);
+    queue_unlock_of(queue, flags);
 }
 
 int sched_setscheduler(struct thread *thread, enum sched_policy policy, int rt_priority)
@@ -118,7 +118,7 @@ int sched_setaffinity(struct thread *thread, const struct cpumask *mask)
     barrier();
     thread->allowed = *mask;
     if (here) {
-        spin_unlock_irqrestore(&queue->lock, flags);
+        queue_unlock_of(queue, flags);
         return 0;
     }
     if (!list_empty(&thread->queue_link)) {
@@ -132,7 +132,7 @@ int sched_setaffinity(struct thread *thread, const struct cpumask *mask)
     if (queue->running == thread) {
         queue_kick(queue->cpu); // queue_put_current() sends it away
     }
-    spin_unlock_irqrestore(&queue->lock, flags);
+    queue_unlock_of(queue, flags);
     return 0;
 }
 

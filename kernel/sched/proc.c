@@ -176,7 +176,7 @@ static unsigned proc_collect_stack(struct thread *thread, uintptr_t *addresses, 
 
         count = backtrace_collect(addresses, max, saved[0], saved[1]);
     }
-    spin_unlock_irqrestore(&queue->lock, flags);
+    queue_unlock_of(queue, flags);
     return count;
 }
 

@@ -96,14 +96,14 @@ static __noinline void sched_see_off(struct run_queue *queue)
 
     queue->leftover = NULL;
     if (leftover->state == THREAD_DEAD) {
-        spin_unlock(&queue->lock);
+        spin_unlock_irqs_off(&queue->lock);
         thread_reap(leftover);
         return;
     }
     uint64_t origin = queue->min_vruntime;
     leftover->cpu = (uint16_t)place_moved(leftover);
     leftover->misplaced = false;
-    spin_unlock(&queue->lock);
+    spin_unlock_irqs_off(&queue->lock);
     queue_insert(leftover, origin);
 }
 
@@ -115,7 +115,7 @@ static inline void sched_finish_switch(void)
     if (unlikely(queue->leftover != NULL)) {
         sched_see_off(queue);
     } else {
-        spin_unlock(&queue->lock);
+        spin_unlock_irqs_off(&queue->lock);
     }
 }
 
@@ -193,7 +193,7 @@ void sched_switch(enum leave leave)
     struct thread *prev = cpu->thread, *next;
 
     rcu_quiescent();
-    spin_lock(&queue->lock);
+    spin_lock_irqs_off(&queue->lock);
     cpu->want_resched = false;
     uint64_t now = rdtsc(); // the only look at the clock in a switch
     run_queue_charge(queue, prev, now);
@@ -206,7 +206,7 @@ void sched_switch(enum leave leave)
     }
     if (unlikely(next == prev)) {
         queue_note_empty(queue); // others may have taken what we were woken for
-        spin_unlock(&queue->lock);
+        spin_unlock_irqs_off(&queue->lock);
         return;
     }
     if (unlikely(prev == queue->idle)) {
@@ -232,9 +232,10 @@ void sched_end(void)
 
     local_irq_disable();
     queue = this_cpu(run_queues);
-    spin_lock(&queue->lock); // a late waker, who saw it asleep, must not bring it back to life
+    spin_lock_irqs_off(
+        &queue->lock); // a late waker, who saw it asleep, must not bring it back to life
     thread->state = THREAD_DEAD;
-    spin_unlock(&queue->lock);
+    spin_unlock_irqs_off(&queue->lock);
     sched_switch(LEAVE_SLEEP);
     panic("thread %s (%d) runs after its end", thread->name, thread->tid);
 }

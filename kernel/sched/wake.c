@@ -22,11 +22,11 @@ static inline struct run_queue *queue_lock_found(struct thread *thread)
         unsigned cpu = READ_ONCE(thread->cpu);
         struct run_queue *queue = run_queues[cpu];
 
-        spin_lock(&queue->lock);
+        spin_lock_irqs_off(&queue->lock);
         if (likely(thread->cpu == cpu)) {
             return queue;
         }
-        spin_unlock(&queue->lock);
+        spin_unlock_irqs_off(&queue->lock);
     }
 }
 
@@ -34,6 +34,15 @@ struct run_queue *queue_lock_of(struct thread *thread, unsigned long *flags)
 {
     *flags = local_irq_save();
     return queue_lock_found(thread);
+}
+
+// Releases it; switches at once if that is wanted, and possible where we are.
+void queue_unlock_of(struct run_queue *queue, unsigned long flags)
+{
+    preempt_disable();
+    spin_unlock_irqs_off(&queue->lock);
+    local_irq_restore(flags);
+    preempt_enable();
 }
 
 void queue_note_empty(struct run_queue *queue)
@@ -131,19 +140,19 @@ void queue_insert(struct thread *thread, uint64_t origin_vruntime)
 {
     struct run_queue *queue = run_queues[thread->cpu];
 
-    spin_lock(&queue->lock);
+    spin_lock_irqs_off(&queue->lock);
     while (unlikely(!cpumask_test(&thread->allowed, queue->cpu))) { // forbidden meanwhile
         thread->cpu = (uint16_t)place_shortest(&thread->allowed);
-        spin_unlock(&queue->lock);
+        spin_unlock_irqs_off(&queue->lock);
         queue = run_queues[thread->cpu];
-        spin_lock(&queue->lock);
+        spin_lock_irqs_off(&queue->lock);
     }
     run_queue_place_moved(queue, thread, origin_vruntime);
     run_queue_place_woken(queue, thread);
     run_queue_add(queue, thread, false);
     queue_note_waiting(queue);
     bool preempts = run_queue_preempts(queue, thread);
-    spin_unlock(&queue->lock); // from here on the thread may run, end and be freed
+    spin_unlock_irqs_off(&queue->lock); // from here on the thread may run, end and be freed
     if (preempts) {
         queue_kick(queue->cpu);
     }
@@ -157,7 +166,7 @@ void queue_release_and_insert(struct run_queue *queue, struct thread *thread, un
 
     thread->cpu = (uint16_t)cpu;
     thread->misplaced = false;
-    spin_unlock(&queue->lock);
+    spin_unlock_irqs_off(&queue->lock);
     queue_insert(thread, origin);
 }
 
@@ -168,12 +177,12 @@ static inline bool sched_wake_in_line(struct thread *thread, bool only_interrupt
 
     if (unlikely(state == THREAD_RUNNING || state == THREAD_DEAD ||
                  (only_interruptible && state != THREAD_SLEEPING))) {
-        spin_unlock(&queue->lock);
+        spin_unlock_irqs_off(&queue->lock);
         return false;
     }
     thread->state = THREAD_RUNNING;
     if (unlikely(thread->on_queue)) { // it had not gone to sleep yet
-        spin_unlock(&queue->lock);
+        spin_unlock_irqs_off(&queue->lock);
         return true;
     }
     queue->blocked -= state == THREAD_BLOCKED;
@@ -196,7 +205,7 @@ static inline bool sched_wake_in_line(struct thread *thread, bool only_interrupt
     if (run_queue_preempts(queue, thread)) {
         queue_kick(cpu);
     }
-    spin_unlock(&queue->lock);
+    spin_unlock_irqs_off(&queue->lock);
     return true;
 }
 
