@@ -30,12 +30,13 @@ def test_quiet_machine_is_well(machine):
     until(machine, "interrupts", ["OK"])
     table = rows(machine)
     assert table["shut lines"][:2] == ("OK", 0) and table["NMI"][0] == "OK"
-    assert machine.ok("cat /proc/health").startswith(("OK", "WARN"))
+    for row in ("softirq", "hard irq", "irq rate"):  # a host that is busy may hold a CPU up
+        until(machine, row, ["OK"])
 
 
 def test_watch_repeats(machine):
     output, status = machine.run("watch -n 0.1 -c 3 health")
-    assert output.count("Every 0.1s: health") == 3 and status in (0, 1)
+    assert output.count("Every 0.1s: health") == 3 and status in (0, 1, 2)
     for line in ("watch", "watch -n 0 health", "watch -n x health", "watch -c 0 health"):
         assert machine.run(line)[1] == 2, line
     assert machine.run("watch watch health")[1] == 1

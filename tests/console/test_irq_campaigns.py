@@ -72,10 +72,10 @@ def test_moving_line_long(machine, mode):
 
 def in_memory(irq, *fields):
     """The physical addresses of a descriptor's fields, as gdb knows them from the kernel's file."""
-    said = subprocess.run(
-        ["gdb", "-nx", "-q", "-batch",
-         *[word for field in fields for word in ("-ex", f"print /x (long)&irq_descs[{irq}].{field}")],
-         ELF], capture_output=True, text=True, check=True).stdout
+    words = [word for field in fields
+             for word in ("-ex", f"print /x (long)&irq_descs[{irq}].{field}")]
+    said = subprocess.run(["gdb", "-nx", "-q", "-batch", *words, ELF],
+                          capture_output=True, text=True, check=True).stdout
     return [int(at, 16) - KERNEL_BASE for at in re.findall(r"= (0x[0-9a-f]+)", said)]
 
 
