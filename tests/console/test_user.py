@@ -95,7 +95,7 @@ def test_interrupted(machine, command, begun):
 def test_in_the_background(machine):
     machine.ok("run bad spin > /dev/null &")
     line = next(row for row in machine.ok("ps").splitlines() if row.split()[-1] == "bad")
-    assert re.match(r" *\d+ +[0-3] TS +- +0 R ", line)
+    assert re.match(r" *\d+ +TS +- +\d+ +0 +[0-3] R ", line)
     user = [int(row.split()[1]) for row in machine.ok("cat /proc/stat").splitlines()
             if row.startswith("cpu ")]
     machine.ok("sleep 0.5")
