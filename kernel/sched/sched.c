@@ -14,6 +14,19 @@
 // says RUNNING and on_queue says that somebody has it in hand), and a CPU without work takes from
 // others by trylock only.
 //
+// What holds whenever nobody has a queue's lock:
+//
+//   a thread with on_queue is linked on the queue of thread->cpu, or is that queue's `running`, or
+//   is in the hands of exactly one caller, who will link it; one without on_queue is none of these,
+//   and its registers are saved
+//   the state is changed from asleep to RUNNING under that lock only, by one waker: whoever changes
+//   it links the thread if on_queue was false, and leaves it alone if not, since then the thread
+//   itself will see RUNNING under the same lock before it leaves the CPU
+//   whoever links a thread looks under the lock whether it preempts, and kicks that CPU afterwards;
+//   the kick cannot be lost, as want_resched is cleared only under the lock, before the choice
+//
+// `lab ping` and `lab threads` try to break it.
+//
 // Preemption: waking a better thread sets want_resched, here or by an IPI there; the switch happens
 // when the outermost interrupt ends (sched_preempt_irq) or the last lock is released
 // (sched_preempt). A preempted thread stays runnable whatever its state says: it may have been
