@@ -83,15 +83,18 @@ static void ahci_irq_changed(struct pci_dev *dev, int irq)
 static void ahci_irq_state(struct pci_dev *dev, struct pci_irq_state *state)
 {
     const struct ahci_hba *hba = pci_get_drvdata(dev);
-    uint32_t open = 0;
+    uint32_t open = 0, disks = 0;
     for (unsigned i = 0; i < AHCI_MAX_PORTS; i++) {
-        if (hba->ports[i] != NULL && port_rd(hba->ports[i], AHCI_PXIE) != 0) {
-            open |= BIT(i);
+        if (hba->ports[i] != NULL && hba->ports[i]->disk != NULL) {
+            disks |= BIT(i);
+            open |= port_rd(hba->ports[i], AHCI_PXIE) != 0 ? BIT(i) : 0;
         }
     }
     bool on = (ahci_rd(hba, AHCI_GHC) & AHCI_GHC_IE) != 0;
     *state = (struct pci_irq_state){.cause = ahci_rd(hba, AHCI_IS),
-                                    .enabled = on ? open : 0,
+                                    .enabled = !on          ? 0
+                                               : disks == 0 ? hba->implemented
+                                                            : open,
                                     .cause_name = "IS",
                                     .enabled_name = "ports open by GHC.IE and PxIE"};
 }
