@@ -39,27 +39,31 @@ static bool interrupt_may_switch(const struct cpu *cpu, const struct frame *fram
 // The books of the CPU's time (<sched/cputime.h>), when a program's turn ends and begins again.
 static void interrupt_from_user(void)
 {
-    cputime_enter(&this_cpu(cputimes), CPU_SYSTEM);
+    cputime_enter(cpu_field(books), CPU_SYSTEM);
 }
 
 static void interrupt_to_user(void)
 {
-    cputime_enter(&this_cpu(cputimes), current->nice > 0 ? CPU_NICE : CPU_USER);
+    cputime_enter(cpu_field(books), current->nice > 0 ? CPU_NICE : CPU_USER);
 }
 
-// The CPU was not interrupted from outside: it ran into something, or asks for something.
-static void interrupt_trap(struct frame *frame)
+// A program asks for something: by INT 0x80, or by SYSCALL, which looks the same by now.
+static __noinline void interrupt_syscall(struct frame *frame)
+{
+    interrupt_from_user();
+    syscall(frame);
+    interrupt_to_user();
+}
+
+// The CPU ran into something.
+static void interrupt_exception(struct frame *frame)
 {
     bool from_user = frame_is_user(frame);
 
     if (from_user) {
         interrupt_from_user();
     }
-    if (frame->vector == VECTOR_SYSCALL) {
-        syscall(frame);
-    } else {
-        exception(frame);
-    }
+    exception(frame);
     if (from_user) {
         interrupt_to_user();
     }
@@ -74,8 +78,9 @@ static __noinline void interrupt_from_idle(struct cpu *cpu)
     }
 }
 
-// Stops 2 to 5 of an interrupt from outside.
-static void interrupt_external(struct frame *frame)
+// Stops 2 to 5 of an interrupt from outside; desc is NULL where the vector is no device's.
+static __always_inline void interrupt_external(struct frame *frame, struct irq_desc *desc,
+                                               bool is_device)
 {
     struct cpu *cpu = cpu_self();
 
@@ -85,7 +90,11 @@ static void interrupt_external(struct frame *frame)
     if (unlikely(cpu->idle_marks != 0)) {
         interrupt_from_idle(cpu);
     }
-    irq_dispatch(cpu, (uint8_t)frame->vector);
+    if (is_device) {
+        irq_dispatch_device(cpu, desc);
+    } else {
+        irq_dispatch_system(cpu, (uint8_t)frame->vector);
+    }
     cpu->irq_depth--;
     cputime_irq_end(cpu);
     if (frame_is_user(frame)) {
@@ -108,12 +117,38 @@ static void interrupt_external(struct frame *frame)
     }
 }
 
+static __noinline void interrupt_device(struct frame *frame, struct irq_desc *desc)
+{
+    interrupt_external(frame, desc, true);
+}
+
+static __noinline void interrupt_system(struct frame *frame)
+{
+    interrupt_external(frame, NULL, false);
+}
+
+// What is no device's: system calls, exceptions, and the kernel's own vectors.
+static __noinline void interrupt_other(struct frame *frame)
+{
+    if (frame->vector == VECTOR_SYSCALL && frame_is_user(frame)) {
+        interrupt_syscall(frame);
+    } else if (frame->vector < EXC_COUNT) {
+        interrupt_exception(frame);
+    } else {
+        interrupt_system(frame);
+    }
+}
+
+// Devices first: no exception and no system call has a descriptor. Each way is a function of its own,
+// and none saves registers for another.
 static __always_inline void interrupt_any(struct frame *frame)
 {
-    if (frame->vector < EXC_COUNT || (frame->vector == VECTOR_SYSCALL && frame_is_user(frame))) {
-        interrupt_trap(frame);
+    struct irq_desc *desc = irq_of_vector((uint8_t)frame->vector);
+
+    if (likely(desc != NULL)) {
+        interrupt_device(frame, desc);
     } else {
-        interrupt_external(frame);
+        interrupt_other(frame);
     }
 }
 

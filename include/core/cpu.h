@@ -42,6 +42,7 @@ struct cpu {
     };
     uint16_t rcu_passes;           // C: RCU quiescent states so far, wraps; read by others
     struct run_queue *queue;       // I: of kernel/sched
+    struct cputime *books;         // I: of its time (<sched/cputime.h>)
     struct trace_ring *trace_ring; // A: where trace() writes; NULL: nowhere
     const struct frame *irq_frame; // C: what the hard interrupt of this moment interrupted
     uint64_t interrupts;           // C: taken, exceptions aside

@@ -43,6 +43,7 @@ struct irq_desc {
         };
         uint64_t obstacles; // 0: nothing stands between an edge and its handlers; one look at all
     };
+    bool own_eoi;                       // L: the chip has one of its own: data.chip->irq_eoi
     bool exists;                        // I: there is a wire or a message behind it
     bool started;                       // L: vector programmed
     bool killed;                        // L: disabled by the spurious detector
@@ -67,21 +68,19 @@ struct irq_desc *irq_to_desc(unsigned irq); // NULL when there is none
 unsigned irq_count(void);                   // one past the highest irq that exists (nr_irqs)
 uint64_t irq_desc_total(const struct irq_desc *desc);
 
-// What the spine calls for every vector of 32 and above: in line, as all of it runs at every
-// interrupt. Context: hard irq.
-void irq_dispatch_system(uint8_t vector); // vectors that are no device's
-static inline void irq_dispatch(struct cpu *cpu, uint8_t vector)
+// What the spine calls for every interrupt from outside: in line, as all of it runs each time. Whose
+// the vector is, is looked up first. Context: hard irq.
+static inline struct irq_desc *irq_of_vector(uint8_t vector)
 {
-    struct irq_desc *desc = READ_ONCE(route_vectors[vector]);
-
+    return READ_ONCE(route_vectors[vector]); // NULL: no device's
+}
+static inline void irq_dispatch_device(struct cpu *cpu, struct irq_desc *desc)
+{
     cpu->interrupts++;
-    if (unlikely(desc == NULL)) {
-        irq_dispatch_system(vector);
-        return;
-    }
     desc->count[cpu->id]++;
     desc->flow(desc);
 }
+void irq_dispatch_system(struct cpu *cpu, uint8_t vector);
 
 // Flow handlers: when to mask, acknowledge and call. Context: hard irq; one CPU may be in the same
 // edge flow's handlers at a time.

@@ -64,7 +64,7 @@ static inline void cputime_irq_begin(struct cpu *cpu)
 
 static inline void cputime_irq_end(struct cpu *cpu)
 {
-    struct cputime *time = &cputimes[cpu->id];
+    struct cputime *time = cpu->books;
 
     time->sequence++;
     barrier();

@@ -4,6 +4,7 @@
 #include <lib/types.h>
 #include <x86/exception.h>
 #include <x86/frame.h>
+#include <sched/thread.h>
 #include <user/program.h>
 
 struct process;
@@ -46,7 +47,16 @@ const char *process_signal_text(int signal);
 void syscall(struct frame *frame);
 // On the way back into ring 3: ends the running process if that was asked for. Context: interrupts
 // off, nothing held.
-void process_return(void);
+void process_end_wanted(void);
+static inline void process_return(void)
+{
+    const struct thread *thread = current;
+
+    if (unlikely(__atomic_load_n(&thread->interrupted, __ATOMIC_RELAXED) ||
+                 __atomic_load_n(&thread->stop_wanted, __ATOMIC_RELAXED))) {
+        process_end_wanted();
+    }
+}
 // For exception_user.
 bool process_exception(const struct exception_record *record, struct frame *frame);
 // Ends the running process, on its own thread. Context: thread.

@@ -147,8 +147,9 @@ static void irq_unexpected(uint8_t vector)
 }
 
 // The kernel's own vectors: timer, messages between CPUs; and those that lead nowhere.
-void irq_dispatch_system(uint8_t vector)
+void irq_dispatch_system(struct cpu *cpu, uint8_t vector)
 {
+    cpu->interrupts++;
     void (*fn)(void) = READ_ONCE(irq_system[vector].fn);
     if (fn == NULL) {
         irq_unexpected(vector);
@@ -210,6 +211,7 @@ int irq_start(struct irq_desc *desc)
     desc->pending = false;
     desc->killed = false;
     desc->masked = false;
+    desc->own_eoi = desc->data.chip->irq_eoi != NULL;
     desc->started = true;
     desc->data.chip->irq_startup(&desc->data);
     return 0;

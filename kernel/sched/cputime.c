@@ -16,6 +16,7 @@ void cputime_init_cpu(unsigned cpu)
 {
     struct cputime *time = &cputimes[cpu];
 
+    cpus[cpu].books = time;
     time->kind = cpu == 0 ? CPU_SYSTEM : CPU_IDLE;
     time->since = clock_start_tsc();
     cputime_enter(time, CPU_SYSTEM);

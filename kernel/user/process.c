@@ -206,9 +206,9 @@ const struct process_io *process_io(void)
     return current->process->io;
 }
 
-void process_return(void)
+void process_end_wanted(void)
 {
-    if (current->process != NULL && unlikely(thread_interrupted())) {
+    if (current->process != NULL) {
         local_irq_enable();
         process_exit(SIGINT, 0);
     }

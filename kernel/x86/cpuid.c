@@ -78,7 +78,7 @@ static struct {
 } cpuid; // I
 
 bool cpu_coarse_clock; // I: boot option clock=coarse
-uint8_t cpu_has_smap;  // I: read by entry.S at each entry
+uint8_t cpu_has_smap;  // I: read by kernel/user/copy.S at each copy
 
 struct cpuid_regs {
     uint32_t eax, ebx, ecx, edx;
@@ -204,8 +204,24 @@ uint64_t cpu_random(void)
 
 extern const char syscall_entry[]; // entry.S
 
+// CLAC is an instruction only where there is SMAP; elsewhere the places for it in entry.S do nothing.
+// Once, before the kernel's text is made read-only: the boot CPU is alone.
+static void cpu_patch_clac(void)
+{
+    static const uint8_t clac[] = {0x0f, 0x01, 0xca}; // Intel SDM vol. 2
+    extern uint8_t isr_common_clac[], isr_paranoid_clac[];
+
+    if (cpu_has(FEATURE_SMAP)) {
+        memcpy(isr_common_clac, clac, sizeof(clac));
+        memcpy(isr_paranoid_clac, clac, sizeof(clac));
+    }
+}
+
 void cpu_protect(void)
 {
+    if (cpu_id() == 0) {
+        cpu_patch_clac();
+    }
     // Read-only pages bind ring 0 too; x87 errors arrive as #MF rather than through the 8259s.
     // The x87 and SSE registers are nobody's: TS and the missing CR4.OSFXSR make their use a fault.
     write_cr0((read_cr0() | CR0_WP | CR0_NE | CR0_MP | CR0_TS) & ~CR0_EM);

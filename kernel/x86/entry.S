@@ -130,7 +130,6 @@ isr_stubs:
     pushq %rbp
     .cfi_adjust_cfa_offset 8
     movq %rsp, %rbp
-    cld // C expects it; IRETQ brings the old flag back
     .endm
 
     .macro RESTORE_REGISTERS
@@ -155,13 +154,14 @@ isr_stubs:
     .cfi_adjust_cfa_offset -16
     .endm
 
-    // A handler must not reach user memory because a user program, or an interrupted copy, had
-    // RFLAGS.AC set.
-    .macro CLEAR_AC
-    cmpb $0, cpu_has_smap(%rip)
-    je 1f
-    clac
-1:
+    // C expects DF clear, and a handler must not reach user memory because a user program, or an
+    // interrupted copy, had RFLAGS.AC set. IRETQ brings the old flags back; SYSCALL has cleared both.
+    // CLAC exists only with SMAP: these three bytes do nothing until cpu_protect() has put it there.
+    .macro CLEAR_FLAGS site
+    cld
+    .globl \site
+\site:
+    nopl (%rax)
     .endm
 
     .macro FRAME_BEGIN
@@ -178,7 +178,7 @@ isr_stubs:
 isr_common:
     FRAME_BEGIN
     SAVE_REGISTERS
-    CLEAR_AC
+    CLEAR_FLAGS isr_common_clac
     testb $3, FRAME_CS(%rdi)
     jz isr_call
     swapgs
@@ -270,7 +270,7 @@ user_enter:
 isr_paranoid:
     FRAME_BEGIN
     SAVE_REGISTERS
-    CLEAR_AC
+    CLEAR_FLAGS isr_paranoid_clac
     movl $MSR_GS_BASE, %ecx
     rdmsr
     movl %edx, %ebx // bit 31: the base is in the kernel's half. interrupt() keeps rbx

@@ -83,7 +83,8 @@ def test_storm_by_rate_and_by_cpu_time(boot):
     m.send("echo raise 1 > /proc/driver/edu\r")
     m.wait_prompt()
     m.send("watch -n 1 -c 4 health\r")
-    m.expect(r"WARN +irq rate +\d+ times its usual.*irq 21 \(edu\)")
+    # How many times depends on how much of the storm the first look has seen.
+    m.expect(r"irq rate +([2-9]|\d\d+) times its usual.*irq 21 \(edu\)")
     m.wait_prompt()
     until(m, "interrupts", ["WARN", "ALERT"])
     until(m, "hard irq", ["WARN", "ALERT"])

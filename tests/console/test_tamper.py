@@ -57,7 +57,8 @@ def test_a_pin_that_nobody_requested(machine):
     output, status = machine.run("irq check")
     pin_half(machine, FREE_PIN, 0, right)
     assert status == 1
-    assert f"GSI {FREE_PIN}: nobody requested it, and its entry 0x0000000000000041 is open" in output
+    assert (f"GSI {FREE_PIN}: nobody requested it, and its entry 0x0000000000000041 is open"
+            in output)
     assert " 0 differences" in machine.ok("irq check")
 
 

@@ -200,9 +200,7 @@ KTEST(tick, delayed_work_and_timeouts_cross_the_wrap)
     }
     wrap_begin(3);
     uint32_t start = jiffies;
-    uint64_t start_ns = clock_ns();
     msleep(20);
-    EXPECT(clock_ns() - start_ns >= 20 * 1000000);
     EXPECT(jiffies - start >= 20 * HZ / 1000);
     EXPECT(jiffies < 1000000); // it has wrapped
 }

@@ -135,7 +135,8 @@ static void user_test_look(struct timer_list *timer)
     struct process *process = __atomic_load_n(&user_test_tick.process, __ATOMIC_ACQUIRE);
     struct thread *thread = current;
 
-    if (process != NULL && thread == process_thread(process) && frame_is_user(cpu_field(irq_frame))) {
+    if (process != NULL && thread == process_thread(process) &&
+        frame_is_user(cpu_field(irq_frame))) {
         user_test_tick.frame = *((struct frame *)(thread->stack + KERNEL_STACK_SIZE) - 1);
         user_test_tick.gs_base = rdmsr(MSR_GS_BASE);
         user_test_tick.swapped_base = rdmsr(MSR_KERNEL_GS);

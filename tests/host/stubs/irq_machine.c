@@ -52,7 +52,12 @@ void fake_hardirq(bool on)
 void fake_interrupt(unsigned vector)
 {
     uint32_t depth = cpu_self()->irq_depth++;
-    irq_dispatch(cpu_self(), (uint8_t)vector);
+    struct irq_desc *desc = irq_of_vector((uint8_t)vector);
+    if (desc != NULL) {
+        irq_dispatch_device(cpu_self(), desc);
+    } else {
+        irq_dispatch_system(cpu_self(), (uint8_t)vector);
+    }
     cpu_self()->irq_depth = depth;
 }
 
