@@ -27,7 +27,9 @@
 // Previous: kernel/irq/flow.c for the top half, kernel/defer/softirq.c for the poll. Next:
 // kernel/dev/netdev.c.
 #include <lib/errno.h>
+#include <lib/parse.h>
 #include <lib/string.h>
+#include <contract/boot_option.h>
 #include <core/clock.h>
 #include <core/log.h>
 #include <mm/slab.h>
@@ -52,6 +54,8 @@ enum {
     // after a pause comes at once.
     E1000_ITR_20K = 195,
 };
+
+static uint32_t e1000_itr = E1000_ITR_20K; // I: boot option
 
 // What may interrupt. TXQE is left out: TXDW says the same with a descriptor to show for it.
 #define E1000_INT_RX      (E1000_INT_RXT0 | E1000_INT_RXO | E1000_INT_RXDMT0)
@@ -295,7 +299,7 @@ static void e1000_start(struct e1000 *e)
     e1000_wr(e, E1000_RDT, e->rx.head); // none yet: the doorbell below
     e1000_wr(e, E1000_RDTR, 0);
     if (e->features & E1000_HAS_ITR) {
-        e1000_wr(e, E1000_ITR, E1000_ITR_20K);
+        e1000_wr(e, E1000_ITR, e1000_itr);
     }
 
     // 14.5: transmit. Collision threshold 15, distance 64 byte times (full duplex)
@@ -717,3 +721,18 @@ void e1000_detach(struct e1000 *e)
     unregister_netdev(&e->netdev);
     e1000_quiet(e);
 }
+
+// The register has 16 bits. A value that is far too large is worth a look: nothing is lost, and
+// everything comes late.
+static int e1000_set_itr(const char *value)
+{
+    uint32_t units;
+
+    if (kstrtou32(value, 10, &units) != 0 || units > UINT16_MAX) {
+        return -EINVAL;
+    }
+    e1000_itr = units;
+    return 0;
+}
+BOOT_OPTION("e1000.itr", e1000_set_itr,
+            "e1000.itr=N: least time between interrupts, N * 256 ns; 0: none (195, 50 us)");

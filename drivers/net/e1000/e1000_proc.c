@@ -69,6 +69,10 @@ static void e1000_show_one(struct text *t, const struct e1000 *e)
         text_bits(t, e1000_rd(e, E1000_STATUS), e1000_status_names);
         text_puts(t, " IMS ");
         text_bits(t, e1000_rd(e, E1000_IMS), e1000_int_names);
+        if (e->features & E1000_HAS_ITR) {
+            uint32_t units = e1000_rd(e, E1000_ITR);
+            text_printf(t, " ITR %u (%u us between interrupts)", units, units * 256 / 1000);
+        }
         text_putc(t, '\n');
         e1000_show_ring(t, e, "receive", &e->rx, e->rx_bus);
         e1000_show_ring(t, e, "transmit", &e->tx, e->tx_bus);
