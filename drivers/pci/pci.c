@@ -12,6 +12,7 @@
 // PCI Local Bus 3.0, chapter 6; PCI-to-PCI Bridge Architecture 1.2, 3.2.5. Context: boot thread for
 // pci_init; threads for binding. The list of devices does not change after pci_init. Previous:
 // pci_scan.c. Next: a driver's record, drivers/block/ahci/ahci_pci.c.
+#include <irq/devres.h>
 #include <pci/pci.h>
 
 #include <lib/errno.h>
@@ -238,6 +239,7 @@ static int pci_bind_locked(struct pci_dev *dev)
             pci_leak_cancel();
             return 0;
         }
+        devm_release_irqs(&dev->dev);
         pci_leak_end(dev);
         pci_forget_driver(dev);
         pr_warn("%s %s: no: %s", driver->name, dev->dev.name, strerror(error));
@@ -273,6 +275,7 @@ int pci_unbind(struct pci_dev *dev)
     if (dev->driver != NULL) {
         pci_leak_begin(dev);
         dev->driver->remove(dev);
+        devm_release_irqs(&dev->dev);
         leaks = (int)pci_leak_end(dev);
         pci_forget_driver(dev);
     }

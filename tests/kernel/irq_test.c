@@ -5,6 +5,7 @@
 #include <core/log.h>
 #include <core/panic.h>
 #include <lib/errno.h>
+#include <irq/devres.h>
 #include <sched/sleep.h>
 
 struct irq_test_device {
@@ -225,6 +226,32 @@ KTEST(irq, unexpected_vectors_are_counted_and_ended)
         EXPECT(message_line_reached(&device.calls, before + 1));
     }
     message_line_close(irq, &device);
+}
+
+// A second handler joins the line by its device, and goes with it, or before.
+KTEST(irq, what_a_device_requested_goes_with_it)
+{
+    struct device dev = {.name = "nobody"}, other = {.name = "other"};
+    struct irq_test_device own = {.answer = IRQ_HANDLED}, a = own, b = own;
+    int irq = route_alloc_message(&soft_line_chip, NULL, 0);
+    REQUIRE(irq >= 0);
+    struct irq_desc *desc = irq_to_desc((unsigned)irq);
+    EXPECT_EQ(devm_request_irq(&dev, MAX_IRQS, irq_test_handler, 0, "ktest", &a), -EINVAL);
+    EXPECT_EQ(devm_request_irq(&dev, (unsigned)irq, irq_test_handler, IRQF_SHARED, "ktest", &a), 0);
+    EXPECT_EQ(devm_request_irq(&dev, (unsigned)irq, irq_test_handler, IRQF_SHARED, "ktest", &b), 0);
+    EXPECT_EQ(devm_release_irqs(&other), 0);
+    message_line_send(irq, desc->data.cpu);
+    EXPECT(message_line_reached(&a.calls, 1) && message_line_reached(&b.calls, 1));
+    devm_free_irq(&dev, (unsigned)irq, &a);
+    devm_free_irq(&dev, (unsigned)irq, &a); // a warning, and nothing else
+    ktest->warnings_expected = 1;
+    message_line_send(irq, desc->data.cpu);
+    EXPECT(message_line_reached(&b.calls, 2));
+    EXPECT_EQ(a.calls, 1);
+    EXPECT_EQ(devm_release_irqs(&dev), 1);
+    EXPECT(desc->action == NULL);
+    EXPECT_EQ(devm_release_irqs(&dev), 0);
+    route_free_message((unsigned)irq);
 }
 
 KTEST(irq, refusals)

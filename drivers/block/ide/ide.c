@@ -15,6 +15,7 @@
 #include <core/clock.h>
 #include <core/log.h>
 #include <mm/slab.h>
+#include <irq/devres.h>
 #include <sched/sleep.h>
 
 enum {
@@ -192,7 +193,8 @@ int ide_channel_start(struct ide_channel *channel)
     }
     outb(0, channel->control);
     (void)ide_rd(channel, IDE_STATUS); // an interrupt that firmware left
-    error = request_irq((unsigned)channel->irq, ide_interrupt, 0, names[channel->index], channel);
+    error = devm_request_irq(channel->dev, (unsigned)channel->irq, ide_interrupt, 0,
+                             names[channel->index], channel);
     if (error != 0) {
         dev_err(channel->dev, "channel %u: irq %d cannot be had: error %d", channel->index,
                 channel->irq, error);
@@ -217,7 +219,7 @@ bool ide_channel_stop(struct ide_channel *channel)
         clean = ide_disk_remove(&channel->disks[i]) && clean;
     }
     outb(IDE_CONTROL_NIEN, channel->control);
-    free_irq((unsigned)channel->irq, channel);
+    devm_free_irq(channel->dev, (unsigned)channel->irq, channel); // now: see below
     for (unsigned i = 0; i < IDE_DISKS; i++) {
         if (clean && channel->disks[i].disk != NULL) { // no handler can name it any more
             blk_put(channel->disks[i].disk);
