@@ -57,15 +57,16 @@ def test_read_matrix(shared_disk, size):
 
 
 def test_many_readers(shared_disk):
-    """Thirty-two at once, at random places."""
+    """As many at once as the shell has room for in the background, at random places."""
     m, data = shared_disk
     source = random.Random(7)
     places = [source.randrange(len(data) // 4096 - 16) for _ in range(32)]
     for i, place in enumerate(places):
         m.output_of(f"dd if=/dev/nvme0n1 bs=4K skip={place} count=16 status=none | "
                     f"sha256sum > /tmp/{i} &")
-    m.output_of("wait")
-    m.output_of("")
+        if i % 16 == 15:
+            m.output_of("wait")
+            m.output_of("")
     for i, place in enumerate(places):
         assert m.ok(f"cat /tmp/{i}").split()[0] == sha(data[place * 4096:(place + 16) * 4096])
     settled(m)
