@@ -91,7 +91,7 @@ static __always_inline void interrupt_external(struct frame *frame, struct irq_d
         interrupt_from_idle(cpu);
     }
     if (is_device) {
-        irq_dispatch_device(cpu, desc);
+        irq_dispatch(cpu, desc);
     } else {
         irq_dispatch_system(cpu, (uint8_t)frame->vector);
     }

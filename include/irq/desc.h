@@ -74,7 +74,7 @@ static inline struct irq_desc *irq_of_vector(uint8_t vector)
 {
     return READ_ONCE(route_vectors[vector]); // NULL: no device's
 }
-static inline void irq_dispatch_device(struct cpu *cpu, struct irq_desc *desc)
+static inline void irq_dispatch(struct cpu *cpu, struct irq_desc *desc)
 {
     cpu->interrupts++;
     desc->count[cpu->id]++;

@@ -13,7 +13,7 @@
 // The names in /proc/interrupts are Linux's: "fasteoi" for level (the chip needs one word at the
 // end), "edge", "percpu".
 //
-// Context: hard irq, called by irq_dispatch_device in <irq/desc.h>.
+// Context: hard irq, called by irq_dispatch in <irq/desc.h>.
 #include <core/clock.h>
 #include <core/log.h>
 #include <core/trace.h>

@@ -209,11 +209,10 @@ extern const char syscall_entry[]; // entry.S
 static void cpu_patch_clac(void)
 {
     static const uint8_t clac[] = {0x0f, 0x01, 0xca}; // Intel SDM vol. 2
-    extern uint8_t isr_common_clac[], isr_paranoid_clac[];
+    extern uint8_t *const entry_clac_places[];
 
-    if (cpu_has(FEATURE_SMAP)) {
-        memcpy(isr_common_clac, clac, sizeof(clac));
-        memcpy(isr_paranoid_clac, clac, sizeof(clac));
+    for (unsigned i = 0; cpu_has(FEATURE_SMAP) && entry_clac_places[i] != NULL; i++) {
+        memcpy(entry_clac_places[i], clac, sizeof(clac));
     }
 }
 

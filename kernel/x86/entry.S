@@ -157,12 +157,20 @@ isr_stubs:
     // C expects DF clear, and a handler must not reach user memory because a user program, or an
     // interrupted copy, had RFLAGS.AC set. IRETQ brings the old flags back; SYSCALL has cleared both.
     // CLAC exists only with SMAP: these three bytes do nothing until cpu_protect() has put it there.
-    .macro CLEAR_FLAGS site
+    // Their places are listed in entry_clac_places.
+    .macro CLEAR_FLAGS
     cld
-    .globl \site
-\site:
-    nopl (%rax)
+1:  nopl (%rax)
+    .pushsection .rodata.clac, "a", @progbits
+    .quad 1b
+    .popsection
     .endm
+
+    .pushsection .rodata.clac, "a", @progbits
+    .balign 8
+    .globl entry_clac_places
+entry_clac_places:
+    .popsection
 
     .macro FRAME_BEGIN
     .cfi_startproc simple
@@ -178,7 +186,7 @@ isr_stubs:
 isr_common:
     FRAME_BEGIN
     SAVE_REGISTERS
-    CLEAR_FLAGS isr_common_clac
+    CLEAR_FLAGS
     testb $3, FRAME_CS(%rdi)
     jz isr_call
     swapgs
@@ -270,7 +278,7 @@ user_enter:
 isr_paranoid:
     FRAME_BEGIN
     SAVE_REGISTERS
-    CLEAR_FLAGS isr_paranoid_clac
+    CLEAR_FLAGS
     movl $MSR_GS_BASE, %ecx
     rdmsr
     movl %edx, %ebx // bit 31: the base is in the kernel's half. interrupt() keeps rbx
@@ -285,5 +293,8 @@ isr_paranoid:
     iretq
     .cfi_endproc
     .size isr_paranoid, . - isr_paranoid
+
+    .section .rodata.clac, "a", @progbits
+    .quad 0 // the end of the list
 
     .section .note.GNU-stack, "", @progbits

@@ -169,7 +169,7 @@ spine, the dispatcher, the driver's top half, softirqs, and a frame that comes u
                     vector = int(descriptor["data"]["vector"])
                     gdb.execute(f"break *{dict(idt())[vector]:#x}")
                     gdb.execute(f"break interrupt if frame->vector == {vector}")
-                    gdb.execute(f"break irq_dispatch if vector == {vector}")
+                    gdb.execute(f"break irq_dispatch if desc->data.vector == {vector}")
                     gdb.execute(f"break *{int(action['handler']):#x}")
                     gdb.execute("break softirq_run_on if "  # those of time would stop us all day
                                 "cpus[$_thread - 1].softirq_pending & ~(1 << TIMER_SOFTIRQ"

@@ -54,7 +54,7 @@ void fake_interrupt(unsigned vector)
     uint32_t depth = cpu_self()->irq_depth++;
     struct irq_desc *desc = irq_of_vector((uint8_t)vector);
     if (desc != NULL) {
-        irq_dispatch_device(cpu_self(), desc);
+        irq_dispatch(cpu_self(), desc);
     } else {
         irq_dispatch_system(cpu_self(), (uint8_t)vector);
     }
