@@ -103,7 +103,7 @@ def test_coming_and_going(images):
         for _ in range(10):
             machine.send("sha256sum /dev/hda &\r")
             machine.wait_prompt()
-            machine.output_of("driver unbind 0000:00:01.1")  # the reader's error may fall in between
+            machine.output_of("driver unbind 0000:00:01.1")  # (the reader may speak in between)
             machine.output_of("driver bind 0000:00:01.1")
         machine.output_of("wait")
         machine.output_of("")
