@@ -21,6 +21,8 @@ FIRMWARE   ?= bios#     ## bios or uefi (OVMF)
 ACCEL      ?= tcg#      ## tcg or kvm
 NET        ?= user#     ## user, none, or a whole -netdev argument without its id
 DISK       ?= $(BUILD)/disk.img#  ## raw image on the AHCI port; none for no disk
+LABS       ?= yes#      ## no: without the devices that only experiments need (edu; NVMe or, on pc, IDE)
+IOMMU      ?= none#     ## intel: a VT-d unit (q35; with APPEND=intel_iommu=on)
 SCREEN     ?= none#     ## none, gtk or curses
 APPEND     ?=#          ## boot options, as in "loglevel=7 ip=dhcp"
 QEMU_EXTRA ?=#          ## more arguments for QEMU
@@ -196,18 +198,21 @@ $(ISO): $(ELF) iso/grub.cfg $(BUILD)/.append
 
 # ---- running -----------------------------------------------------------------------------------
 
+# The experiments' own disk: what they write does not touch DISK.
+LAB_DISK := $(if $(filter no,$(LABS)),none,$(BUILD)/labs.img)
+
 qemu = $(PYTHON) tools/qemu.py --cpus '$(CPUS)' --mem '$(MEM)' --machine '$(MACHINE)' \
        --firmware '$(FIRMWARE)' --accel '$(ACCEL)' --net '$(NET)' --disk '$(DISK)' \
-       --screen '$(SCREEN)' --build '$(BUILD)' --extra '$(subst ','\'',$(QEMU_EXTRA))'
+       --labs '$(LAB_DISK)' --iommu '$(IOMMU)' --screen '$(SCREEN)' --build '$(BUILD)' --extra '$(subst ','\'',$(QEMU_EXTRA))'
 
 # What these run on is made by a make of its own, with as many jobs as there are CPUs.
-made = @$(MAKE) $(if $(V),,-s) --no-print-directory $(ISO) $(ELF) $(filter $(BUILD)/disk.img,$(DISK))
+made = @$(MAKE) $(if $(V),,-s) --no-print-directory $(ISO) $(ELF) $(filter $(BUILD)/%.img,$(DISK) $(LAB_DISK))
 
 run: ## boot it in QEMU, console on this terminal
 	$(made)
 	@$(qemu) run
 
-$(BUILD)/disk.img:
+$(BUILD)/%.img:
 	@mkdir -p $(@D)
 	$(call quiet,DISK,$@)$(PYTHON) tools/mkdisk.py $@
 

@@ -94,6 +94,23 @@ def net_arguments(nics, model="e1000"):
     return arguments
 
 
+def lab_arguments(machine, image):
+    """What only experiments need: the edu device, and a disk of the kind that the machine's own
+    is not: by NVMe, or on pc by IDE."""
+    arguments = ["-device", "edu,dma_mask=0xffffffff",
+                 "-drive", f"if=none,id=labs,format=raw,file={comma(image)}"]
+    if machine == "q35":
+        return [*arguments, "-device", "nvme,drive=labs,serial=labs"]
+    return [*arguments, "-device", "ide-hd,drive=labs,bus=ide.0"]
+
+
+def iommu_arguments(iommu):
+    """A unit between devices and memory; QEMU wants it before all others."""
+    if iommu not in ("none", "intel"):
+        raise SystemExit(f"qemu.py: IOMMU={iommu}: none or intel")
+    return [] if iommu == "none" else ["-device", "intel-iommu,intremap=on"]
+
+
 def command(*, kernel=None, iso=None, machine="q35", cpus=2, mem="256M", firmware="bios",
             accel="tcg", cpu="max", nics=("user",), disks=(), screen="none", vga=True,
             serial=("mon:stdio",), append="", script="", gdb=None, halted=True, reboot=False,
@@ -164,8 +181,8 @@ def debug_auto(arguments, build):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for option in ("cpus", "mem", "machine", "firmware", "accel", "net", "disk", "screen",
-                   "build", "extra"):
+    for option in ("cpus", "mem", "machine", "firmware", "accel", "net", "disk", "labs",
+                   "iommu", "screen", "build", "extra"):
         parser.add_argument(f"--{option}", required=True)
     parser.add_argument("job", choices=("run", "debug", "debug-auto"))
     options = parser.parse_args()
@@ -179,13 +196,14 @@ def main():
     if options.job == "debug-auto":
         serial = f"file:{build}/serial.log"
 
+    labs = [] if options.labs == "none" else lab_arguments(options.machine, options.labs)
     arguments = command(
         iso=f"{build}/tophalf.iso", machine=options.machine, cpus=options.cpus, mem=options.mem,
         firmware=options.firmware, accel=options.accel,
         nics=[] if options.net == "none" else [options.net],
-        disks=[] if options.disk == "none" else [options.disk],
+        disks=[] if options.disk == "none" else [options.disk], first=iommu_arguments(options.iommu),
         screen=options.screen, serial=[serial], gdb=gdb_socket, reboot=True,
-        extra=shlex.split(options.extra))
+        extra=[*labs, *shlex.split(options.extra)])
 
     if options.job == "debug-auto":
         return debug_auto(arguments, build)

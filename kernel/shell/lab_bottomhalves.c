@@ -611,8 +611,8 @@ static int lab_bottomhalves(struct shell *sh, int argc, char **argv)
     error = lab_bh.pci != NULL ? lab_bh_run(sh, events) : -ENODEV;
     mutex_unlock(&lab_bh_mutex);
     if (error == -ENODEV) {
-        return shell_error(sh, "bottomhalves: no edu device: start with "
-                               "`make run QEMU_EXTRA=\"-device edu\"`");
+        return shell_error(sh, "bottomhalves: no edu device: `make run` has it; else "
+                               "start QEMU with -device edu");
     }
     if (error == -EINTR) {
         return 130;

@@ -99,7 +99,8 @@ static int lab_pio(struct shell *sh, int argc, char **argv)
     }
     struct gendisk *disk = blk_find("hda");
     if (disk == NULL) {
-        return shell_error(sh, "no IDE disk: start QEMU with -M pc -drive if=ide,file=...");
+        return shell_error(sh, "no IDE disk: `make run MACHINE=pc` has one; else start QEMU "
+                               "with -M pc -drive if=ide,file=...");
     }
     void *buffer = alloc_pages(GFP_KERNEL, page_order(PIO_LARGEST));
     int status = disk->capacity * SECTOR_SIZE < PIO_LARGEST

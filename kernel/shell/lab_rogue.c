@@ -156,7 +156,8 @@ static int lab_rogue(struct shell *sh, int argc, char **argv)
         return shell_usage(sh, "no arguments");
     }
     if (rogue.dev == NULL) {
-        return shell_error(sh, "no edu device: start QEMU with -device edu,dma_mask=0xffffffff");
+        return shell_error(sh, "no edu device: `make run` has it; else start QEMU with "
+                               "-device edu,dma_mask=0xffffffff");
     }
     rogue.page = alloc_pages_within(GFP_KERNEL | GFP_ZERO, 0, DMA_BIT_MASK(28));
     if (rogue.page == NULL) {

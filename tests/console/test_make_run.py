@@ -32,8 +32,37 @@ def test_make_run_reaches_the_prompt_and_poweroff_ends_it():
     assert terminal.exitstatus == 0
 
 
+def run_line(terminal, line, says):
+    terminal.expect_exact(PROMPT)
+    terminal.send(f"{line}; echo status=$?\r")
+    terminal.expect(says)
+    terminal.expect(r"\nstatus=0\r*\n")
+
+
+def test_make_run_has_the_devices_that_labs_need():
+    terminal = make_run("IOMMU=intel", "APPEND=intel_iommu=on")
+    try:
+        run_line(terminal, "lab bottomhalves 5", "served by")
+        run_line(terminal, "lab nvme-read", "doorbell")
+        run_line(terminal, "lab rogue-dma", "DMAR")
+        terminal.expect_exact(PROMPT)
+        terminal.send("poweroff\r")
+        terminal.expect(pexpect.EOF)
+    finally:
+        terminal.close(force=True)
+    assert terminal.exitstatus == 0
+
+
+def test_make_run_on_pc_has_an_ide_disk():
+    terminal = make_run("MACHINE=pc")
+    try:
+        run_line(terminal, "lab pio-dma", "cycles per byte")
+    finally:
+        terminal.close(force=True)
+
+
 def test_make_run_says_the_kernels_exit_status():
-    terminal = make_run("NET=none", "DISK=none", "CPUS=1")
+    terminal = make_run("NET=none", "DISK=none", "LABS=no", "CPUS=1")
     try:
         terminal.expect_exact(PROMPT)
         terminal.send("exit 3\r")
