@@ -201,7 +201,8 @@ def main():
         iso=f"{build}/tophalf.iso", machine=options.machine, cpus=options.cpus, mem=options.mem,
         firmware=options.firmware, accel=options.accel,
         nics=[] if options.net == "none" else [options.net],
-        disks=[] if options.disk == "none" else [options.disk], first=iommu_arguments(options.iommu),
+        disks=[] if options.disk == "none" else [options.disk],
+        first=iommu_arguments(options.iommu),
         screen=options.screen, serial=[serial], gdb=gdb_socket, reboot=True,
         extra=[*labs, *shlex.split(options.extra)])
 

@@ -2,7 +2,7 @@
 // beginning. Each window is a heap block of exactly its size. Checksums are put right on the way,
 // or hardly an input would get past the first gate.
 //
-// links: kernel/x86/acpi.c
+// links: kernel/x86/acpi.c kernel/x86/acpi_aml.c
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

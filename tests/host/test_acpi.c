@@ -2,7 +2,7 @@
 // the parser maps is a heap block of exactly that size, so AddressSanitizer sees a read of even one
 // byte beyond what was asked for.
 //
-// links: kernel/x86/acpi.c
+// links: kernel/x86/acpi.c kernel/x86/acpi_aml.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
