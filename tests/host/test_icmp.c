@@ -4,52 +4,7 @@
 // links: kernel/net/eth.c kernel/net/arp.c kernel/net/route.c kernel/net/ipv4.c kernel/net/icmp.c kernel/net/udp.c
 // links: kernel/net/dhcp.c kernel/net/dhcp_message.c kernel/net/net.c kernel/net/stats.c kernel/net/loopback.c
 // links: kernel/lib/checksum.c kernel/lib/string.c kernel/lib/text.c kernel/lib/format.c kernel/lib/parse.c kernel/lib/errno.c
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include <lib/errno.h>
-
-#include "stubs/net.h"
-#include "stubs/stubs.h"
-
-static uint8_t frame[2048];
-
-static int setup(void **state)
-{
-    (void)state;
-    host_net_start(HOST_IP);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    assert_true(host_balanced());
-    assert_int_equal(host_net_end(), 0);
-    return 0;
-}
-
-// The frame ends there and nowhere else.
-static void ends(size_t length, enum net_end end)
-{
-    uint64_t before = net_end_count(end);
-    host_receive(frame, length);
-    assert_int_equal(net_end_count(end), before + 1);
-    assert_true(host_balanced());
-}
-
-static int setup_with_peer(void **state)
-{
-    setup(state);
-    host_learn_peer();
-    return 0;
-}
+#include "net_case.h"
 
 static void test_echo_of_every_size(void **state)
 {
@@ -225,7 +180,7 @@ static void test_we_answer_ourselves(void **state)
     assert_int_equal(host_sent(), 0);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup_with_peer, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, net_setup_with_peer, net_teardown)
 
 int main(void)
 {

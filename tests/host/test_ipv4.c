@@ -4,45 +4,7 @@
 // links: kernel/net/eth.c kernel/net/arp.c kernel/net/route.c kernel/net/ipv4.c kernel/net/icmp.c kernel/net/udp.c
 // links: kernel/net/dhcp.c kernel/net/dhcp_message.c kernel/net/net.c kernel/net/stats.c kernel/net/loopback.c
 // links: kernel/lib/checksum.c kernel/lib/string.c kernel/lib/text.c kernel/lib/format.c kernel/lib/parse.c kernel/lib/errno.c
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include <lib/errno.h>
-
-#include "stubs/net.h"
-
-static uint8_t frame[2048];
-
-static int setup(void **state)
-{
-    (void)state;
-    host_net_start(HOST_IP);
-    host_learn_peer();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    assert_true(host_balanced());
-    assert_int_equal(host_net_end(), 0);
-    return 0;
-}
-
-// The frame ends there and nowhere else, and nothing is sent.
-static void ends(size_t length, enum net_end end)
-{
-    uint64_t before = net_end_count(end), received = net_received_count();
-    host_receive(frame, length);
-    assert_int_equal(net_end_count(end), before + 1);
-    assert_int_equal(net_received_count(), received + 1);
-    assert_true(host_balanced());
-}
+#include "net_case.h"
 
 static size_t good(void)
 {
@@ -330,7 +292,7 @@ static void test_addresses_that_people_type(void **state)
     }
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, net_setup_with_peer, net_teardown)
 
 int main(void)
 {
