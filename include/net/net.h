@@ -38,8 +38,7 @@ struct icmp_answer {
 int64_t icmp_ping(uint32_t to, uint16_t id, uint16_t sequence, size_t size, uint32_t timeout_ms,
                   struct icmp_answer *answer);
 
-// ---- for commands and /proc
-// ------------------------------------------------------------------------
+// ---- for commands and /proc ---------------------------------------------------------------------
 
 // "a.b.c.d" or "a.b.c.d/n" that a host may have: 0 or -EINVAL. Without /n the mask is all ones.
 int net_parse_address(const char *text, uint32_t *address, uint32_t *mask);

@@ -73,8 +73,7 @@ static void netdev_tell(struct net_device *dev, enum netdev_event event)
     }
 }
 
-// ---- NAPI
-// ----------------------------------------------------------------------------------------
+// ---- NAPI ---------------------------------------------------------------------------------------
 
 void netif_napi_add(struct net_device *dev, struct napi_struct *napi,
                     int (*poll)(struct napi_struct *, int), int weight)
@@ -192,8 +191,7 @@ static void net_rx_action(void)
     }
 }
 
-// ---- receiving
-// -----------------------------------------------------------------------------------
+// ---- receiving ----------------------------------------------------------------------------------
 
 void netif_receive_skb(struct sk_buff *skb)
 {
@@ -255,8 +253,7 @@ static int backlog_poll(struct napi_struct *napi, int budget)
     return done;
 }
 
-// ---- sending
-// -------------------------------------------------------------------------------------
+// ---- sending ------------------------------------------------------------------------------------
 
 void netif_stop_queue(struct net_device *dev)
 {
@@ -392,8 +389,7 @@ void netif_carrier_off(struct net_device *dev)
     }
 }
 
-// ---- the devices
-// ---------------------------------------------------------------------------------
+// ---- the devices --------------------------------------------------------------------------------
 
 void rtnl_lock(void)
 {
@@ -561,8 +557,7 @@ void netdev_init(void)
     open_softirq(NET_RX_SOFTIRQ, net_rx_action);
 }
 
-// ---- /proc/net/dev, /proc/net/softnet_stat
-// ---------------------------------------------------------
+// ---- /proc/net/dev, /proc/net/softnet_stat ------------------------------------------------------
 
 static void netdev_show(struct text *t, unsigned long index)
 {

@@ -75,8 +75,7 @@ static bool arp_is_older(uint32_t since, uint32_t ms)
     return !time_after(since + msecs_to_jiffies(ms), jiffies);
 }
 
-// ---- messages
-// ------------------------------------------------------------------------------------
+// ---- messages -----------------------------------------------------------------------------------
 
 static void arp_write(uint8_t *p, uint16_t operation, const struct net_device *dev, uint32_t sender,
                       const uint8_t *target_mac, uint32_t target)
@@ -111,8 +110,7 @@ void arp_announce(struct net_device *dev)
     arp_ask(dev, READ_ONCE(dev->ip_address), eth_broadcast);
 }
 
-// ---- the cache
-// -----------------------------------------------------------------------------------
+// ---- the cache ----------------------------------------------------------------------------------
 
 static struct list_head *arp_bucket(uint32_t address)
 {
@@ -210,8 +208,7 @@ static void arp_drop_waiting(struct list_head *dropped)
     }
 }
 
-// ---- output
-// --------------------------------------------------------------------------------------
+// ---- output -------------------------------------------------------------------------------------
 
 // The packet waits, and the question is asked if it is the first.
 static int arp_wait_locked(struct arp_neighbour *n, struct sk_buff *skb)
@@ -258,8 +255,7 @@ int arp_output(struct sk_buff *skb, struct net_device *dev, uint32_t next_hop)
     return error;
 }
 
-// ---- the timer
-// -----------------------------------------------------------------------------------
+// ---- the timer ----------------------------------------------------------------------------------
 
 static void arp_age_locked(struct arp_neighbour *n, struct list_head *dropped)
 {
@@ -318,8 +314,7 @@ void arp_flush(struct net_device *dev)
     arp_drop_waiting(&dropped);
 }
 
-// ---- input
-// ---------------------------------------------------------------------------------------
+// ---- input --------------------------------------------------------------------------------------
 
 struct arp_message {
     uint16_t operation;
@@ -420,8 +415,7 @@ void arp_input(struct sk_buff *skb)
     }
 }
 
-// ---- views
-// ---------------------------------------------------------------------------------------
+// ---- views --------------------------------------------------------------------------------------
 
 bool arp_entry(unsigned k, struct arp_view *view)
 {

@@ -90,8 +90,7 @@ static void dhcp_unlock_bh(void)
     local_bh_enable();
 }
 
-// ---- messages
-// ------------------------------------------------------------------------------------
+// ---- messages -----------------------------------------------------------------------------------
 
 // By broadcast from nobody, or (RENEWING) to the server that gave the lease, or (REBINDING) by
 // broadcast from our address.
@@ -154,8 +153,7 @@ static void dhcp_input(struct sk_buff *skb, const struct ip_info *ip, uint16_t s
     net_end(skb, wanted ? NET_UDP_SERVICE : NET_DROP_UDP_SERVICE);
 }
 
-// ---- the state machine
-// ---------------------------------------------------------------------------
+// ---- the state machine --------------------------------------------------------------------------
 
 // Not secret, only unlikely to be another's: time and address, stirred.
 static uint32_t dhcp_random(const struct dhcp_client *c)
@@ -307,8 +305,7 @@ static void dhcp_step(struct work_struct *work)
                        msecs_to_jiffies((uint32_t)min(ms, (uint64_t)DHCP_STEP_MAX_S * 1000)));
 }
 
-// ---- clients come and go
-// -------------------------------------------------------------------------
+// ---- clients come and go ------------------------------------------------------------------------
 
 void dhcp_attach(struct net_device *dev)
 {

@@ -47,8 +47,7 @@ enum { // RFC 2132
 };
 enum { DHCP_LEASE_MIN = 60, DHCP_LEASE_DEFAULT = 3600 };
 
-// ---- writing
-// -------------------------------------------------------------------------------------
+// ---- writing ------------------------------------------------------------------------------------
 
 static uint8_t *dhcp_put(uint8_t *p, uint8_t option, const void *value, uint8_t length)
 {
@@ -99,8 +98,7 @@ void dhcp_write(uint8_t *message, const struct dhcp_query *query)
     *p = OPTION_END;
 }
 
-// ---- reading
-// -------------------------------------------------------------------------------------
+// ---- reading ------------------------------------------------------------------------------------
 
 // One field of options: up to its END, which must be there unless the field is filled. False: an
 // option reaches beyond it.

@@ -51,8 +51,7 @@ static LIST_HEAD(icmp_waiters); // L
 static uint32_t icmp_tokens = ICMP_ERRORS_BURST; // L
 static uint32_t icmp_token_jiffies;              // L: when tokens were last given out
 
-// ---- pings of ours
-// -------------------------------------------------------------------------------
+// ---- pings of ours ------------------------------------------------------------------------------
 
 static uint8_t icmp_pattern(uint32_t i)
 {
@@ -199,8 +198,7 @@ int64_t icmp_ping(uint32_t to, uint16_t id, uint16_t sequence, size_t size, uint
     return w.received_ns > sent_ns ? (int64_t)(w.received_ns - sent_ns) : 0;
 }
 
-// ---- errors that we send
-// -------------------------------------------------------------------------
+// ---- errors that we send ------------------------------------------------------------------------
 
 static bool icmp_error_allowed(void)
 {
@@ -248,8 +246,7 @@ void icmp_send_unreachable(struct sk_buff *skb, const struct ip_info *ip, uint8_
     ip_send(error, ip->destination, ip->source, IPPROTO_ICMP, IP_DEFAULT_TTL);
 }
 
-// ---- input
-// ---------------------------------------------------------------------------------------
+// ---- input --------------------------------------------------------------------------------------
 
 static void icmp_echo(struct sk_buff *skb, const struct ip_info *ip)
 {

@@ -20,8 +20,7 @@
 
 #include "inet.h"
 
-// ---- input
-// ---------------------------------------------------------------------------------------
+// ---- input --------------------------------------------------------------------------------------
 
 // Checks the header and cuts the packet to its total length (Ethernet pads short ones).
 // NET_END_COUNT: it is good.
@@ -114,8 +113,7 @@ void ip_input(struct sk_buff *skb)
     }
 }
 
-// ---- output
-// --------------------------------------------------------------------------------------
+// ---- output -------------------------------------------------------------------------------------
 
 // What the checksums of UDP cover beside the packet itself (RFC 768): a partial sum to go on from.
 uint32_t ip_pseudo_sum(uint32_t source, uint32_t destination, uint8_t protocol, uint16_t length)

@@ -125,8 +125,7 @@ void route_set_address(struct net_device *dev, uint32_t address, uint32_t mask, 
     }
 }
 
-// ---- ip=
-// -----------------------------------------------------------------------------------------
+// ---- ip= ----------------------------------------------------------------------------------------
 
 enum { IP_OPTIONS_MAX = 8 };
 
@@ -231,8 +230,7 @@ void ip_config_for(const struct net_device *dev, struct ip_config *config)
     }
 }
 
-// ---- /proc/net/route
-// -----------------------------------------------------------------------------
+// ---- /proc/net/route ----------------------------------------------------------------------------
 
 // Linux prints addresses as the CPU's hex number of the bytes in memory: backwards on x86.
 static uint32_t route_swapped(uint32_t address)

@@ -69,8 +69,7 @@ static void udp_unlock_bh(void)
     local_bh_enable();
 }
 
-// ---- input
-// ---------------------------------------------------------------------------------------
+// ---- input --------------------------------------------------------------------------------------
 
 static udp_service_t udp_find_service(uint16_t port)
 {
@@ -150,8 +149,7 @@ void udp_input(struct sk_buff *skb, const struct ip_info *ip)
     }
 }
 
-// ---- output
-// --------------------------------------------------------------------------------------
+// ---- output -------------------------------------------------------------------------------------
 
 void udp_push_header(struct sk_buff *skb, uint32_t source, uint16_t source_port,
                      uint32_t destination, uint16_t destination_port)
@@ -191,8 +189,7 @@ int udp_send(struct udp_socket *socket, uint32_t to, uint16_t port, const void *
     return error;
 }
 
-// ---- sockets
-// -------------------------------------------------------------------------------------
+// ---- sockets ------------------------------------------------------------------------------------
 
 static bool udp_port_is_free_locked(uint16_t port)
 {
@@ -287,8 +284,7 @@ long udp_receive(struct udp_socket *socket, void *to, size_t size, uint32_t *fro
     return (long)taken;
 }
 
-// ---- services
-// ------------------------------------------------------------------------------------
+// ---- services -----------------------------------------------------------------------------------
 
 int udp_serve(uint16_t port, udp_service_t service)
 {
@@ -338,8 +334,7 @@ void udp_init(void)
     udp_serve(UDP_PORT_DISCARD, udp_discard);
 }
 
-// ---- /proc/net/udp
-// -------------------------------------------------------------------------------
+// ---- /proc/net/udp ------------------------------------------------------------------------------
 
 static void udp_line(struct text *t, unsigned slot, uint16_t port, uint32_t queued,
                      uint64_t dropped)

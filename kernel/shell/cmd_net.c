@@ -18,8 +18,7 @@
 
 enum { IP_TEXT_SIZE = 16384 };
 
-// ---- ip
-// ------------------------------------------------------------------------------------------
+// ---- ip -----------------------------------------------------------------------------------------
 
 static void ip_show_address(struct text *t, const struct net_device *dev)
 {
@@ -220,8 +219,7 @@ static int ip_command(struct shell *sh, int argc, char **argv)
     return shell_usage(sh, "cannot do that");
 }
 
-// ---- arp
-// -----------------------------------------------------------------------------------------
+// ---- arp ----------------------------------------------------------------------------------------
 
 static int arp_command(struct shell *sh, int argc, char **argv)
 {
@@ -249,8 +247,7 @@ static int arp_command(struct shell *sh, int argc, char **argv)
     return 0;
 }
 
-// ---- ping
-// ----------------------------------------------------------------------------------------
+// ---- ping ---------------------------------------------------------------------------------------
 
 enum { PING_TIMEOUT_MS = 4000, PING_INTERVAL_MS = 1000, PING_SIZE = 56, PING_SIZE_MAX = 65507 };
 

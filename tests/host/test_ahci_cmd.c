@@ -16,7 +16,7 @@
 static struct ata_identity modern = {.has_lba48 = true, .has_flush = true};
 static struct ata_identity old = {.has_lba48 = false, .has_flush = true};
 
-// ---- commands --------------------------------------------------------------------------------------
+// ---- commands -----------------------------------------------------------------------------------
 
 static void test_read_fis(void **state)
 {
@@ -192,7 +192,7 @@ static void test_prd(void **state)
     assert_int_equal(ahci_build_prd(&prd, 0x1000, (4 << 20) + 2), -EINVAL);
 }
 
-// ---- IDENTIFY --------------------------------------------------------------------------------------
+// ---- IDENTIFY -----------------------------------------------------------------------------------
 
 static uint8_t page[512];
 

@@ -38,7 +38,7 @@ static int teardown(void **state)
     return 0;
 }
 
-// ---- what the client said ------------------------------------------------------------------------------
+// ---- what the client said -----------------------------------------------------------------------
 
 static uint8_t said[1500]; // the DHCP message that was looked at last
 
@@ -67,7 +67,7 @@ static void expect_said(unsigned k, enum dhcp_type type, uint32_t to)
     assert_int_equal(option(53)[0], type);
 }
 
-// ---- what the server says --------------------------------------------------------------------------------
+// ---- what the server says -----------------------------------------------------------------------
 
 static uint8_t message[600];
 static size_t at;
@@ -327,7 +327,7 @@ static void test_what_is_not_for_us(void **state)
     assert_int_equal(host_sent(), 1);
 }
 
-// ---- hostile options, straight into the reader -------------------------------------------------------------
+// ---- hostile options, straight into the reader --------------------------------------------------
 
 static const char *read_it(struct dhcp_answer *answer)
 {

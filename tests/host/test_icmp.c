@@ -68,7 +68,7 @@ static void test_what_is_not_answered(void **state)
     assert_int_equal(host_sent(), 0);
 }
 
-// ---- pings of ours: the far end acts while the ping sleeps ---------------------------------------------
+// ---- pings of ours: the far end acts while the ping sleeps --------------------------------------
 
 static size_t answer_length; // of the answer in `frame`
 

@@ -180,7 +180,7 @@ static void test_short_way_writes_the_same(void **state)
     }
 }
 
-// ---- a device that does not keep the rules ---------------------------------------------------------
+// ---- a device that does not keep the rules ------------------------------------------------------
 
 static void test_answers_twice(void **state)
 {

@@ -88,7 +88,7 @@ static bool noted(const char *what)
     return strstr(fake.note_buffer, what) != NULL;
 }
 
-// ---- capabilities --------------------------------------------------------------------------------
+// ---- capabilities -------------------------------------------------------------------------------
 
 static void test_caps_list(void **state)
 {
@@ -211,7 +211,7 @@ static void test_caps_extended_into_header(void **state)
     assert_true(noted("below 0x100 at 0x40"));
 }
 
-// ---- BARs ----------------------------------------------------------------------------------------
+// ---- BARs ---------------------------------------------------------------------------------------
 
 static void put_bar(unsigned bar, uint32_t value, uint32_t writable)
 {

@@ -17,7 +17,7 @@
 #include "../../drivers/pci/pci_config.h"
 #include "../../drivers/pci/pci_regs.h"
 
-// ---- the board -----------------------------------------------------------------------------------
+// ---- the board ----------------------------------------------------------------------------------
 
 struct acpi_info acpi;
 static struct pci_dev *isa_bridge; // NULL: none
@@ -93,7 +93,7 @@ static int route(const struct pci_dev *dev, const char *expected_source)
     return irq;
 }
 
-// ---- the tests -----------------------------------------------------------------------------------
+// ---- the tests ----------------------------------------------------------------------------------
 
 static void test_q35(void **state)
 {

@@ -679,8 +679,7 @@ KTEST(ahci, unbind_under_load)
     EXPECT_EQ(pci_bind(dev), 0);
 }
 
-// ---- when memory runs out
-// --------------------------------------------------------------------------
+// ---- when memory runs out -----------------------------------------------------------------------
 
 // Lets the number-th allocation from here on fail, and says whether it came to that.
 static void fail_start(uint32_t number)

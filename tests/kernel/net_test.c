@@ -22,8 +22,7 @@
 
 #define LOCALHOST (127u << 24 | 1)
 
-// ---- a card of ours
-// ------------------------------------------------------------------------------
+// ---- a card of ours -----------------------------------------------------------------------------
 
 struct fake_card {
     struct net_device netdev;
@@ -286,8 +285,7 @@ KTEST(net, nothing_leaves_without_link_or_when_down)
     fake_end();
 }
 
-// ---- packets
-// -------------------------------------------------------------------------------------
+// ---- packets ------------------------------------------------------------------------------------
 
 KTEST(net, packets_push_pull_put_trim)
 {
@@ -332,8 +330,7 @@ KTEST(net, packets_come_back_from_the_pool_clean)
     preempt_enable();
 }
 
-// ---- sockets over lo
-// -----------------------------------------------------------------------------
+// ---- sockets over lo ----------------------------------------------------------------------------
 
 KTEST(net, udp_over_lo_wakes_its_reader)
 {
@@ -408,8 +405,7 @@ KTEST(net, a_closed_socket_leaves_no_packet)
     udp_close(a);
 }
 
-// ---- the real card, where there is one
-// -----------------------------------------------------------
+// ---- the real card, where there is one ----------------------------------------------------------
 
 static struct pci_dev *test_e1000(void)
 {

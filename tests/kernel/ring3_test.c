@@ -27,8 +27,7 @@
 
 #define RFLAGS_AC 0x40000ul
 
-// ---- there and back
-// ------------------------------------------------------------------------------
+// ---- there and back -----------------------------------------------------------------------------
 
 void test_ring3_enter(uintptr_t rip, uintptr_t rsp, uintptr_t *save);
 extern const char test_ring3_back[];
@@ -163,8 +162,7 @@ static bool test_ring3_run_then(const uint8_t *code, size_t size, void (*here)(v
         test_ring3_run_then(code, sizeof(code), NULL) && ring3.seen == 1; \
     })
 
-// ---- the tests
-// -----------------------------------------------------------------------------------
+// ---- the tests ----------------------------------------------------------------------------------
 
 KTEST(ring3, breakpoint_comes_back)
 {
@@ -326,8 +324,7 @@ KTEST(ring3, time_stamp_counter_may_be_closed)
     EXPECT_EQ((cr4 & tsd) != 0, cpu_coarse_clock);
 }
 
-// ---- and the other way: what ring 0 may not do with ring 3's pages
-// --------------------------------
+// ---- and the other way: what ring 0 may not do with ring 3's pages ------------------------------
 
 static int test_smap_vector, test_smap_ac_vector, test_smep_vector;
 static struct exception_record test_smap, test_smep;

@@ -62,8 +62,7 @@ static uint32_t e1000_itr = E1000_ITR_20K; // I: boot option
 #define E1000_INT_POLL    (E1000_INT_RX | E1000_INT_TXDW)
 #define E1000_INT_ENABLED (E1000_INT_POLL | E1000_INT_LSC)
 
-// ---- top half
-// ------------------------------------------------------------------------------------
+// ---- top half -----------------------------------------------------------------------------------
 
 static void e1000_link_changed(struct e1000 *e)
 {
@@ -93,8 +92,7 @@ static irqreturn_t e1000_interrupt(int irq, void *dev_id)
     return IRQ_HANDLED;
 }
 
-// ---- poll: NET_RX softirq
-// ------------------------------------------------------------------------
+// ---- poll: NET_RX softirq -----------------------------------------------------------------------
 
 // Tells the device of the slots up to tail.
 static void e1000_ring_rx_doorbell(struct e1000 *e)
@@ -212,8 +210,7 @@ static int e1000_poll(struct napi_struct *napi, int budget)
     return done;
 }
 
-// ---- sending
-// -------------------------------------------------------------------------------------
+// ---- sending ------------------------------------------------------------------------------------
 
 // Under tx_lock, softirqs off.
 static enum netdev_tx e1000_start_xmit(struct sk_buff *skb, struct net_device *dev)
@@ -243,8 +240,7 @@ static enum netdev_tx e1000_start_xmit(struct sk_buff *skb, struct net_device *d
     return NETDEV_TX_OK;
 }
 
-// ---- the chip: quiet, reset, start
-// ---------------------------------------------------------------
+// ---- the chip: quiet, reset, start --------------------------------------------------------------
 
 // No interrupts and no DMA. Leaves time for a transfer that is under way.
 static void e1000_quiet(struct e1000 *e)
@@ -318,8 +314,7 @@ static void e1000_start(struct e1000 *e)
     e1000_ring_rx_doorbell(e);
 }
 
-// ---- rings' memory
-// -------------------------------------------------------------------------------
+// ---- rings' memory ------------------------------------------------------------------------------
 
 static void e1000_rx_empty(struct e1000 *e)
 {
@@ -399,8 +394,7 @@ free_slots:
     return error;
 }
 
-// ---- service: a work item
-// ------------------------------------------------------------------------
+// ---- service: a work item -----------------------------------------------------------------------
 
 static void e1000_check_link(struct e1000 *e)
 {
@@ -567,8 +561,7 @@ static void e1000_service(struct work_struct *work)
     }
 }
 
-// ---- open and stop
-// -------------------------------------------------------------------------------
+// ---- open and stop ------------------------------------------------------------------------------
 
 static int e1000_open(struct net_device *dev)
 {
@@ -625,8 +618,7 @@ static int e1000_stop(struct net_device *dev)
 static const struct net_device_ops e1000_ops = {
     .ndo_open = e1000_open, .ndo_stop = e1000_stop, .ndo_start_xmit = e1000_start_xmit};
 
-// ---- attach and detach
-// ---------------------------------------------------------------------------
+// ---- attach and detach --------------------------------------------------------------------------
 
 struct e1000 *e1000_of(struct net_device *dev)
 {

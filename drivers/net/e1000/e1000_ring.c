@@ -51,8 +51,7 @@ void *e1000_ring_cancel(struct e1000_ring *ring, struct e1000_slot *slot)
     return slot->cookie;
 }
 
-// ---- receive
-// -------------------------------------------------------------------------------------
+// ---- receive ------------------------------------------------------------------------------------
 
 bool e1000_rx_post(struct e1000_ring *ring, void *cookie, dma_addr_t bus, uint32_t length)
 {
@@ -104,8 +103,7 @@ enum e1000_rx_verdict e1000_rx_reap(struct e1000_ring *ring, struct e1000_slot *
     return E1000_RX_FRAME;
 }
 
-// ---- transmit
-// ------------------------------------------------------------------------------------
+// ---- transmit -----------------------------------------------------------------------------------
 
 bool e1000_tx_post(struct e1000_ring *ring, void *cookie, dma_addr_t bus, uint32_t length,
                    uint32_t jiffies)

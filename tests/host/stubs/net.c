@@ -19,7 +19,7 @@
 
 #include "net.h"
 
-// ---- packets: the real arithmetic, and memory that is poisoned where there is no data ----------------
+// ---- packets: the real arithmetic, and memory that is poisoned where there is no data -----------
 
 #define skb_put  real_skb_put
 #define skb_push real_skb_push
@@ -102,7 +102,7 @@ void kfree(const void *pointer)
     free((void *)pointer);
 }
 
-// ---- this CPU, its locks and its log ---------------------------------------------------------------
+// ---- this CPU, its locks and its log ------------------------------------------------------------
 
 static struct cpu host_cpu;
 
@@ -137,7 +137,7 @@ void assert_context_failed(unsigned allowed, const char *function)
     panic("%s called in the wrong context, wants %#x", function, allowed);
 }
 
-// ---- time ------------------------------------------------------------------------------------------
+// ---- time ---------------------------------------------------------------------------------------
 
 volatile uint32_t jiffies;
 static uint64_t now_ns;
@@ -233,7 +233,7 @@ static void host_run_due(void)
     }
 }
 
-// ---- threads: the test is the only one --------------------------------------------------------------
+// ---- threads: the test is the only one ----------------------------------------------------------
 
 void (*host_while_asleep)(void);
 
@@ -281,7 +281,7 @@ uint32_t schedule_timeout(uint32_t timeout)
     return 0;
 }
 
-// ---- devices -----------------------------------------------------------------------------------------
+// ---- devices ------------------------------------------------------------------------------------
 
 const uint8_t host_mac[ETH_ALEN] = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56};
 const uint8_t host_peer_mac[ETH_ALEN] = {0x52, 0x55, 0x0a, 0x00, 0x02, 0x02};
@@ -455,7 +455,7 @@ unsigned host_net_end(void)
     return live_packets;
 }
 
-// ---- frames -------------------------------------------------------------------------------------------
+// ---- frames -------------------------------------------------------------------------------------
 
 size_t host_eth_frame(uint8_t *frame, const uint8_t *to, uint16_t type, size_t payload)
 {

@@ -42,7 +42,7 @@ extern bool host_no_memory; // packets cannot be had
 // Called once when a thread would sleep, in place of whoever would wake it.
 extern void (*host_while_asleep)(void);
 
-// ---- frames to send: each returns its length -----------------------------------------------------
+// ---- frames to send: each returns its length ----------------------------------------------------
 
 size_t host_eth_frame(uint8_t *frame, const uint8_t *to, uint16_t type, size_t payload);
 size_t host_arp(uint8_t *frame, uint16_t operation, const uint8_t *mac, uint32_t sender,
