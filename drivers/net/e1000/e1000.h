@@ -1,5 +1,5 @@
-// The e1000 driver's state, shared by its chip part (e1000.c), its views (e1000_proc.c) and its bus
-// part (e1000_pci.c).
+// The e1000 driver's state, shared by what moves frames (e1000.c), the chip (e1000_hw.c), the service
+// (e1000_service.c), its views (e1000_proc.c) and its bus part (e1000_pci.c).
 #pragma once
 
 #include <contract/device.h>
@@ -11,6 +11,11 @@
 #include "e1000_ring.h"
 
 enum { E1000_RING_SIZE = 256 }; // descriptors: a multiple of 8 (SDM 13.4.27); 4 KiB of them
+
+// What may interrupt. TXQE is left out: TXDW says the same with a descriptor to show for it.
+#define E1000_INT_RX      (E1000_INT_RXT0 | E1000_INT_RXO | E1000_INT_RXDMT0)
+#define E1000_INT_POLL    (E1000_INT_RX | E1000_INT_TXDW)
+#define E1000_INT_ENABLED (E1000_INT_POLL | E1000_INT_LSC)
 
 // The statistics registers that the service harvests.
 enum {
@@ -85,6 +90,30 @@ static inline void e1000_wr(struct e1000 *e, enum e1000_register reg, uint32_t v
 {
     writel(value, (volatile uint8_t __iomem *)e->regs + reg);
 }
+
+// Tells the device of the receive slots up to tail.
+static inline void e1000_rx_doorbell(struct e1000 *e)
+{
+    dma_publish();
+    e1000_wr(e, E1000_RDT, e->rx.tail);
+}
+
+// ---- e1000_hw.c. Context: thread.
+// No interrupts and no DMA; a transfer that is under way may still end.
+void e1000_quiet(struct e1000 *e);
+// Quiet, then as after power-on, masked. 0; -EIO: it does not come out of it, or is gone.
+int e1000_reset(struct e1000 *e);
+// Programs a chip that was reset, with filled rings, and lets it go. Interrupts stay masked.
+void e1000_start(struct e1000 *e);
+// Into netdev.dev_addr. 0; -EIO: none that could be used.
+int e1000_read_address(struct e1000 *e);
+
+// ---- e1000_service.c: the work item behind e1000.service.
+void e1000_service(struct work_struct *work);
+
+// ---- e1000.c
+// Takes back what the device has not sent, counted as errors. The device is quiet.
+void e1000_tx_empty(struct e1000 *e);
 
 // The driver's state of a network device; NULL when it is not one of its own.
 struct e1000 *e1000_of(struct net_device *dev);
