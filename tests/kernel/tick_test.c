@@ -3,7 +3,6 @@
 #include <core/clock.h>
 #include <core/cpu.h>
 #include <irq/desc.h>
-#include <irq/ipi.h>
 #include <sched/completion.h>
 #include <sched/sleep.h>
 #include <sched/thread.h>
@@ -14,6 +13,7 @@
 
 #include "eventually.h"
 #include "every_cpu.h"
+#include "wrap.h"
 
 static unsigned get(const unsigned *p)
 {
@@ -159,19 +159,6 @@ static void wrap_work_function(struct work_struct *work)
     __atomic_fetch_add(&w->ran, 1, __ATOMIC_SEQ_CST);
 }
 
-static void tick_look_again(void *arg)
-{
-    (void)arg;
-}
-
-// Puts jiffies to just before the wrap, as if the machine had been stopped for a while, as often as
-// it is asked for: whoever was waiting for something earlier is just late.
-static void wrap_begin(uint32_t ticks_before)
-{
-    jiffies = -ticks_before;
-    on_each_cpu(tick_look_again, NULL);
-}
-
 static void wrap_delays(struct ktest_run *ktest, uint32_t delay)
 {
     struct wrap_work w = {.ran = 0};
@@ -194,6 +181,9 @@ KTEST(tick, delayed_work_and_timeouts_cross_the_wrap)
 {
     static const uint32_t delays[] = {1, 2, 4, 5, 6, 12};
 
+    if (!wrap_is_near()) {
+        SKIP("jiffies have wrapped long ago");
+    }
     for (unsigned i = 0; i < ARRAY_SIZE(delays); i++) {
         wrap_begin(5);
         wrap_delays(ktest, delays[i]);
