@@ -213,6 +213,18 @@ def test_boot_options(boot, tmp_path, option, kind):
     settled(m)
 
 
+@pytest.mark.parametrize("threshold,by_sgl", [(0, 0), (32768, 8), (65536, 8), (131072, 0)])
+def test_long_pieces_are_told_by_sgl(boot, tmp_path, threshold, by_sgl):
+    path = tmp_path / "n.img"
+    data = image(path, 512 << 10, seed=11)
+    m = boot(append=f"nvme.sgl_threshold={threshold}", extra=nvme(path))
+    before = counter(m, "by SGL"), counter(m, "commands")
+    assert digest(m, "dd if=/dev/nvme0n1 bs=64K iflag=direct status=none") == sha(data)
+    assert counter(m, "by SGL") - before[0] == by_sgl
+    assert counter(m, "commands") - before[1] == 8
+    settled(m)
+
+
 def rebind(m, data, times):
     """Taken away and given back while readers read: each sees its bytes, or an end."""
     address = re.search(r"nvme0: 0000:(\S+),", m.ok("cat /proc/driver/nvme"))[1]

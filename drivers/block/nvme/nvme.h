@@ -4,6 +4,7 @@
 //   nvme_pci.c      finds the controller on the PCI bus, asks for its vectors      thread
 //   nvme.c          the controller: enable, queues, namespaces, stop               thread
 //   nvme_admin.c    commands to the controller itself, and its events              thread; hard irq
+//   nvme_data.c     a request's memory as a data pointer                           any
 //   nvme_disk.c     a namespace as a disk: submit, top half, reap                  any; hard irq;
 //                                                                                  softirq
 //   nvme_recover.c  time-outs, and resets of the controller                        work items
@@ -32,7 +33,9 @@ enum {
     NVME_MAX_QUEUES = 64, // of I/O, without the admin queue
     NVME_MAX_NAMESPACES = 16,
     NVME_ADMIN_DEPTH = 16,
-    NVME_LISTS = 32,          // PRP lists of a queue: large requests under way at a time
+    NVME_LISTS = 32, // lists of a queue: requests of many pieces or pages under way at a time
+    NVME_SGL_THRESHOLD =
+        32 << 10,             // bytes of a piece from which on SGLs are used where there are any
     NVME_MAX_BYTES = 1 << 20, // of one command, where the controller allows it
     NVME_TIMEOUT_MS = 10000,  // of a request, unless nvme.timeout says otherwise
     NVME_ADMIN_TIMEOUT_MS = 5000,
@@ -59,12 +62,13 @@ struct nvme_stamps;
 // What we know of a command that is out. Of whoever has the request's tag.
 struct nvme_slot {
     struct request *request;
-    uint8_t list;  // number of its PRP list, or NVME_NO_LIST
+    uint8_t list;  // number of its PRP list or SGL, or NVME_NO_LIST
     bool aborting; // L by reset_mutex: an Abort was sent for it
 };
 
 struct nvme_counters {
     uint64_t commands, doorbells;        // sq_lock
+    uint64_t sgls;                       // A: commands whose data an SGL describes
     uint64_t answers[NVME_ANSWER_KINDS]; // cq_lock
     uint64_t busy;                       // sq_lock: turned away for want of a list
     uint64_t interrupts, empty;          // A, without care: handler's calls; found nothing
@@ -174,6 +178,11 @@ static inline void nvme_wr64(struct nvme_ctrl *ctrl, enum nvme_register reg, uin
     writel((uint32_t)(value >> 32), at + 4);
 }
 
+static inline enum dma_data_direction nvme_direction(const struct request *request)
+{
+    return request->op == REQ_OP_WRITE ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
+}
+
 static inline enum nvme_state nvme_state(const struct nvme_ctrl *ctrl)
 {
     return (enum nvme_state)__atomic_load_n(&ctrl->state, __ATOMIC_ACQUIRE);
@@ -194,6 +203,7 @@ struct nvme_stamps {
 extern uint32_t nvme_timeout_ms;            // I: boot option nvme.timeout
 extern uint32_t nvme_depth;                 // I: boot option nvme.depth
 extern uint32_t nvme_max_queues;            // I: boot option nvme.queues
+extern uint32_t nvme_sgl_threshold;         // I: boot option nvme.sgl_threshold
 extern enum blk_completion nvme_completion; // I: boot option nvme.completion
 
 // nvme.c. Context: thread. Takes the controller over and publishes its namespaces. 0 or -errno, and
@@ -224,6 +234,13 @@ irqreturn_t nvme_admin_interrupt(int irq, void *dev_id);
 void nvme_event_arm(struct nvme_ctrl *ctrl); // lets the controller tell of events
 void nvme_event_work(struct work_struct *work);
 
+// nvme_data.c. Maps a request's memory and points the command at it: any number of pieces, of any
+// size. 0; -EBUSY: no list just now, nvme_kick_work comes; -EFAULT, -EINVAL. Context: as queue_rq.
+int nvme_data_map(struct nvme_queue *queue, uint16_t tag, struct request *request,
+                  struct nvme_io *io);
+void nvme_data_release(struct nvme_queue *queue, struct nvme_slot *slot);
+void nvme_kick_work(struct work_struct *work);
+
 // nvme_disk.c
 int nvme_ns_create(struct nvme_ctrl *ctrl, uint32_t nsid, const struct nvme_format *format);
 int nvme_ns_publish(struct nvme_ns *ns);
@@ -231,7 +248,6 @@ bool nvme_ns_remove(struct nvme_ns *ns); // false: requests never came back
 irqreturn_t nvme_interrupt(int irq, void *dev_id);
 void nvme_slot_release(struct nvme_queue *queue, uint16_t tag); // unmaps, gives the list back
 uint16_t nvme_request_tag(const struct nvme_ns *ns, const struct request *request);
-void nvme_kick_work(struct work_struct *work);
 
 // nvme_recover.c
 enum blk_eh_timer_return nvme_timeout(struct request *request);

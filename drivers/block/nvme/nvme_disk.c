@@ -24,7 +24,7 @@
 // With a wire instead of messages the line stays up until the answers are taken, so the top half
 // masks it (INTMS) and reap unmasks it.
 //
-// NVMe 1.4, 6 (NVM commands), 7.2.1 (processing of commands), 7.5 (interrupts). Previous: nvme.c.
+// NVMe 1.4, 6 (NVM commands), 7.2.1 (processing of commands), 7.5 (interrupts). Previous: nvme_data.c.
 // Next: nvme_recover.c, when no answer comes.
 #include "nvme.h"
 
@@ -36,143 +36,6 @@
 #include <mm/slab.h>
 
 enum { REAP_BATCH = 16 };
-
-// ---- down: the data pointer ---------------------------------------------------------------------
-
-static enum dma_data_direction nvme_direction(const struct request *request)
-{
-    return request->op == REQ_OP_WRITE ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
-}
-
-static void nvme_unmap(struct nvme_ctrl *ctrl, struct request *request, unsigned count)
-{
-    struct request *part;
-    struct blk_segment *segment = request->segments;
-    if (likely(blk_rq_segments(request) == 1 && count != 0)) {
-        dma_unmap_single(ctrl->dev, segment->bus, segment->length, nvme_direction(request));
-        return;
-    }
-    rq_for_each_segment (segment, part, request) {
-        if (count-- == 0) {
-            return;
-        }
-        dma_unmap_single(ctrl->dev, segment->bus, segment->length, nvme_direction(request));
-    }
-}
-
-static int nvme_map(struct nvme_ctrl *ctrl, struct request *request)
-{
-    struct request *part;
-    struct blk_segment *segment;
-    unsigned mapped = 0;
-    rq_for_each_segment (segment, part, request) {
-        segment->bus =
-            dma_map_single(ctrl->dev, segment->data, segment->length, nvme_direction(request));
-        if (unlikely(dma_mapping_error(ctrl->dev, segment->bus))) {
-            nvme_unmap(ctrl, request, mapped);
-            return -EFAULT;
-        }
-        mapped++;
-    }
-    return 0;
-}
-
-// A list where the command's own two pointers will not do. -EBUSY: all are in use.
-static int nvme_take_list(struct nvme_queue *queue, const struct request *request,
-                          struct nvme_slot *slot)
-{
-    const struct blk_segment *first = request->segments;
-    unsigned long flags;
-
-    slot->list = NVME_NO_LIST;
-    if (blk_rq_segments(request) == 0 ||
-        (blk_rq_segments(request) == 1 &&
-         !nvme_prp_needs_list((uintptr_t)first->data, first->length))) {
-        return 0;
-    }
-    spin_lock_irqsave(&queue->sq_lock, flags);
-    bool have = queue->free_list_count != 0;
-    if (have) {
-        slot->list = queue->free_lists[--queue->free_list_count];
-    } else {
-        queue->starved = true;
-        queue->counters.busy++;
-    }
-    spin_unlock_irqrestore(&queue->sq_lock, flags);
-    return have ? 0 : -EBUSY;
-}
-
-// Whoever was turned away is asked again: his own disk may have nothing under way that would.
-static void nvme_slot_give_list(struct nvme_queue *queue, struct nvme_slot *slot)
-{
-    unsigned long flags;
-    if (likely(slot->list == NVME_NO_LIST)) {
-        return;
-    }
-    spin_lock_irqsave(&queue->sq_lock, flags);
-    queue->free_lists[queue->free_list_count++] = slot->list;
-    bool starved = queue->starved;
-    queue->starved = false;
-    spin_unlock_irqrestore(&queue->sq_lock, flags);
-    if (starved) {
-        schedule_work(&queue->ctrl->kick);
-    }
-}
-
-void nvme_kick_work(struct work_struct *work)
-{
-    struct nvme_ctrl *ctrl = container_of(work, struct nvme_ctrl, kick);
-    mutex_lock(&ctrl->reset_mutex); // disks come and go under it
-    for (unsigned i = 0; i < ctrl->ns_count; i++) {
-        if (ctrl->namespaces[i] != NULL) {
-            blk_run_queue(ctrl->namespaces[i]->disk);
-        }
-    }
-    mutex_unlock(&ctrl->reset_mutex);
-}
-
-static int nvme_point_by_prp(const struct nvme_queue *queue, struct request *request,
-                             const struct nvme_slot *slot, struct nvme_io *io)
-{
-    size_t offset = (size_t)slot->list * NVME_LIST_SIZE;
-    bool has_list = slot->list != NVME_NO_LIST;
-    struct nvme_prp_builder builder;
-    struct request *part;
-    struct blk_segment *segment;
-
-    nvme_prp_begin(&builder, io->prp, has_list ? (void *)(queue->lists + offset) : NULL,
-                   has_list ? queue->lists_bus.value + offset : 0);
-    rq_for_each_segment (segment, part, request) {
-        int error = nvme_prp_add(&builder, segment->bus.value, segment->length);
-        if (unlikely(error != 0)) {
-            return error;
-        }
-    }
-    nvme_prp_end(&builder);
-    return 0;
-}
-
-// What begins or ends within a page, in the middle of the data, only an SGL can say.
-static int nvme_point_by_sgl(const struct nvme_queue *queue, struct request *request,
-                             const struct nvme_slot *slot, struct nvme_io *io)
-{
-    size_t offset = (size_t)slot->list * NVME_LIST_SIZE;
-    struct request *part;
-    struct blk_segment *segment;
-    unsigned count = 0;
-
-    if (queue->ctrl->identity.sgl == 0 || slot->list == NVME_NO_LIST ||
-        blk_rq_segments(request) > NVME_LIST_SGLS) {
-        return -EINVAL;
-    }
-    struct nvme_sgl *list = (void *)(queue->lists + offset);
-    rq_for_each_segment (segment, part, request) {
-        nvme_sgl_add(list, count++, segment->bus.value, segment->length);
-    }
-    nvme_sgl_end(io->prp, list, queue->lists_bus.value + offset, count);
-    io->cdw0 |= NVME_PSDT_SGL;
-    return 0;
-}
 
 // ---- down: the command --------------------------------------------------------------------------
 
@@ -230,12 +93,22 @@ static inline bool nvme_issue(struct nvme_queue *queue, uint16_t tag, struct nvm
     return open;
 }
 
+static inline void nvme_release(struct nvme_queue *queue, struct nvme_slot *slot,
+                                struct request *request)
+{
+    const struct blk_segment *only = request->segments;
+    if (likely(blk_rq_segments(request) == 1 && slot->list == NVME_NO_LIST)) {
+        dma_unmap_single(queue->ctrl->dev, only->bus, only->length, nvme_direction(request));
+    } else {
+        nvme_data_release(queue, slot);
+    }
+    slot->request = NULL;
+}
+
 void nvme_slot_release(struct nvme_queue *queue, uint16_t tag)
 {
     struct nvme_slot *slot = &queue->slots[tag];
-    nvme_unmap(queue->ctrl, slot->request, UINT32_MAX);
-    slot->request = NULL;
-    nvme_slot_give_list(queue, slot);
+    nvme_release(queue, slot, slot->request);
 }
 
 static void nvme_commit_rqs(struct blk_mq_hw_ctx *hctx)
@@ -257,8 +130,8 @@ static inline bool nvme_is_short(const struct request *request)
                   !nvme_prp_needs_list((uintptr_t)only->data, only->length));
 }
 
-static int nvme_map_short(struct nvme_ctrl *ctrl, struct request *request, struct nvme_slot *slot,
-                          struct nvme_io *io)
+static inline int nvme_map_short(struct nvme_ctrl *ctrl, struct request *request,
+                                 struct nvme_slot *slot, struct nvme_io *io)
 {
     struct blk_segment *only = request->segments;
     only->bus = dma_map_single(ctrl->dev, only->data, only->length, nvme_direction(request));
@@ -269,31 +142,6 @@ static int nvme_map_short(struct nvme_ctrl *ctrl, struct request *request, struc
     slot->list = NVME_NO_LIST;
     nvme_prp_short(io->prp, only->bus.value, only->length);
     return 0;
-}
-
-// Any other way: many pieces, many pages.
-static __noinline int nvme_map_long(struct nvme_queue *queue, uint16_t tag, struct request *request,
-                                    struct nvme_io *io)
-{
-    struct nvme_slot *slot = &queue->slots[tag];
-    int error = nvme_take_list(queue, request, slot);
-    if (error != 0) {
-        return error;
-    }
-    error = nvme_map(queue->ctrl, request);
-    if (error != 0) {
-        nvme_slot_give_list(queue, slot);
-        return error;
-    }
-    slot->request = request;
-    error = nvme_point_by_prp(queue, request, slot, io);
-    if (error == -EINVAL) {
-        error = nvme_point_by_sgl(queue, request, slot, io);
-    }
-    if (error != 0) {
-        nvme_slot_release(queue, tag);
-    }
-    return error;
 }
 
 // What has no cache has nothing to flush: done at once. True: it was.
@@ -327,7 +175,7 @@ static int nvme_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, bo
     }
     slot->aborting = false;
     error = nvme_is_short(request) ? nvme_map_short(ns->ctrl, request, slot, &io)
-                                   : nvme_map_long(queue, tag, request, &io);
+                                   : nvme_data_map(queue, tag, request, &io);
     if (unlikely(error != 0)) {
         return error;
     }
@@ -408,7 +256,8 @@ static unsigned nvme_take_answers(struct nvme_queue *queue, struct nvme_done *do
 
 static void nvme_complete(struct nvme_queue *queue, const struct nvme_done *done)
 {
-    struct request *request = queue->slots[done->tag].request;
+    struct nvme_slot *slot = &queue->slots[done->tag];
+    struct request *request = slot->request;
     int error = 0;
 
     if (unlikely(NVME_CQE_STATUS(done->status) != 0)) {
@@ -420,7 +269,7 @@ static void nvme_complete(struct nvme_queue *queue, const struct nvme_done *done
                        (unsigned long long)blk_rq_pos(request), nvme_status_text(done->status),
                        NVME_CQE_STATUS(done->status));
     }
-    nvme_slot_release(queue, done->tag);
+    nvme_release(queue, slot, request);
     blk_complete_request(request, error);
 }
 

@@ -88,11 +88,12 @@ static void nvme_show_queue(struct text *t, const struct nvme_queue *queue)
                 (unsigned long long)queue->sq_bus.value, (unsigned long long)queue->cq_bus.value,
                 queue->ring.sq_tail, queue->ring.cq_head, queue->ring.phase);
     text_printf(t,
-                "    commands %llu, doorbells %llu, interrupts %llu (%llu in vain), answers %llu, "
-                "out %u, turned away %llu\n",
-                (unsigned long long)c->commands, (unsigned long long)c->doorbells,
-                (unsigned long long)c->interrupts, (unsigned long long)c->empty,
-                (unsigned long long)c->answers[NVME_ANSWER_GOOD], out, (unsigned long long)c->busy);
+                "    commands %llu, by SGL %llu, doorbells %llu, interrupts %llu (%llu in vain), "
+                "answers %llu, out %u, turned away %llu\n",
+                (unsigned long long)c->commands, (unsigned long long)c->sgls,
+                (unsigned long long)c->doorbells, (unsigned long long)c->interrupts,
+                (unsigned long long)c->empty, (unsigned long long)c->answers[NVME_ANSWER_GOOD], out,
+                (unsigned long long)c->busy);
     text_printf(
         t,
         "    strange answers %llu: wrong queue %llu, wild %llu, stale %llu; lost "
@@ -178,6 +179,13 @@ static int nvme_set_queues(const char *value)
     return nvme_option(value, 1, NVME_MAX_QUEUES, &nvme_max_queues);
 }
 BOOT_OPTION("nvme.queues", nvme_set_queues, "at most so many I/O queues (1 to 64)");
+
+static int nvme_set_sgl_threshold(const char *value)
+{
+    return nvme_option(value, 0, NVME_MAX_BYTES, &nvme_sgl_threshold);
+}
+BOOT_OPTION("nvme.sgl_threshold", nvme_set_sgl_threshold,
+            "bytes of a piece of memory from which on SGLs are used, not PRPs (0: never; 32768)");
 
 static int nvme_set_completion(const char *value)
 {
