@@ -168,16 +168,16 @@ def host_jobs(build, _):
 
 # ---- kernel --------------------------------------------------------------------------------------
 
-def kernel_boot(build, machine, cpus):
+def kernel_boot(build, machine, cpus, option=""):
     """Boot the kernel, let it run its own tests; KTAP comes out of the second serial port."""
     result = Result()
-    what = f"{machine} with {cpus} CPUs"
+    what = f"{machine} with {cpus} CPUs {option}".strip()
     with tempfile.TemporaryDirectory() as scratch:
         disk, ktap, console = (f"{scratch}/{name}" for name in ("disk.img", "ktap", "console"))
         subprocess.run([sys.executable, f"{TOP}/tools/mkdisk.py", disk, "16"], check=True)
         arguments = qemu.command(
             kernel=f"{build}/tophalf.elf", machine=machine, cpus=cpus, disks=[disk], vga=False,
-            serial=[f"file:{console}", f"file:{ktap}"], append="plain panic=exit",
+            serial=[f"file:{console}", f"file:{ktap}"], append=f"plain panic=exit {option}".strip(),
             script="ktest\nexit $?\n", extra=[
                 "-blockdev", "driver=null-co,node-name=nothing,size=16777216,read-zeroes=on",
                 "-device", "nvme,drive=nothing,serial=ktest"])
@@ -195,9 +195,10 @@ def kernel_boot(build, machine, cpus):
 
 
 def kernel_jobs(build, _):
-    for machine, cpus in (("q35", 1), ("q35", 2), ("q35", 4), ("pc", 2)):
-        yield f"kernel/{machine}-{cpus}cpu", \
-            lambda machine=machine, cpus=cpus: kernel_boot(build, machine, cpus)
+    for machine, cpus, *option in (("q35", 1), ("q35", 2), ("q35", 4), ("pc", 2),
+                                   ("q35", 2, "threadirqs")):
+        yield "-".join([f"kernel/{machine}-{cpus}cpu", *option]), \
+            lambda boot=(machine, cpus, *option): kernel_boot(build, *boot)
 
 
 # ---- console -------------------------------------------------------------------------------------

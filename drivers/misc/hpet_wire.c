@@ -112,8 +112,8 @@ const char *hpet_wire_open(struct hpet_wire *wire, bool level, irq_handler_t han
     writel(0, wire->timer);
     writel(readl(wire->hpet + HPET_COUNTER) + HPET_FAR_TICKS, wire->timer + HPET_COMPARATOR);
     hpet_wire_lower(wire);
-    if (request_irq(wire->gsi, handler, level ? IRQF_TRIGGER_HIGH : IRQF_TRIGGER_RISING, name,
-                    dev_id) != 0) {
+    unsigned long trigger = level ? IRQF_TRIGGER_HIGH : IRQF_TRIGGER_RISING;
+    if (request_irq(wire->gsi, handler, trigger | IRQF_NO_THREAD, name, dev_id) != 0) {
         return "the pin's irq cannot be had";
     }
     writel(HPET_ENABLE | HPET_32_BITS | (level ? HPET_LEVEL : 0) | wire->gsi << HPET_ROUTE_SHIFT,

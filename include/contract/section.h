@@ -11,3 +11,17 @@
 #define LINKER_SET(set, type) extern const struct type set_##set##_start[], set_##set##_end[]
 
 #define set_for_each(pos, set) for (pos = set_##set##_start; pos < set_##set##_end; pos++)
+
+// For lists that people read: the record whose `name` follows `last` in the alphabet ("" for the
+// first), NULL behind the last. Needs <lib/string.h>.
+#define set_next_by_name(set, last)                                      \
+    ({                                                                   \
+        const typeof(set_##set##_start[0]) *at_, *best_ = NULL;          \
+        set_for_each (at_, set) {                                        \
+            if (strcmp(at_->name, (last)) > 0 &&                         \
+                (best_ == NULL || strcmp(at_->name, best_->name) < 0)) { \
+                best_ = at_;                                             \
+            }                                                            \
+        }                                                                \
+        best_;                                                           \
+    })

@@ -13,6 +13,8 @@ void reinit_completion(struct completion *c);
 void complete(struct completion *c);     // releases one waiter; context: any
 void complete_all(struct completion *c); // releases everyone, now and later
 void wait_for_completion(struct completion *c);
+// The same, of a disk: while the thread's CPU has nothing else to do, that is iowait.
+void wait_for_completion_io(struct completion *c);
 // Jiffies left (at least 1), 0: timed out.
 uint32_t wait_for_completion_timeout(struct completion *c, uint32_t timeout_jiffies);
 // For those to whom the wait is their ordinary life: THREAD_IDLE. 0, or -EINTR if the state is

@@ -4,19 +4,20 @@
 //   interrupt          kernel/interrupt.c      CPU_IRQ, taken out of what it interrupted, at its end
 //   softirqs           kernel/defer/softirq.c  CPU_SOFTIRQ, then back
 //   program, kernel    kernel/interrupt.c      CPU_USER or CPU_NICE, CPU_SYSTEM
-//   idle thread        kernel/sched/sched.c    CPU_IDLE
+//   idle thread        kernel/sched/sched.c    CPU_IDLE; CPU_IOWAIT, when a thread that ran here
+//                                              last waits for a disk
 //
 // A CPU writes its own books with interrupts off and waits for nobody. Others who read them look at
 // the number of the entry before and after: odd, or another one, and they read again.
 //
-// NMIs are not counted: they may strike in the middle of this.
+// NMIs are not counted: they may strike in the middle of this. Whether an idle CPU waits for a disk is
+// asked when it begins to idle: who wakes the waiter, wakes it there, and that ends it.
 #pragma once
 
 #include <core/cpu.h>
 #include <lib/types.h>
 
-// In the order of /proc/stat. Nobody waits for a disk with an idle CPU in his name: CPU_IOWAIT
-// stays 0, and that time is idle.
+// In the order of /proc/stat.
 enum cpu_time {
     CPU_USER,
     CPU_NICE,

@@ -15,6 +15,7 @@ enum thread_state {  // letters as ps shows them
     THREAD_BLOCKED,  // D: until woken; counts as load
     THREAD_IDLE,     // I: the same, but it has nothing to do: no load
     THREAD_DEAD,     // Z: waits to be reaped
+    THREAD_IOWAIT,   // D: blocked, and for a disk: counts in its CPU's iowait
 };
 
 enum sched_policy {
@@ -159,6 +160,7 @@ void sched_preempt(void);
 uint64_t sched_context_switches(void);
 uint64_t sched_threads_created(void);
 unsigned sched_running(void), sched_blocked(void);
+unsigned sched_iowait(void); // those of the blocked that wait for a disk
 // Threads that ran, could run or were blocked (D), averaged over 1, 5 and 15 minutes, in
 // hundredths.
 void sched_load(unsigned hundredths[3]);

@@ -102,7 +102,7 @@ static void stat_show(struct text *t, unsigned long index)
     stat_show_interrupts(t);
     text_printf(t, "ctxt %llu\nbtime %llu\nprocesses %llu\nprocs_running %u\nprocs_blocked %u\n",
                 (unsigned long long)sched_context_switches(), (unsigned long long)stat_boot_time(),
-                (unsigned long long)sched_threads_created(), sched_running(), sched_blocked());
+                (unsigned long long)sched_threads_created(), sched_running(), sched_iowait());
     stat_show_softirqs(t);
 }
 

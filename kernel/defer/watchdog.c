@@ -250,7 +250,7 @@ static void hung_task_visit(struct thread *thread, void *arg)
     uint64_t limit_ns = *(const uint64_t *)arg;
     struct hung_task *task;
 
-    if (thread->state != THREAD_BLOCKED || thread->on_queue) {
+    if ((thread->state != THREAD_BLOCKED && thread->state != THREAD_IOWAIT) || thread->on_queue) {
         return;
     }
     task = hung_task_find(thread);

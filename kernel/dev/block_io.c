@@ -61,7 +61,7 @@ static void blk_chunk_submit(struct blk_chunk *chunk, struct gendisk *disk, enum
 // no bound of its own.
 static int blk_chunk_wait(struct blk_chunk *chunk)
 {
-    wait_for_completion(&chunk->done);
+    wait_for_completion_io(&chunk->done);
     return chunk->request.status;
 }
 

@@ -102,6 +102,11 @@ void wait_for_completion(struct completion *c)
     completion_wait(c, THREAD_BLOCKED, MAX_SCHEDULE_TIMEOUT);
 }
 
+void wait_for_completion_io(struct completion *c)
+{
+    completion_wait(c, THREAD_IOWAIT, MAX_SCHEDULE_TIMEOUT);
+}
+
 uint32_t wait_for_completion_timeout(struct completion *c, uint32_t timeout_jiffies)
 {
     return (uint32_t)completion_wait(c, THREAD_BLOCKED, timeout_jiffies);

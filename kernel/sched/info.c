@@ -14,7 +14,7 @@
 
 static char thread_state_letter(const struct thread *thread)
 {
-    static const char letters[] = {'R', 'S', 'D', 'I', 'Z'};
+    static const char letters[] = {'R', 'S', 'D', 'I', 'Z', 'D'};
     enum thread_state state = READ_ONCE(thread->state);
 
     if (state != THREAD_DEAD && READ_ONCE(thread->on_queue)) {

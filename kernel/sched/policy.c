@@ -166,3 +166,13 @@ unsigned sched_blocked(void)
     }
     return (int)sum > 0 ? sum : 0; // the queues are read one after another
 }
+
+unsigned sched_iowait(void)
+{
+    unsigned sum = 0;
+
+    for_each_cpu (cpu, &sched_mask) {
+        sum += READ_ONCE(run_queues[cpu]->iowait);
+    }
+    return sum;
+}

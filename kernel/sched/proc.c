@@ -283,7 +283,7 @@ static void proc_schedstat_show(struct text *t, unsigned long index)
 
         cputime_read(cpu, ns);
         for (unsigned what = 0; what < CPU_TIME_COUNT; what++) {
-            busy += what == CPU_IDLE ? 0 : ns[what];
+            busy += what == CPU_IDLE || what == CPU_IOWAIT ? 0 : ns[what];
         }
         text_printf(t, "cpu%u 0 0 %llu %llu %llu %llu %llu 0 %llu\n", cpu,
                     (unsigned long long)READ_ONCE(queue->switches),

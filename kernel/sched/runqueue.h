@@ -29,6 +29,7 @@ struct run_queue {
     unsigned cpu;            // I
     unsigned waiting;        // L: threads on the lists
     unsigned blocked;        // L: threads that went to sleep here for ever, less those woken
+    unsigned iowait;         // L: those of them that wait for a disk
     struct thread *running;  // L
     struct thread *idle;     // I
     struct thread *leftover; // C: what the next thread must see off, see sched_finish_switch()

@@ -70,6 +70,16 @@ struct cpumask sched_waiting_mask;      // A: CPUs on whose queue somebody waits
 
 // ---- switching ---------------------------------------------------------------------------------
 
+static __noinline void queue_put_rare(struct run_queue *queue, struct thread *thread)
+{
+    if (thread->state == THREAD_DEAD) {
+        queue->leftover = thread;
+    } else {
+        queue->blocked++;
+        queue->iowait++;
+    }
+}
+
 // What becomes of the thread that leaves the CPU. One that is dead, or may not run here any more,
 // is left over for its successor: it cannot be dealt with while we stand on its stack.
 static inline void queue_put_current(struct run_queue *queue, struct thread *thread,
@@ -78,8 +88,8 @@ static inline void queue_put_current(struct run_queue *queue, struct thread *thr
     if (thread->state != THREAD_RUNNING && leave != LEAVE_PREEMPTED) {
         thread->on_queue = false;
         queue->blocked += thread->state == THREAD_BLOCKED;
-        if (unlikely(thread->state == THREAD_DEAD)) {
-            queue->leftover = thread;
+        if (unlikely(thread->state >= THREAD_DEAD)) {
+            queue_put_rare(queue, thread);
         }
         return;
     }
@@ -132,11 +142,12 @@ static inline void sched_finish_switch(void)
     }
 }
 
-// The CPU has nothing to do, or something again.
+// The CPU has nothing to do, or something again. As in Linux it idles for a disk while a thread that
+// ran here last waits for one: who wakes that thread, wakes it here.
 static void sched_idle_begins(struct run_queue *queue)
 {
     cpumask_set(&sched_idle_mask, queue->cpu);
-    cputime_enter(&cputimes[queue->cpu], CPU_IDLE);
+    cputime_enter(&cputimes[queue->cpu], queue->iowait != 0 ? CPU_IOWAIT : CPU_IDLE);
 }
 
 static __noinline void sched_idle_ends(struct run_queue *queue)

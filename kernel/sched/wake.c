@@ -170,13 +170,28 @@ void queue_release_and_insert(struct run_queue *queue, struct thread *thread, un
     queue_insert(thread, origin);
 }
 
+// Not one of the usual sleepers: only who waits for a disk is to be woken all the same.
+static __noinline bool queue_wakes_from_iowait(struct run_queue *queue, const struct thread *thread,
+                                               bool only_interruptible)
+{
+    if (thread->state != THREAD_IOWAIT || only_interruptible) {
+        return false;
+    }
+    if (!thread->on_queue) { // else it had not gone to sleep yet, and was not counted
+        queue->blocked--;
+        queue->iowait--;
+    }
+    return true;
+}
+
 static inline bool sched_wake_in_line(struct thread *thread, bool only_interruptible)
 {
     struct run_queue *queue = queue_lock_found(thread);
     enum thread_state state = thread->state;
 
-    if (unlikely(state == THREAD_RUNNING || state == THREAD_DEAD ||
-                 (only_interruptible && state != THREAD_SLEEPING))) {
+    if (unlikely(state == THREAD_RUNNING || state >= THREAD_DEAD ||
+                 (only_interruptible && state != THREAD_SLEEPING)) &&
+        !queue_wakes_from_iowait(queue, thread, only_interruptible)) {
         spin_unlock_irqs_off(&queue->lock);
         return false;
     }

@@ -36,9 +36,15 @@ static const struct break_case *break_find(const char *name)
 static void break_list(struct shell *sh)
 {
     const struct break_case *it;
+    size_t name_width = 0, argument_width = 0;
 
     set_for_each (it, break_case) {
-        shell_printf(sh, "%-24s%-10s%s%s\n", it->name, it->argument ? it->argument : "", it->help,
+        name_width = max(name_width, strlen(it->name));
+        argument_width = max(argument_width, it->argument != NULL ? strlen(it->argument) : 0);
+    }
+    for (it = NULL; (it = set_next_by_name(break_case, it != NULL ? it->name : "")) != NULL;) {
+        shell_printf(sh, "%-*s  %-*s  %s%s\n", (int)name_width, it->name, (int)argument_width,
+                     it->argument != NULL ? it->argument : "", it->help,
                      it->survives ? "" : " (a panic follows)");
     }
 }

@@ -10,34 +10,10 @@
 LINKER_SET(command, command);
 LINKER_SET(boot_option, boot_option);
 
-// The records lie sorted by their functions' names; people look for the commands' names. The next
-// one after `last`.
-static const struct command *help_next(const char *last)
-{
-    const struct command *command, *best = NULL;
-    set_for_each (command, command) {
-        if (strcmp(command->name, last) > 0 && (!best || strcmp(command->name, best->name) < 0)) {
-            best = command;
-        }
-    }
-    return best;
-}
-
-static const struct boot_option *help_next_option(const char *last)
-{
-    const struct boot_option *option, *best = NULL;
-    set_for_each (option, boot_option) {
-        if (strcmp(option->name, last) > 0 && (!best || strcmp(option->name, best->name) < 0)) {
-            best = option;
-        }
-    }
-    return best;
-}
-
 static int help_boot(struct shell *sh)
 {
     const struct boot_option *option = NULL;
-    while ((option = help_next_option(option ? option->name : "")) != NULL) {
+    while ((option = set_next_by_name(boot_option, option ? option->name : "")) != NULL) {
         shell_printf(sh, "%-14s %s\n", option->name, option->help);
     }
     return 0;
@@ -46,7 +22,7 @@ static int help_boot(struct shell *sh)
 static int help_all(struct shell *sh)
 {
     const struct command *command = NULL;
-    while ((command = help_next(command ? command->name : "")) != NULL) {
+    while ((command = set_next_by_name(command, command ? command->name : "")) != NULL) {
         int length = (int)strcspn(command->help, "\n");
         shell_printf(sh, "%-10s %.*s\n", command->name, length, command->help);
     }

@@ -62,11 +62,11 @@ void lab_sample_cells(struct lab_sample_cells *cells, const struct samples *samp
 static int lab_list(struct shell *sh)
 {
     static const struct lab_column columns[] = {
-        {"lab", -14}, {"arguments", -24}, {"what it shows", -1}, {NULL, 0}};
-    const struct lab *lab;
+        {"lab", -15}, {"arguments", -24}, {"what it shows", -1}, {NULL, 0}};
+    const struct lab *lab = NULL;
 
     lab_table(sh, columns);
-    set_for_each (lab, lab) {
+    while ((lab = set_next_by_name(lab, lab != NULL ? lab->name : "")) != NULL) {
         lab_row(sh, columns, (const char *const[]){lab->name, lab->usage, lab->help});
     }
     return 0;

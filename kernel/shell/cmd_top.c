@@ -255,7 +255,7 @@ static int cmd_top(struct shell *sh, int argc, char **argv)
 
 COMMAND("top", cmd_top, "top [-b] [-n ROUNDS] [-d SECONDS]",
         "who has the CPUs, every three seconds until q or ^C\n"
-        "  %Cpu(s)  programs, kernel, programs with nice, idle, waiting (not told from idle),\n"
+        "  %Cpu(s)  programs, kernel, programs with nice, idle, idle for a disk,\n"
         "           hard interrupts, softirqs\n"
         "  PR       lower is better: 20 at nice 0, below 0 realtime, with what it borrows\n"
         "  %CPU     of one CPU, since the last round\n"

@@ -80,7 +80,7 @@ static uint64_t depth_measure(struct depth_run *run, uint32_t depth, uint32_t re
         depth_submit(run, &run->requests[i]);
     }
     blk_finish_plug(&plug);
-    wait_for_completion(&run->over);
+    wait_for_completion_io(&run->over);
     return max(clock_ns() - start_ns, (uint64_t)1);
 }
 

@@ -9,6 +9,7 @@ import re
 import socket
 import time
 
+import linux_formats as linux
 import pytest
 
 MACHINE = dict(disk=True)
@@ -498,6 +499,29 @@ SLOW = ["-blockdev", "driver=null-co,node-name=slow,size=67108864,latency-ns={},
 
 def slow_disk(latency_ns):
     return [argument.format(latency_ns) for argument in SLOW]
+
+
+def test_idle_for_a_disk_is_iowait(boot):
+    """/proc/stat, ps, iostat and top tell the time in which a CPU idled because a disk was slow."""
+    m = boot(cpus=2, extra=slow_disk(100000000))
+    scanned(m)
+
+    def stat():
+        return linux.parse_stat(m.ok("cat /proc/stat"))
+
+    before = stat()
+    m.ok("dd if=/dev/sda of=/dev/null bs=512 count=10 status=none")
+    after = stat()
+    assert after["cpu"][4] - before["cpu"][4] >= 50  # hundredths; ten reads are 100 at least
+    assert after["procs_blocked"] == 0
+    m.send("dd if=/dev/sda of=/dev/null bs=512 count=30 status=none &\r")
+    m.wait_prompt()
+    assert any(stat()["procs_blocked"] == 1 for _ in range(20))
+    m.ok("wait")
+    assert stat()["procs_blocked"] == 0
+    iowait = m.ok("iostat -c").splitlines()[1].split()[3]
+    assert float(iowait) > 0
+    assert not re.search(r" 0\.0 wa,", m.ok("top -b -n 1"))
 
 
 def test_engine_stopped_behind_our_back(hostile):

@@ -134,15 +134,83 @@ KTEST(cputime, a_thread_of_the_kernel_is_in_the_row_system)
 
 KTEST(cputime, waiting_is_in_no_row_but_idle)
 {
-    uint64_t idle_ns = 0;
+    uint64_t idle_ns = 0, iowait_ns = 0;
 
     for_each_online_cpu (cpu) {
         idle_ns -= sched_cpu_time_ns(cpu, CPU_IDLE);
-        EXPECT_EQ(sched_cpu_time_ns(cpu, CPU_IOWAIT), 0);
+        iowait_ns -= sched_cpu_time_ns(cpu, CPU_IOWAIT);
     }
     msleep(20);
     for_each_online_cpu (cpu) {
         idle_ns += sched_cpu_time_ns(cpu, CPU_IDLE);
+        iowait_ns += sched_cpu_time_ns(cpu, CPU_IOWAIT);
     }
     EXPECT(idle_ns > 0);
+    EXPECT_EQ(iowait_ns, 0);
+}
+
+// ---- waiting for a disk -------------------------------------------------------------------------
+
+static struct {
+    struct completion disk;
+    uint32_t awake; // A: those who have come back
+} io;
+
+static void io_waiter(void *arg __unused)
+{
+    wait_for_completion_io(&io.disk);
+    __atomic_fetch_add(&io.awake, 1, __ATOMIC_RELAXED);
+}
+
+// While somebody who ran there last waits for a disk, the CPU's idle time has that name, and no
+// other CPU's has.
+KTEST(cputime, idle_for_a_disk_is_iowait_of_that_cpu)
+{
+    unsigned last = 0;
+    uint64_t before_ns[MAX_CPUS], grown_ns = 0;
+
+    for_each_online_cpu (cpu) {
+        last = cpu;
+    }
+    io.awake = 0;
+    init_completion(&io.disk);
+    REQUIRE(sched_iowait() == 0);
+    struct thread *first = kthread_run_on(last, io_waiter, NULL, "io 1");
+    struct thread *second = kthread_run_on(last, io_waiter, NULL, "io 2");
+    REQUIRE(first != NULL && second != NULL);
+    EXPECT(EVENTUALLY(sched_iowait() == 2));
+    EXPECT(sched_blocked() >= 2); // both are load as well
+    for_each_online_cpu (cpu) {
+        before_ns[cpu] = sched_cpu_time_ns(cpu, CPU_IOWAIT);
+    }
+    complete(&io.disk); // one of two: it goes on
+    EXPECT(EVENTUALLY(sched_iowait() == 1 && __atomic_load_n(&io.awake, __ATOMIC_RELAXED) == 1));
+    msleep(20);
+    for_each_online_cpu (cpu) {
+        uint64_t ns = sched_cpu_time_ns(cpu, CPU_IOWAIT) - before_ns[cpu];
+
+        if (cpu != last) {
+            EXPECT_EQ(ns, 0);
+        }
+        grown_ns += ns;
+    }
+    EXPECT(grown_ns > 0);
+    complete(&io.disk);
+    thread_join(first);
+    thread_join(second);
+    EXPECT_EQ(sched_iowait(), 0);
+    grown_ns = sched_cpu_time_ns(last, CPU_IOWAIT);
+    msleep(20);
+    EXPECT_EQ(sched_cpu_time_ns(last, CPU_IOWAIT), grown_ns); // nobody waits any more
+}
+
+// Who is woken before he has given the CPU away was never counted, and is not taken off.
+KTEST(cputime, woken_before_the_sleep_is_not_counted)
+{
+    set_current_state(THREAD_IOWAIT);
+    EXPECT(wake_up_process(current));
+    EXPECT_EQ(current->state, THREAD_RUNNING);
+    EXPECT_EQ(sched_iowait(), 0);
+    schedule(); // comes back
+    EXPECT_EQ(sched_iowait(), 0);
 }

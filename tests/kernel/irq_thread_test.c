@@ -170,7 +170,7 @@ KTEST(irq_thread, refusals_as_in_linux)
     EXPECT_EQ(request_threaded_irq(irq, NULL, test_thread, IRQF_ONESHOT | IRQF_SHARED, "a", &test),
               0);
     // Sharers must agree on one-shot, and be told apart by dev_id.
-    EXPECT_EQ(request_irq(irq, test_hard, IRQF_SHARED, "b", &other), -EBUSY);
+    EXPECT_EQ(request_irq(irq, test_hard, IRQF_SHARED | IRQF_NO_THREAD, "b", &other), -EBUSY);
     EXPECT_EQ(request_threaded_irq(irq, NULL, test_thread, IRQF_ONESHOT | IRQF_SHARED, "b", &test),
               -EINVAL);
     EXPECT_EQ(request_threaded_irq(irq, NULL, test_thread, IRQF_ONESHOT | IRQF_SHARED, "b", &other),
