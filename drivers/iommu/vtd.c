@@ -8,7 +8,8 @@
 //                                                                  stopped, a fault is told
 //   device ── write to 0xfee..... ──> [ interrupt table ] ──> vector, CPU   (vtd_remap.c)
 //
-// Every device gets a domain of its own when it first asks kernel/dma for an address. Before, and
+// Every device gets a domain of its own when it first asks kernel/dma for an address; those behind a
+// bridge to conventional PCI, which all arrive under the bridge's name, one together. Before, and
 // for a device that never asks, there is no context, and every access is a fault. That is the
 // point: a driver's mistake or a device gone mad meets a hole instead of the kernel.
 //
@@ -95,13 +96,13 @@ static int vtd_set_context(struct vtd_domain *domain, bool present)
     return 0;
 }
 
-static int vtd_map_reserved(struct vtd_domain *domain)
+static int vtd_map_reserved(struct vtd_domain *domain, const struct device *dev)
 {
     const struct dmar_reserved *reserved;
     int err = 0;
 
-    for (unsigned i = 0; err == 0 && (reserved = dmar_reserved_of(&vtd_dmar, domain->segment,
-                                                                  domain->requester, i));
+    for (unsigned i = 0;
+         err == 0 && (reserved = dmar_reserved_of(&vtd_dmar, domain->segment, dev->requester, i));
          i++) {
         err = vtd_domain_map_same(domain, reserved->start, reserved->end);
     }
@@ -125,7 +126,7 @@ static struct vtd_domain *vtd_make_domain_locked(struct device *dev, struct vtd_
     }
     strscpy(domain->name, dev->name, sizeof(domain->name));
     domain->segment = dev->segment;
-    domain->requester = dev->requester;
+    domain->requester = dev->source;
     domain->passes = vtd_pass && (unit->ecap & VTD_ECAP_PT) != 0;
     vtd_domains[id] = domain;
     return domain;
@@ -142,12 +143,12 @@ static struct vtd_domain *vtd_attach(struct device *dev)
         return NULL;
     }
     spin_lock_irqsave(&vtd_attach_lock, flags);
-    // Somebody may have been faster, or the device has another name in the kernel.
-    struct vtd_domain *domain = vtd_domain_of_requester(&vtd_units[index], dev->requester);
+    // Somebody may have been faster, or another device arrives under the same name.
+    struct vtd_domain *domain = vtd_domain_of_requester(&vtd_units[index], dev->source);
     if (domain == NULL) {
         domain = vtd_make_domain_locked(dev, &vtd_units[index]);
         if (domain != NULL &&
-            (vtd_map_reserved(domain) != 0 || vtd_set_context(domain, true) != 0)) {
+            (vtd_map_reserved(domain, dev) != 0 || vtd_set_context(domain, true) != 0)) {
             pr_err("DMAR: no memory for the tables of %s", dev->name); // it faults, and says why
         }
     }

@@ -37,12 +37,12 @@ struct vtd_unit {
     uint64_t faults, faults_lost; // L
 };
 
-// A device's view of memory: every device has one of its own.
+// A device's view of memory: every device has one of its own, or all that arrive under one name.
 struct vtd_domain {
     uint16_t id;                 // I: 1 ..
     struct vtd_unit *unit;       // I
-    char name[24];               // I: of the device: "0000:00:03.0"
-    uint16_t segment, requester; // I: who it is on the bus
+    char name[24];               // I: of the (first) device: "0000:00:03.0"
+    uint16_t segment, requester; // I: as whom it arrives (struct device: source)
     bool passes;                 // I: iommu=pt: addresses go through as they are
     bool denied;                 // L of the unit: its context entry is taken out
     uint64_t faults;             // L of the unit

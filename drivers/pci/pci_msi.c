@@ -63,7 +63,7 @@ static struct pci_msi *msi_of(const struct irq_data *data)
 static uint32_t msi_address(const struct irq_data *data)
 {
     if (irq_remap != NULL) {
-        irq_remap->set(data, msi_of(data)->dev->dev.requester);
+        irq_remap->set(data, msi_of(data)->dev->dev.source);
         return irq_remap_message(data->irq);
     }
     return MSI_ADDRESS_BASE | data->apic_id << MSI_ADDRESS_CPU_SHIFT;

@@ -73,6 +73,13 @@ enum pci_capability_id {
     PCI_CAP_SATA = 0x12,
 };
 
+// What kind of port a PCI Express function is: the capability's register at offset 2 (PCI Express Base
+// 3.0, 7.8.2).
+enum { PCI_EXPRESS_FLAGS = 0x02 };
+#define PCI_EXPRESS_TYPE(flags) ((flags) >> 4 & 0xf)
+#define PCI_EXPRESS_TO_PCI      7u // a bridge to conventional PCI
+#define PCI_EXPRESS_FROM_PCI    8u // the other way round
+
 // Class and subclass (PCI-SIG, "PCI Code and ID Assignment", 1.11, section 1).
 enum pci_class { PCI_CLASS_BRIDGE_HOST = 0x0600 };
 

@@ -146,6 +146,29 @@ static void scan_bridge(struct bus_scan *scan, struct pci_dev *bridge)
     }
 }
 
+// As whom a function's accesses arrive at the root. PCI Express carries the requester with each
+// packet; conventional PCI has no such thing, so the bridge that makes packets of its cycles puts
+// itself there: a PCI bridge its own identifier, a PCI Express to PCI bridge the first of the bus
+// behind it (PCI Express to PCI/PCI-X Bridge 1.0, 2.3; VT-d 3.4.1).
+static uint16_t scan_source(uint16_t requester, const struct pci_dev *bridge)
+{
+    uint16_t source = requester;
+
+    for (; bridge != NULL; bridge = bridge->bridge) {
+        uint16_t express = pci_find_capability(bridge, PCI_CAP_EXPRESS);
+        uint16_t flags =
+            express != 0 ? pci_read16(bridge, (uint16_t)(express + PCI_EXPRESS_FLAGS)) : 0;
+        unsigned type = PCI_EXPRESS_TYPE(flags);
+
+        if (express == 0 || type == PCI_EXPRESS_FROM_PCI) {
+            source = bridge->dev.requester;
+        } else if (type == PCI_EXPRESS_TO_PCI) {
+            source = (uint16_t)(bridge->bus_secondary << 8);
+        }
+    }
+    return source;
+}
+
 // Returns false when there is no such function.
 static bool scan_function(struct bus_scan *scan, uint8_t bus, struct pci_dev *bridge, uint8_t slot,
                           uint8_t function, bool *multi)
@@ -161,6 +184,7 @@ static bool scan_function(struct bus_scan *scan, uint8_t bus, struct pci_dev *br
     found.dev.segment = scan->segment;
     found.dev.requester = (uint16_t)(bus << 8 | slot << 3 | function);
     found.dev.upstream = bridge != NULL ? bridge->dev.upstream : found.dev.requester;
+    found.dev.source = scan_source(found.dev.requester, bridge);
     pci_read_header(&found);
     if (function == 0) {
         *multi = (found.header_type & PCI_HEADER_MULTI) != 0;

@@ -137,7 +137,7 @@ static void rogue_interrupts(struct rogue *rogue)
         const struct irq_data *data = &irq_to_desc((unsigned)irq)->data;
         uint64_t message = irq_remap_message((unsigned)irq);
 
-        irq_remap->set(data, rogue->dev->requester ^ 1); // it may be used by another device only
+        irq_remap->set(data, rogue->dev->source ^ 1); // it may be used by another device only
         rogue_interrupt(rogue, "another's interrupt", message, 0, &count, "be stopped (2)");
         irq_remap->clear(data);
         rogue_interrupt(rogue, "nobody's interrupt", message, 0, &count, "be stopped");

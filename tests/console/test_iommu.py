@@ -25,9 +25,9 @@ def image(tmp_path_factory):
     return str(path)
 
 
-def boot(options, image=None, cpus=2, **more):
+def boot(options, image=None, cpus=2, extra=(), **more):
     return Machine(cpus=cpus, name="iommu", append=options, disks=[image] if image else [],
-                   first=UNIT, extra=EDU, **more)
+                   first=UNIT, extra=[*EDU, *extra], **more)
 
 
 def wait_for_address(machine):
@@ -69,14 +69,18 @@ def test_what_was_not_given_is_stopped():
 
 @pytest.mark.parametrize("mode", ["strict", "lazy", "pass"])
 def test_drivers_work_behind_it(mode, image):
-    """Disk and card move data, wires and messages arrive, and the checker has nothing to say."""
-    with boot(OPTIONS[mode], image, nics=["user"]) as machine:
+    """Disks and card move data, wires and messages arrive, and the checker has nothing to say."""
+    nvme = ["-drive", f"if=none,id=n0,format=raw,snapshot=on,file.locking=off,file={image}",
+            "-device", "nvme,drive=n0,serial=a"]
+    with boot(OPTIONS[mode], image, nics=["user"], extra=nvme) as machine:
         with open(image, "rb") as file:
             data = file.read()
         machine.ok("dd if=/dev/sda of=/dev/sda bs=65536 skip=0 seek=16 count=16")  # and writes
         half = len(data) // 2
         data = data[:half] + data[:half]
         assert hashlib.sha256(data).hexdigest() in machine.ok("sha256sum /dev/sda")
+        machine.ok("dd if=/dev/sda of=/dev/nvme0n1 bs=256K")
+        assert hashlib.sha256(data).hexdigest() in machine.ok("sha256sum /dev/nvme0n1")
         wait_for_address(machine)
         assert " 0% packet loss" in machine.ok("ping -c 20 -i 0.01 10.0.2.2")
         machine.ok("echo raise 20 > /proc/driver/edu")
@@ -88,6 +92,24 @@ def test_drivers_work_behind_it(mode, image):
         units = machine.ok("iommu")
         assert ("passes" if mode == "pass" else "own") in units, units
         assert "faults 0," in units, units
+
+
+def test_those_behind_a_bridge_arrive_under_its_name(image):
+    """Conventional PCI names no requester: the bridge does, and all behind it share one domain."""
+    bridge = ["-device", "pci-bridge,id=two,chassis_nr=2,addr=6",
+              "-device", "ich9-ahci,id=x,bus=two,addr=5", "-device", "edu,bus=two,addr=7",
+              "-drive", f"if=none,id=d,format=raw,snapshot=on,file={image}",
+              "-device", "ide-hd,drive=d,bus=x.0"]
+    with Machine(name="iommu", append=OPTIONS["strict"], first=UNIT, extra=bridge) as machine:
+        with open(image, "rb") as file:
+            data = file.read()
+        assert hashlib.sha256(data).hexdigest() in machine.ok("sha256sum /dev/sda")
+        machine.ok("echo copy 4000 > /proc/driver/edu")
+        machine.ok("echo raise 20 > /proc/driver/edu")
+        said = machine.ok("iommu")
+        assert len(re.findall(r"^ *\d+  0000:", said, re.M)) == 1 and "faults 0," in said, said
+        for device in ("0000:01:05.0", "0000:01:07.0"):
+            assert machine.ok(f"iommu map {device}").count("0x") >= 4
 
 
 def test_deny_and_allow():
@@ -107,7 +129,7 @@ def test_deny_and_allow():
 @pytest.mark.parametrize("cpus", [1, 4])
 def test_the_kernels_own_tests(cpus, image):
     """What the kernel tests of its interrupts and its DMA holds behind translation as well."""
-    with boot(OPTIONS["strict"], image, cpus=cpus) as machine:
+    with boot(OPTIONS["strict"], image, cpus=cpus, dma_misuse=True) as machine:
         for suite in ("dma.", "msi.", "ioapic.", "block."):
             output, status = machine.run(f"ktest {suite}")
             assert status == 0, output

@@ -182,6 +182,54 @@ static void test_bridges_are_followed(void **state)
     assert_string_equal(stub_log(), "");
 }
 
+static void put_express(struct fake_function *f, unsigned type)
+{
+    f->bytes[PCI_STATUS] |= PCI_STATUS_CAPABILITIES;
+    f->bytes[PCI_CAPABILITIES] = 0x40;
+    f->bytes[0x40] = PCI_CAP_EXPRESS;
+    f->bytes[0x42] = (uint8_t)(type << 4 | 2);
+}
+
+static uint16_t source_of(const char *name)
+{
+    struct pci_dev *dev;
+    list_for_each_entry (dev, &devices, link) {
+        if (strcmp(dev->dev.name + 5, name) == 0) {
+            return dev->dev.source;
+        }
+    }
+    fail();
+    return 0;
+}
+
+// As whom a device's accesses arrive: its own name through PCI Express, a bridge's from behind one.
+static void test_bridges_speak_for_those_behind(void **state)
+{
+    (void)state;
+    put(0, 2, 0, 0);
+    put_express(put_bridge(0, 3, 1, 1), 4); // a root port
+    put(1, 0, 1, 0);
+    put(1, 0, 0, PCI_HEADER_MULTI);
+    put_bridge(0, 4, 2, 3); // a bridge of conventional PCI
+    put(2, 7, 0, 0);
+    put_bridge(2, 8, 3, 3); // behind it another
+    put(3, 1, 0, 0);
+    put_express(put_bridge(0, 5, 4, 5), 4);
+    put_express(put_bridge(4, 0, 5, 5), PCI_EXPRESS_TO_PCI);
+    put(5, 6, 0, 0);
+    put_bridge(0, 6, 6, 8);
+    put_express(put_bridge(6, 1, 7, 7), PCI_EXPRESS_FROM_PCI);
+    put(7, 0, 0, 0);
+    scan();
+    assert_int_equal(source_of("00:02.0"), 0x0010);
+    assert_int_equal(source_of("01:00.1"), 0x0101);
+    assert_int_equal(source_of("02:07.0"), 0x0020);
+    assert_int_equal(source_of("03:01.0"), 0x0020);
+    assert_int_equal(source_of("04:00.0"), 0x0400); // the bridge itself
+    assert_int_equal(source_of("05:06.0"), 0x0500); // device 0 of the bus behind it
+    assert_int_equal(source_of("07:00.0"), 0x0030); // the upper one speaks for the lower
+}
+
 static void test_bridges_in_a_circle(void **state)
 {
     (void)state;
@@ -327,6 +375,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(test_bridges_are_followed),
+        TEST(test_bridges_speak_for_those_behind),
         TEST(test_bridges_in_a_circle),
         TEST(test_two_bridges_to_one_bus),
         TEST(test_a_bridge_on_every_bus),
