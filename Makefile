@@ -122,8 +122,8 @@ ISO := $(BUILD)/tophalf.iso
 
 quiet = $(if $(V),,@printf '  %-7s %s\n' '$1' '$2';)
 
-.PHONY: all objects run test test-host test-fuzz test-kernel test-console test-matrix test-long \
-        test-static debug gdb debug-auto iso bench lint clean help setup FORCE
+.PHONY: all objects run test test-host test-fuzz test-kernel test-console test-iommu test-matrix \
+        test-long test-static debug gdb debug-auto iso bench lint clean help setup FORCE
 
 ## Targets:
 all: $(ELF) $(BUILD)/compile_commands.json ## the kernel, build/tophalf.elf (the default)
@@ -243,6 +243,9 @@ test-console: $(ELF) $(ISO) ## the tests on the serial console; T=name picks som
 
 test-matrix: $(ELF) $(ISO) ## the whole boot matrix: machines, firmware, CPUs, memory, devices
 	@$(PYTHON) tests/run.py --build '$(BUILD)' matrix
+
+test-iommu: $(ELF) $(ISO) ## the tests of devices behind translation hardware: strict, lazy, pass-through
+	@$(PYTHON) tests/run.py --build '$(BUILD)' iommu $(if $(T),-k '$(T)')
 
 test-long: $(ELF) $(ISO) ## the long campaigns, minutes to hours; T=name picks some
 	@$(PYTHON) tests/run.py --build '$(BUILD)' long $(if $(T),-k '$(T)')

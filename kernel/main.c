@@ -49,6 +49,7 @@
 #include <defer/timer.h>
 #include <defer/watchdog.h>
 #include <defer/work.h>
+#include <dma/dma.h>
 #include <dev/block.h>
 #include <dev/netdev.h>
 #include <dev/tty.h>
@@ -89,6 +90,7 @@ static void main_tie(void)
     exception_user = process_exception;  // x86: a program's mistake is the end of the program
     exception_fixup_page = demand_fault; // x86: memory that gets its pages when they are touched
     map_shootdown = ipi_tlb_shootdown;   // mm: an unmapped page must leave every CPU's TLB
+    page_lent_hook = dma_debug_freed;    // mm: what is freed may be a device's still
     irq_threads = &irq_thread_ops;       // irq: a handler may wake a thread
     netdev_input = eth_input;            // dev: what drivers receive goes to the protocols
     netdev_notify = net_notify;          // dev: carrier and address follow each other

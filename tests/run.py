@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run the tests and sum them up. The Makefile builds what is needed and calls this.
 
-usage: tests/run.py [--build DIR] [-k NAME] host|kernel|console|matrix|long|static|all
+usage: tests/run.py [--build DIR] [-k NAME] host|kernel|console|iommu|matrix|long|static|all
 
 Every part is split into jobs (a host program, a boot of the kernel's tests, a file of console
 tests, a static check); two run at a time. A job's line is printed when it ends, with its output
@@ -203,13 +203,15 @@ def kernel_jobs(build, _):
 
 # ---- console -------------------------------------------------------------------------------------
 
-def console_file(build, path, select, mark="not long"):
+def console_file(build, path, select, mark="not long", behind=""):
     """One file of console tests, by pytest; counted from its report, not from its words. The mark
-    says which of its tests: those of every day, or the campaigns that take minutes."""
+    says which of its tests: those of every day, or the campaigns that take minutes. `behind`:
+    translation hardware of this kind stands between devices and memory (machine.py)."""
     result = Result()
     name = os.path.basename(path)[:-3]
     os.makedirs(f"{build}/reports", exist_ok=True)
-    report = f"{build}/reports/{name}{'-long' if mark == 'long' else ''}.xml"
+    kind = "-long" if mark == "long" else f"-{behind}" if behind else ""
+    report = f"{build}/reports/{name}{kind}.xml"
     if os.path.exists(report):
         os.unlink(report)
     arguments = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider",
@@ -218,7 +220,8 @@ def console_file(build, path, select, mark="not long"):
         arguments += ["-k", select]
     timeout = LONG_TIMEOUT if mark == "long" else CONSOLE_TIMEOUT
     status, output = call(arguments, timeout, cwd=TOP,
-                          env=dict(os.environ, TOPHALF_BUILD=build, PYTHONDONTWRITEBYTECODE="1"))
+                          env=dict(os.environ, TOPHALF_BUILD=build, PYTHONDONTWRITEBYTECODE="1",
+                                   TOPHALF_IOMMU=behind))
     if status == 5 and (select or mark == "long"):  # nothing by that name or mark in this file
         return result
     if not os.path.exists(report):
@@ -251,6 +254,19 @@ def long_jobs(build, select):
     for path in sorted(glob.glob(f"{TOP}/tests/console/test_*.py")):
         yield f"long/{os.path.basename(path)[5:-3]}", \
             lambda path=path: console_file(build, path, select, "long")
+
+
+# What devices do, by the tests of every day, behind each kind of translation.
+IOMMU_FILES = ("coalescing", "disk", "disk_matrix", "disk_trouble", "dma", "driver_faults",
+               "irq_campaigns", "net", "nvme", "nvme_faults", "partition")
+
+
+def iommu_jobs(build, select):
+    for behind in ("strict", "lazy", "pt"):
+        for name in IOMMU_FILES:
+            path = f"{TOP}/tests/console/test_{name}.py"
+            yield f"{behind}/{name}", lambda path=path, behind=behind: \
+                console_file(build, path, select, behind=behind)
 
 
 def matrix_jobs(build, select):
@@ -289,7 +305,8 @@ def static_jobs(build, _):
 # ---- all -----------------------------------------------------------------------------------------
 
 PARTS = {"host": [host_jobs], "kernel": [kernel_jobs], "console": [console_jobs],
-         "matrix": [matrix_jobs], "long": [long_jobs], "static": [static_jobs],
+         "matrix": [matrix_jobs], "iommu": [iommu_jobs], "long": [long_jobs, iommu_jobs],
+         "static": [static_jobs],
          "all": [console_jobs, kernel_jobs, host_jobs, static_jobs]}
 
 

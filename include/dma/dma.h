@@ -77,6 +77,12 @@ void free_dma(unsigned channel);
 // How many misuses were reported since boot, and how many mappings live unrecorded because the
 // records ran out.
 uint64_t dma_debug_errors(void);
+// From now on, also compare what the CPU does to memory that a device reads (dma_debug=strict), or
+// no longer; what was before. Context: any.
+bool dma_debug_be_strict(bool strict);
+// For kernel/mm (page_lent_hook): does a device own any of [start, +size), which `caller` frees? It
+// is said then. Context: any.
+bool dma_debug_freed(const void *start, size_t size, const void *caller);
 uint64_t dma_debug_unrecorded(void);
 
 // Everything written before is visible to the device before what is written after: put it before

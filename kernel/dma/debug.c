@@ -5,8 +5,10 @@
 //   not mapped          unmapped twice, or never mapped
 //   other size, direction, kind or device than it was mapped with
 //   sync outside        of the mapping, or against its direction
-//   written meanwhile   the CPU changed what the device was to read (dma_debug=strict: sums of the
-//                       first page are compared)
+//   freed meanwhile     by kfree or free_pages: kernel/mm asks, where a page bears the mark that each
+//                       record leaves in it (page_lend); the memory is not freed then
+//   written meanwhile   the CPU changed what the device was to read (dma_debug=strict, or echo strict
+//                       > /proc/dma-map: sums of the first page are compared)
 //
 // Records hang in buckets by the page that the mapping starts in. Most mappings, packets and
 // sectors, are at most a page long, so what overlaps them starts in their own page; the page before
@@ -73,7 +75,7 @@ static uint32_t dma_regions[DEBUG_REGIONS]; // A: short mappings that start in s
 static uint64_t dma_unrecorded;             // A
 static uint64_t dma_errors;                 // A
 static bool dma_debug_off;                  // I: boot option
-static bool dma_debug_strict;               // I: the same
+static bool dma_debug_strict;               // A: the same, or somebody's wish
 
 static DEFINE_SPINLOCK(dma_pool_lock);
 static struct dma_record *dma_pool; // L: free records
@@ -82,6 +84,11 @@ static uint32_t dma_pool_made;      // L
 bool dma_debug_is_on(void)
 {
     return !dma_debug_off;
+}
+
+bool dma_debug_be_strict(bool strict)
+{
+    return __atomic_exchange_n(&dma_debug_strict, strict, __ATOMIC_RELAXED);
 }
 
 uint64_t dma_debug_errors(void)
@@ -236,6 +243,7 @@ static uint32_t *dma_region_of(uint64_t page)
 
 static void dma_count(const struct dma_use *use, uint32_t change)
 {
+    page_lend(use->phys, use->size, (int)change);
     if (unlikely(dma_is_long(use))) {
         __atomic_fetch_add(&dma_long_count, change, __ATOMIC_RELAXED);
     } else {
@@ -311,7 +319,7 @@ static uint32_t dma_sum(const struct dma_use *use)
     const uint8_t *at = phys_to_virt(use->phys);
     uint32_t sum = 1;
 
-    if (!dma_debug_strict || use->coherent || use->direction != DMA_TO_DEVICE) {
+    if (!READ_ONCE(dma_debug_strict) || use->coherent || use->direction != DMA_TO_DEVICE) {
         return 0;
     }
     for (uint64_t i = 0; i < min(use->size, (uint64_t)PAGE_SIZE); i++) {
@@ -352,6 +360,31 @@ void dma_debug_map(const struct dma_use *use)
     if (unlikely(collides || dma_find_elsewhere(use, &other))) {
         dma_report(use, "mapped although a device owns it already", &other);
     }
+}
+
+// ---- freeing ------------------------------------------------------------------------------------
+
+// Asked by kernel/mm: part of a page in [start, +size) is lent; is it this part?
+bool dma_debug_freed(const void *start, size_t size, const void *caller)
+{
+    struct dma_use use = {.phys = virt_to_phys(start),
+                          .size = size,
+                          .direction = DMA_FROM_DEVICE, // collides with all
+                          .caller = caller};
+    struct dma_use other;
+
+    if (!dma_find_collision(dma_bucket_of(&use), &use, &other) &&
+        !dma_find_elsewhere(&use, &other)) {
+        return false;
+    }
+    use = (struct dma_use){.dev = other.dev,
+                           .bus = other.bus + (use.phys - other.phys), // as the device sees it
+                           .size = size,
+                           .direction = other.direction,
+                           .coherent = other.coherent,
+                           .caller = caller};
+    dma_report(&use, "freed although a device owns it, and left alone", &other);
+    return true;
 }
 
 // ---- unmapping ----------------------------------------------------------------------------------
@@ -476,7 +509,8 @@ bool dma_debug_unmap(struct dma_use *use)
     } else if (unlikely(was.direction != use->direction)) {
         dma_report(use, "unmapped with another direction", &was);
     }
-    if (unlikely(was.sum != 0 && dma_sum(&was) != was.sum)) {
+    uint32_t sum = was.sum != 0 ? dma_sum(&was) : 0;
+    if (unlikely(sum != 0 && sum != was.sum)) {
         dma_report(use, "the CPU wrote to it while the device owned it", &was);
     }
     use->size = was.size;
@@ -599,9 +633,10 @@ static void dma_show_map(struct text *t, unsigned long index)
         text_puts(t, "mappings are not recorded (boot option dma_debug=off)\n");
         return;
     }
-    text_printf(t, "mappings %u, most at once %u, unrecorded %llu, errors %llu\n",
+    text_printf(t, "mappings %u, most at once %u, unrecorded %llu, errors %llu%s\n",
                 READ_ONCE(dma_live), READ_ONCE(dma_peak),
-                (unsigned long long)dma_debug_unrecorded(), (unsigned long long)dma_debug_errors());
+                (unsigned long long)dma_debug_unrecorded(), (unsigned long long)dma_debug_errors(),
+                READ_ONCE(dma_debug_strict) ? ", strict" : "");
     text_printf(t, "%-14s %-18s %8s %-13s %-6s %s\n", "device", "bus address", "bytes", "direction",
                 "owner", "mapped by");
     struct dma_record *records = kcalloc(room, sizeof(*records), GFP_KERNEL);
@@ -616,7 +651,20 @@ static void dma_show_map(struct text *t, unsigned long index)
     }
     kfree(records);
 }
-PROC_FILE("dma-map", dma_show_map);
+
+static int dma_write_map(const char *line, unsigned long index)
+{
+    (void)index;
+    if (strcmp(line, "strict") != 0 && strcmp(line, "on") != 0) {
+        return -EINVAL;
+    }
+    if (dma_debug_off) { // what is mapped by now was not recorded
+        return -EOPNOTSUPP;
+    }
+    dma_debug_be_strict(strcmp(line, "strict") == 0);
+    return 0;
+}
+PROC_FILE_RW("dma-map", dma_show_map, dma_write_map);
 
 static int dma_set_debug(const char *value)
 {

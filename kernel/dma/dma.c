@@ -22,10 +22,12 @@
 //
 // Context: map, unmap, sync: any. Coherent memory: thread. Next: kernel/dma/bounce.c, kernel/dma/debug.c.
 #include <lib/errno.h>
+#include <lib/format.h>
 #include <lib/types.h>
 #include <contract/device.h>
 #include <core/log.h>
 #include <core/panic.h>
+#include <core/resource.h>
 #include <core/trace.h>
 #include <mm/page.h>
 #include <mm/slab.h>
@@ -255,6 +257,20 @@ static uint64_t dma_highest(struct device *dev)
     return dma_iommu != NULL && dma_iommu->translates(dev) ? UINT64_MAX : dev->dma_mask;
 }
 
+// Coherent memory stays a device's for long: /proc/iomem shows where it lies, as "DMA 0000:00:1f.2".
+// One that finds no room there is only not shown.
+static void dma_show_in_iomem(const struct device *dev, phys_t start, uint64_t size, bool show)
+{
+    char name[32];
+
+    snprintf(name, sizeof(name), "DMA %s", dev->name);
+    if (show) {
+        resource_add(RESOURCE_MEMORY, start, start + size - 1, name);
+    } else {
+        resource_remove(RESOURCE_MEMORY, start, start + size - 1, name);
+    }
+}
+
 void *dma_alloc_coherent(struct device *dev, size_t size, dma_addr_t *handle)
 {
     unsigned order = page_order(size);
@@ -286,6 +302,7 @@ void *dma_alloc_coherent(struct device *dev, size_t size, dma_addr_t *handle)
     }
     dma_debug_map(&use);
     dma_hold(dev);
+    dma_show_in_iomem(dev, use.phys, size, true);
     *handle = dma_address(use.bus);
     return cpu;
 }
@@ -312,6 +329,7 @@ void dma_free_coherent(struct device *dev, size_t size, void *cpu, dma_addr_t ha
             dma_iommu->unmap(dev, use.bus, use.size);
         }
         dma_release(dev);
+        dma_show_in_iomem(dev, use.phys, use.size, false);
         free_pages(cpu, page_order(use.size));
     }
 }

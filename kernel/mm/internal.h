@@ -44,7 +44,24 @@ struct page {
     };
     uint8_t kind;  // L of the zone: enum page_kind
     uint8_t order; // L of the zone: of PAGE_FREE and PAGE_USED blocks
+    uint16_t lent; // A: mappings for devices that begin or end in this page (page_lend)
 };
+
+// Memory is to be freed that begins in the first of these pages. True: a device still owns some of
+// it, and that was said; it must be left alone. Context: any.
+bool page_lent_refuse(const void *start, size_t size, const void *caller);
+static inline bool page_refuse_free(const struct page *page, uint32_t pages, const void *start,
+                                    size_t size, const void *caller)
+{
+    for (uint32_t i = 0; i < pages; i++) {
+        if (unlikely(READ_ONCE(page[i].lent) != 0)) {
+            return page_lent_refuse(start, size, caller);
+        }
+    }
+    return false;
+}
+// free_pages, in whose name. Context: any.
+void page_free(void *address, unsigned order, const void *caller);
 
 // The struct page of a direct-map address; NULL when there is no RAM of ours. Context: any.
 struct page *page_of(const void *address);

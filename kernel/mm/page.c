@@ -341,7 +341,34 @@ static const char *page_free_fault(const void *address, const struct page *page,
     return page->order != order ? "was allocated with another order" : NULL;
 }
 
-void free_pages(void *address, unsigned order)
+// ---- what is lent to devices --------------------------------------------------------------------
+
+bool (*page_lent_hook)(const void *start, size_t size, const void *caller);
+
+void page_lend(phys_t start, uint64_t size, int change)
+{
+    uint64_t first = start >> PAGE_SHIFT, last = (start + size - 1) >> PAGE_SHIFT;
+
+    for (uint64_t pfn = first;; pfn = last) {
+        struct page *page = page_at(pfn);
+
+        if (likely(page != NULL)) {
+            __atomic_fetch_add(&page->lent, (uint16_t)change, __ATOMIC_RELAXED);
+        }
+        if (pfn == last) {
+            return;
+        }
+    }
+}
+
+bool page_lent_refuse(const void *start, size_t size, const void *caller)
+{
+    bool (*hook)(const void *start, size_t size, const void *caller) = READ_ONCE(page_lent_hook);
+
+    return hook != NULL && hook(start, size, caller);
+}
+
+void page_free(void *address, unsigned order, const void *caller)
 {
     uint64_t pfn = ((uintptr_t)address - PHYS_BASE) >> PAGE_SHIFT;
     struct zone *zone = page_zone(pfn);
@@ -349,6 +376,10 @@ void free_pages(void *address, unsigned order)
     unsigned long irq;
 
     if (address == NULL) {
+        return;
+    }
+    if (likely(page != NULL && page->kind == PAGE_USED && page->order == order) &&
+        page_refuse_free(page, 1u << order, address, (size_t)PAGE_SIZE << order, caller)) {
         return;
     }
     spin_lock_irqsave(&zone->lock, irq);
@@ -362,6 +393,11 @@ void free_pages(void *address, unsigned order)
                fault);
         warn_at(__FILE__, __LINE__, "pages are freed wrongly");
     }
+}
+
+void free_pages(void *address, unsigned order)
+{
+    page_free(address, order, __builtin_return_address(0));
 }
 
 phys_t page_take_low(void)

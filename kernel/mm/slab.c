@@ -521,11 +521,17 @@ static __noinline void slab_free_slow(struct kmem_cache *cache, void *object)
     magazine->objects[magazine->count++] = object;
 }
 
-static inline void slab_free(struct slab *slab, void *object, const void *caller)
+static inline void slab_free(const struct page *page, void *object, const void *caller)
 {
+    struct slab *slab = page->owner;
     struct kmem_cache *cache = slab->cache;
     uint32_t offset = (uint32_t)((char *)object - slab->base); // a slab is less than 4 GiB
 
+    // Buffers are kmalloc's: those of up to a page lie in one page.
+    uint32_t page_count = likely(cache->size <= PAGE_SIZE) ? 1 : cache->size >> PAGE_SHIFT;
+    if (page_refuse_free(page, page_count, object, cache->size, caller)) {
+        return;
+    }
     if (unlikely(offset % cache->size != 0 || offset / cache->size >= cache->objects)) {
         slab_report_free(cache->name, object, "is not the start of an object", caller);
         return;
@@ -572,7 +578,7 @@ void kmem_cache_free(struct kmem_cache *cache, void *object)
         slab_report_free(cache->name, object, "belongs to another cache", caller);
         return;
     }
-    slab_free(slab, object, caller);
+    slab_free(page, object, caller);
 }
 
 static void cache_init(struct kmem_cache *cache, const char *name, size_t size, size_t align)
@@ -747,7 +753,7 @@ void kfree(const void *pointer)
         hook(pointer, ksize(pointer));
     }
     if (likely(page != NULL && page->kind == PAGE_SLAB)) {
-        slab_free(page->owner, object, __builtin_return_address(0));
+        slab_free(page, object, __builtin_return_address(0));
         return;
     }
     if (pointer == NULL) {
@@ -758,7 +764,7 @@ void kfree(const void *pointer)
                          __builtin_return_address(0));
         return;
     }
-    free_pages(object, page->order);
+    page_free(object, page->order, __builtin_return_address(0));
 }
 
 size_t ksize(const void *pointer)

@@ -37,6 +37,7 @@ def shared(request, tmp_path_factory):
     yield keeper
     if keeper["machine"]:
         keeper["machine"].close()
+        keeper["machine"].check()
 
 
 @pytest.fixture
@@ -63,6 +64,8 @@ def boot(request):
     yield boot_one
     for m in machines:
         m.close()
+    for m in machines:
+        m.check()
 
 
 @pytest.fixture

@@ -35,6 +35,12 @@ ISO = os.path.join(BUILD, "tophalf.iso")
 
 PROMPT = "tophalf# "
 TIMEOUT = 60  # seconds: when is a wait hopeless? A hang detector, never a measurement.
+# TOPHALF_IOMMU=strict|lazy|pt: every machine that can have translation hardware has it, so that any
+# test can be run behind it (make test-iommu).
+BEHIND = os.environ.get("TOPHALF_IOMMU", "")
+IOMMU = ["-device", "intel-iommu,intremap=on"]
+IOMMU_OPTIONS = {"strict": "intel_iommu=on", "lazy": "intel_iommu=on iommu.strict=0",
+                 "pt": "intel_iommu=on iommu=pt"}
 LOG_LINE = re.compile(r"^\[ *\d+\.\d{6}\] .*\n", re.M)
 PR_SET_PDEATHSIG = 1
 
@@ -49,6 +55,16 @@ class Ended(AssertionError):
     """The machine ended while we waited for something else."""
 
 
+def behind_iommu(append, options):
+    """The boot options, and in `options` the unit, when TOPHALF_IOMMU wants one. Only q35 can have
+    it; a test that says itself what it wants is left alone."""
+    if not BEHIND or options.get("machine", "q35") != "q35" or "iommu" in append or \
+            options.get("first"):
+        return append
+    options["first"] = IOMMU
+    return f"{append} {IOMMU_OPTIONS[BEHIND]}"
+
+
 def die_with_parent():
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -58,8 +74,9 @@ class Machine:
 
     def __init__(self, boot="kernel", *, append="", nics=(), frames=False, wait=True,
                  name="machine", prefix=(), extra=(), second_serial=False, gdb=None, hostile=False,
-                 **options):
+                 dma_misuse=False, **options):
         self.name = name
+        self.dma_misuse = dma_misuse
         self.text = ""  # everything the console said
         self.at = 0  # where the next expect() starts to look
         self.events = []  # QMP events, oldest first
@@ -93,6 +110,7 @@ class Machine:
             arguments += ["-chardev", f"socket,id=qtest,fd={bus_far.fileno()}",
                           "-qtest", "chardev:qtest", "-qtest-log", "/dev/null"]
         options.setdefault("vga", False)
+        append = behind_iommu(append, options)
         options["iso" if boot == "iso" else "kernel"] = ISO if boot == "iso" else ELF
         command = qemu.command(append=f"plain loglevel=4 {append}".strip(), nics=nics,
                                serial=serial, gdb=gdb, extra=[*arguments, *extra], **options)
@@ -292,6 +310,18 @@ class Machine:
         """Write there past the CPU, as a device can."""
         self.bus_command(f"writel {address:#x} {value:#x}")
 
+    def memory_of(self, device, bus):
+        """The physical address behind a device's bus address: another one behind an IOMMU."""
+        if BEHIND not in ("strict", "lazy") or "intel-iommu" not in " ".join(self.command):
+            return bus
+        rows = re.findall(r"^0x([0-9a-f]+) +0x([0-9a-f]+) +(\d+)$", self.ok(f"iommu map {device}"),
+                          re.M)
+        for start, memory, size in rows:
+            offset = bus - int(start, 16)
+            if 0 <= offset < int(size):
+                return int(memory, 16) + offset
+        raise AssertionError(f"{device} has nothing at {bus:#x}: {rows}")
+
     # ---- the end -----------------------------------------------------------------------------
 
     def wait_end(self, timeout=TIMEOUT):
@@ -325,6 +355,13 @@ class Machine:
         with open(os.path.join(folder, safe + ".log"), "w", encoding="utf-8") as file:
             file.write(" ".join(self.command) + "\n\n" + self.text.replace("\r", ""))
 
+    def check(self):
+        """At the end of every test that passed: no driver misused DMA, unless that was the test's
+        subject (`dma_misuse`)."""
+        said = re.findall(r"^[^\r\n]*DMA-API: [^\r\n]*", self.text, re.M)
+        if said and not self.dma_misuse:
+            raise AssertionError(f"{self.name}: DMA was used wrongly:\n" + "\n".join(said[:8]))
+
     def close(self):
         self.kill()
         self.listening.set()
@@ -340,5 +377,7 @@ class Machine:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         self.close()
+        if kind is None:
+            self.check()

@@ -548,12 +548,13 @@ def test_wrong_byte_count_is_an_error(hostile):
     """The device claims to have moved more than was asked for: that data is not believed."""
     m, hardware, port = hostile(append="ahci.mode=dma48", extra=slow_disk(700000000))
     scanned(m)
+    headers = m.memory_of("0000:00:1f.2",
+                          hardware.readl(port + PXCLB) + (hardware.readl(port + PXCLBU) << 32))
     m.send("dd if=/dev/sda of=/dev/null count=1; echo status $?\r")
     deadline = time.monotonic() + 30
     while hardware.readl(port + PXCI) == 0 and time.monotonic() < deadline:
         time.sleep(0.01)
-    slot = hardware.readl(port + PXCI).bit_length() - 1
-    header = hardware.readl(port + PXCLB) + (hardware.readl(port + PXCLBU) << 32) + 32 * slot
+    header = headers + 32 * (hardware.readl(port + PXCI).bit_length() - 1)
     hardware.writel(header + 4, 0x1000)  # PRDBC, to which QEMU adds what it moves
     m.expect(r"error reading '/dev/sda': Input/output error")
     m.expect(r"status 1")

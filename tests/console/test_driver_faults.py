@@ -155,7 +155,7 @@ def test_a_greedy_sharer_hides_a_storm(boot):
     ("dma", "leaves 1 DMA mappings behind"),
 ])
 def test_what_a_driver_leaves_behind_is_named(boot, kind, words):
-    m = boot(cpus=2, extra=["-device", "edu,addr=5"])
+    m = boot(cpus=2, extra=["-device", "edu,addr=5"], dma_misuse=kind == "dma")
     m.ok("driver unbind 00:05.0 && driver bind 00:05.0")
     assert "BUG" not in m.ok("dmesg")
     m.ok(f"echo leave {kind} > /proc/driver/edu")

@@ -451,7 +451,7 @@ def test_forged_descriptors(boot):
     text = m.ok("cat /proc/rings/e1000")
     base, head = re.search(r"receive ring: 256 descriptors at 0x([0-9a-f]+), slots \[(\d+),",
                            text).groups()
-    base, head = int(base, 16), int(head)
+    base, head = m.memory_of("eth0", int(base, 16)), int(head)
     bar = e1000_registers(m)
     before = rings(m)
     # length and checksum; status DD (and EOP), errors

@@ -189,7 +189,7 @@ def forge(m, queue, words):
     """Write an answer where the driver looks next, as the device would; True phase."""
     row = re.search(rf"queue {queue}: .*CQ 0x(\w+), tail \d+, head (\d+), phase (\d)",
                     m.ok("cat /proc/driver/nvme"))
-    base, head, phase = int(row[1], 16), int(row[2]), int(row[3])
+    base, head, phase = m.memory_of("nvme0", int(row[1], 16)), int(row[2]), int(row[3])
     at = base + (head + 1) * 16  # the next read's own answer comes before it
     sq_id, cid, status = words
     m.bus_write32(at, 0)

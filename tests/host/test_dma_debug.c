@@ -28,9 +28,45 @@ static bool no_memory;        // alloc_pages fails
 static unsigned record_pages; // taken for records
 static unsigned pages_freed;  // by free_pages
 static unsigned traced[TRACE_COUNT];
-static unsigned last_order; // asked of alloc_pages_within
-static const void *freed;   // what slab_is_freed says yes to
+static unsigned last_order;                 // asked of alloc_pages_within
+static const void *freed;                   // what slab_is_freed says yes to
+static uint16_t lent[RAM_SIZE / PAGE_SIZE]; // by page_lend
 unsigned long host_kernel_base;
+
+static unsigned shown; // in /proc/iomem
+
+int resource_add(enum resource_kind kind, uint64_t start, uint64_t end, const char *name)
+{
+    assert_int_equal(kind, RESOURCE_MEMORY);
+    assert_true(start < end);
+    assert_memory_equal(name, "DMA ", 4);
+    shown++;
+    return 0;
+}
+
+int resource_remove(enum resource_kind kind, uint64_t start, uint64_t end, const char *name)
+{
+    assert_int_equal(kind, RESOURCE_MEMORY);
+    assert_true(start < end);
+    assert_memory_equal(name, "DMA ", 4);
+    shown--;
+    return 0;
+}
+
+void page_lend(phys_t start, uint64_t size, int change)
+{
+    uint64_t first = start / PAGE_SIZE, last = (start + size - 1) / PAGE_SIZE;
+
+    assert_true(change == 1 || change == -1);
+    for (uint64_t page = first;; page = last) {
+        if (page < ARRAY_SIZE(lent)) {
+            lent[page] += (uint16_t)change;
+        }
+        if (page == last) {
+            return;
+        }
+    }
+}
 
 bool page_is_ram(phys_t address)
 {
@@ -162,7 +198,8 @@ static int reset(void **state)
     freed = NULL;
     bounce_maps = bounce_bytes = bounce_refused = 0;
     next_page = 16 * PAGE_SIZE;
-    pages_freed = record_pages = 0;
+    pages_freed = record_pages = shown = 0;
+    memset(lent, 0, sizeof(lent));
     memset(traced, 0, sizeof(traced));
     nic = (struct device){.name = "nic", .dma_mask = DMA_BIT_MASK(32)};
     disk = (struct device){.name = "disk", .dma_mask = DMA_BIT_MASK(64)};
@@ -246,7 +283,9 @@ static void coherent_memory(void **state)
     assert_ptr_equal(ring, ram + 16 * PAGE_SIZE);
     assert_int_equal(handle.value, 16 * PAGE_SIZE);
     assert_int_equal(dma_outstanding(&nic), 1);
+    assert_int_equal(shown, 1);
     dma_free_coherent(&nic, 5000, ring, handle);
+    assert_int_equal(shown, 0);
     assert_int_equal(pages_freed, 1);
     assert_int_equal(dma_outstanding(&nic), 0);
     quiet();
@@ -510,6 +549,39 @@ static void overlaps_are_found(void **state)
             }
         }
     }
+}
+
+// Whoever frees memory is told, if and only if some of it is lent; the mark that makes the free ask
+// goes with the mapping.
+static void freed_while_a_device_owns_it(void **state)
+{
+    (void)state;
+    dma_addr_t handle = map(&nic, 0x5800, 1500, DMA_TO_DEVICE);
+    dma_addr_t crossing = map(&disk, 0x8f00, 512, DMA_FROM_DEVICE);
+    dma_addr_t large = map(&disk, 0x10000, 65536, DMA_FROM_DEVICE);
+
+    assert_int_equal(lent[5], 1);
+    assert_int_equal(lent[8] + lent[9], 2);
+    assert_int_equal(lent[16] + lent[31], 2);
+    assert_int_equal(lent[20], 0); // in the middle: the price does not grow with the size
+    assert_false(dma_debug_freed(ram + 0x5000, 2048, NULL)); // its neighbour in the page
+    assert_false(dma_debug_freed(ram + 0x6000, PAGE_SIZE, NULL));
+    quiet();
+    assert_true(dma_debug_freed(ram + 0x5800, 2048, (void *)0x1234));
+    assert_non_null(strstr(stub_log(), "nic [0x5800, +2048) to-device by 0x1234"));
+    assert_non_null(strstr(stub_log(), "mapped: nic [0x5800, +1500) to-device by 0x"));
+    reported("freed although a device owns it");
+    assert_true(dma_debug_freed(ram + 0x9000, PAGE_SIZE, NULL)); // the second page of a mapping
+    reported("disk [0x9000, +4096)");
+    assert_true(dma_debug_freed(ram + 0x10000, 65536, NULL));
+    reported("disk [0x10000, +65536)");
+    dma_unmap_single(&nic, handle, 1500, DMA_TO_DEVICE);
+    dma_unmap_single(&disk, crossing, 512, DMA_FROM_DEVICE);
+    dma_unmap_single(&disk, large, 65536, DMA_FROM_DEVICE);
+    for (unsigned page = 0; page < ARRAY_SIZE(lent); page++) {
+        assert_int_equal(lent[page], 0);
+    }
+    quiet();
 }
 
 static void unmapped_twice(void **state)
@@ -789,6 +861,7 @@ int main(void)
         cmocka_unit_test_setup(refused_memory, reset),
         cmocka_unit_test_setup(mapped_twice, reset),
         cmocka_unit_test_setup(overlaps_are_found, reset),
+        cmocka_unit_test_setup(freed_while_a_device_owns_it, reset),
         cmocka_unit_test_setup(unmapped_twice, reset),
         cmocka_unit_test_setup(never_mapped, reset),
         cmocka_unit_test_setup(another_size, reset),

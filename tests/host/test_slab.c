@@ -385,6 +385,63 @@ static void beyond_the_poison(void **state)
     slab_debug = SLAB_DEBUG_QUICK;
 }
 
+static const void *asked; // of the hook below, last
+static size_t asked_size;
+static bool is_lent; // its answer
+
+static bool lent_hook(const void *start, size_t size, const void *caller)
+{
+    assert_non_null(caller);
+    asked = start;
+    asked_size = size;
+    return is_lent;
+}
+
+// Frees: what the hook is asked about, and whether the memory is kept then.
+static void free_of_lent(void *object, size_t size, void (*give)(void *object))
+{
+    phys_t start = virt_to_phys(object);
+    uint64_t before = page_free_count();
+
+    asked = NULL;
+    page_lend(start + size - 64, 64, 1); // the device has its end
+    is_lent = true;
+    give(object);
+    assert_ptr_equal(asked, object);
+    assert_int_equal(asked_size, size);
+    assert_int_equal(page_free_count(), before);
+    is_lent = false; // it was another's part of the page
+    give(object);
+    page_lend(start + size - 64, 64, -1);
+}
+
+static void give_pages(void *object)
+{
+    free_pages(object, 3);
+}
+
+static void give_object(void *object)
+{
+    kfree(object);
+}
+
+static void what_is_lent_is_not_freed(void **state)
+{
+    (void)state;
+    page_lent_hook = lent_hook;
+    for (size_t size = 64; size <= 64 * 1024; size *= 2) {
+        void *object = kmalloc(size, GFP_ATOMIC);
+        assert_non_null(object);
+        free_of_lent(object, size, give_object);
+    }
+    free_of_lent(alloc_pages(GFP_ATOMIC, 3), 8 * PAGE_SIZE, give_pages);
+    asked = NULL;
+    kfree(kmalloc(2048, GFP_ATOMIC)); // without a mark nobody asks
+    free_pages(alloc_pages(GFP_ATOMIC, 3), 3);
+    assert_null(asked);
+    page_lent_hook = NULL;
+}
+
 static void freed_twice(void **state)
 {
     (void)state;
@@ -576,6 +633,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_memory_for_magazines, reset, healthy),
         cmocka_unit_test_setup_teardown(written_after_free, reset, healthy),
         cmocka_unit_test_setup_teardown(beyond_the_poison, reset, healthy),
+        cmocka_unit_test_setup_teardown(what_is_lent_is_not_freed, reset, healthy),
         cmocka_unit_test_setup_teardown(freed_twice, reset, healthy),
         cmocka_unit_test_setup_teardown(freed_twice_without_marks, reset, healthy),
         cmocka_unit_test_setup_teardown(marks_by_chance, reset, healthy),
