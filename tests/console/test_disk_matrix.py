@@ -2,8 +2,10 @@
 
 import hashlib
 import random
+import re
 
 import pytest
+from nvme_disk import nvme, settled
 
 MIB = 1 << 20
 MODES = {"ncq": "NCQ", "dma48": "LBA48 DMA", "dma28": "LBA28 DMA", "pio48": "LBA48 PIO",
@@ -13,56 +15,104 @@ SIZE = 2 * MIB + 512 * 7
 
 
 def places(size):
-    """The first byte, the second sector, the last that such a command can reach."""
+    """The first sector, the second, the last that such a command can reach."""
     return (0, 512, SIZE - size)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_sizes_and_places(boot, tmp_path, mode):
-    """{512, 4 KiB, 8 KiB, 256 KiB} x {first, second, last} are read and written in this mode."""
-    path = tmp_path / "d.img"
-    data = bytearray(random.Random(mode).randbytes(SIZE))
-    path.write_bytes(data)
-    m = boot(append=f"ahci.mode={mode} loglevel=6", disks=[str(path)])
-    assert f", {MODES[mode]} depth 32" in m.ok("dmesg")
+def cells(m, disk, data):
+    """{512, 4 KiB, 8 KiB, 256 KiB} x {first, second, last}: each is read and compared, then
+    written, here and in `data`, which is what the image must hold afterwards."""
     digests, commands = [], []
     for size in SIZES:
         for place in places(size):
-            commands.append(f"dd if=/dev/sda bs={size} count=1 skip={place} iflag=skip_bytes "
-                            "status=none | sha256sum")
+            commands.append(f"dd if=/dev/{disk} bs={size} count=1 skip={place} "
+                            "iflag=skip_bytes,direct status=none | sha256sum")
             digests.append(hashlib.sha256(data[place:place + size]).hexdigest())
     output = m.ok("; ".join(commands[:6])) + m.ok("; ".join(commands[6:]))
     assert [line.split()[0] for line in output.splitlines()] == digests
     # Writes: a piece of the disk itself, from the middle, where nothing is written.
     for size in SIZES:
-        line = "; ".join(f"dd if=/dev/sda of=/dev/sda bs={size} count=1 skip={MIB} "
-                         f"iflag=skip_bytes seek={place} oflag=seek_bytes status=none"
+        line = "; ".join(f"dd if=/dev/{disk} of=/dev/{disk} bs={size} count=1 skip={MIB} "
+                         f"iflag=skip_bytes,direct seek={place} oflag=seek_bytes,direct status=none"
                          for place in places(size))
         assert m.ok(line) == ""
         for place in places(size):
             data[place:place + size] = data[MIB:MIB + size]
+
+
+def power_off_and_compare(m, path, data):
+    m.send("poweroff\r")
+    m.wait_end()
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_ahci(boot, tmp_path, mode):
+    path = tmp_path / "d.img"
+    data = bytearray(random.Random(mode).randbytes(SIZE))
+    path.write_bytes(data)
+    m = boot(append=f"ahci.mode={mode} loglevel=6", disks=[str(path)])
+    assert f", {MODES[mode]} depth 32" in m.ok("dmesg")
+    cells(m, "sda", data)
     log = m.ok("cat /proc/driver/ahci")
     queued = int(log.split("(NCQ ")[1].split(")")[0])
     assert (queued > 0) == (mode == "ncq")
     assert "errors 0, timeouts 0, lost interrupts 0" in log
-    m.send("poweroff\r")
-    m.wait_end()
-    assert path.read_bytes() == data
+    power_off_and_compare(m, path, data)
 
 
-def test_most_sectors_and_random_depth(boot, tmp_path):
-    """65,535 sectors in one command, pieces of 32 bytes, random commands at depth 32; the image is
-    afterwards what it was."""
+def test_ide(boot, tmp_path):
+    """The 48 cells one after the other: {PIO, DMA} x {LBA28, LBA48}."""
+    path = tmp_path / "d.img"
+    data = bytearray(random.Random(48).randbytes(SIZE))
+    path.write_bytes(data)
+    m = boot(machine="pc", extra=["-drive", f"if=ide,format=raw,file={path}"])
+    for mode in ("pio28", "pio", "dma28", "dma"):
+        def moved():
+            return [int(n) for n in re.search(r"by PIO (\d+), by DMA (\d+)",
+                                              m.ok("cat /proc/driver/ide")).groups()]
+
+        m.ok(f"echo {mode} > /proc/driver/ide")
+        assert f"mode: {mode}\n" in m.ok("cat /proc/driver/ide")
+        before = moved()
+        cells(m, "hda", data)
+        by_pio, by_dma = (now - then for now, then in zip(moved(), before))
+        used, unused = (by_pio, by_dma) if mode.startswith("pio") else (by_dma, by_pio)
+        assert used >= 3 * 3 * sum(SIZES) // 512 and unused == 0
+    assert m.run("echo pio27 > /proc/driver/ide")[1] == 1
+    assert "errors 0, time-outs 0, resets 0" in m.ok("cat /proc/driver/ide")
+    power_off_and_compare(m, path, data)
+
+
+def test_nvme(boot, tmp_path):
+    path = tmp_path / "d.img"
+    data = bytearray(random.Random(49).randbytes(SIZE))
+    path.write_bytes(data)
+    m = boot(cpus=2, extra=nvme(path))
+    cells(m, "nvme0n1", data)
+    settled(m)
+    power_off_and_compare(m, path, data)
+
+
+@pytest.mark.parametrize("suite", ["ahci", "nvme", "ide"])
+def test_most_sectors_pieces_and_random_depth(boot, tmp_path, suite):
+    """As many sectors as one command can have (AHCI: 65,535), pieces of 32 bytes, random commands
+    32 at a time; the image is afterwards what it was."""
     path = tmp_path / "d.img"
     data = random.Random(65535).randbytes(33 * MIB)
     path.write_bytes(data)
-    m = boot(mem="256M", cpus=2, disks=[str(path)])
-    output = m.ok("ktest ahci.most_sectors; ktest ahci.pieces_of_32; ktest ahci.random_at_full")
+    m = boot(mem="256M", cpus=2, **{
+        "ahci": dict(disks=[str(path)]), "nvme": dict(extra=nvme(path)),
+        "ide": dict(machine="pc", extra=["-drive", f"if=ide,format=raw,file={path}"])}[suite])
+    output = m.ok(f"ktest {suite}.most_sectors; ktest {suite}.pieces_of_32; "
+                  f"ktest {suite}.random_at_full")
     assert output.count("\nok 1 ") == 3 and "SKIP" not in output
-    assert "errors 0, timeouts 0, lost interrupts 0" in m.ok("cat /proc/driver/ahci")
-    m.send("poweroff\r")
-    m.wait_end()
-    assert path.read_bytes() == data
+    said = m.ok(f"cat /proc/driver/{suite}")
+    if suite == "nvme":
+        settled(m)
+    else:
+        assert re.search(r"errors 0, time-?outs 0", said), said
+    power_off_and_compare(m, path, data)
 
 
 @pytest.mark.parametrize("completion,context", [("softirq", "BLOCK"), ("hardirq", None),

@@ -39,25 +39,19 @@ def counters(machine):
                                   ("resets", r"resets (\d+)"))}
 
 
-@pytest.mark.parametrize("mode", ["pio", "dma"])
-def test_data(mode, images):
-    """Both disks of a channel, sizes and places, against the host's image."""
-    with Machine(machine="pc", cpus=2, name=f"ide-{mode}", append=f"ide={mode}",
-                 extra=drives(images)) as machine:
-        for name, path in zip(("hda", "hdb"), images):
+def test_two_disks_of_a_channel(images):
+    """Both at once, though the channel does one command at a time: each gets its own bytes. What a
+    command may look like: test_disk_matrix.py."""
+    with Machine(machine="pc", cpus=2, name="ide-two", extra=drives(images)) as machine:
+        machine.output_of("sha256sum /dev/hdb > /tmp/hdb &")
+        digests = [machine.ok("sha256sum /dev/hda")]
+        machine.output_of("wait")
+        machine.output_of("")
+        digests.append(machine.ok("cat /tmp/hdb"))
+        for path, said in zip(images, digests):
             with open(path, "rb") as file:
-                data = bytearray(file.read())
-            assert digest(data) in machine.ok(f"sha256sum /dev/{name}")
-            for size in (512, 4096, 8192, 262144):  # the first, the second, the last of each size
-                last = SECTORS * 512 // size - 1
-                for at in (0, 1, last):
-                    machine.ok(f"dd if=/dev/{name} of=/dev/{name} bs={size} count=1 skip=3 "
-                               f"seek={at}")
-                    data[at * size:(at + 1) * size] = data[3 * size:4 * size]
-            assert digest(data) in machine.ok(f"sha256sum /dev/{name}")
+                assert digest(file.read()) in said
         counts = counters(machine)
-        assert (counts["pio"][0] > 0) == (mode == "pio")
-        assert (counts["dma"][0] > 0) == (mode == "dma")
         assert sum(counts["errors"] + counts["resets"]) == 0, counts
 
 

@@ -46,16 +46,6 @@ def test_disk_is_listed(shared_disk):
     assert "driver in use: nvme" in m.ok("lspci -v")
 
 
-@pytest.mark.parametrize("size", [512, 4096, 8192, 256 << 10])
-def test_read_matrix(shared_disk, size):
-    """First, second and last block of each size; by commands of one page, of two, of a list."""
-    m, data = shared_disk
-    for block in (0, 1, len(data) // size - 1):
-        at = block * size
-        assert digest(m, f"dd if=/dev/nvme0n1 bs={size} skip={block} count=1 status=none") == \
-            sha(data[at:at + size]), (size, block)
-
-
 def test_many_readers(shared_disk):
     """As many at once as the shell has room for in the background, at random places."""
     m, data = shared_disk
@@ -90,15 +80,10 @@ def test_lab_queue_depth(shared_disk):
 
 
 def test_what_is_written_is_in_the_image(boot, tmp_path):
+    """Less than a sector, across sectors; whole ones: test_disk_matrix.py."""
     path = tmp_path / "n.img"
     data = bytearray(image(path, 4 * MIB, seed=2))
     m = boot(cpus=2, extra=nvme(path))
-    for size in (512, 4096, 8192, 256 << 10):
-        for block in (0, 1, len(data) // size - 1):
-            source = 2 * MIB // size
-            m.ok(f"dd if=/dev/nvme0n1 of=/dev/nvme0n1 bs={size} skip={source} seek={block} "
-                 "count=1 conv=notrunc status=none")
-            data[block * size:(block + 1) * size] = data[2 * MIB:2 * MIB + size]
     m.ok("dd if=/dev/zero of=/dev/nvme0n1 bs=1 seek=5000 count=700 status=none")
     data[5000:5700] = bytes(700)
     m.ok("sync")

@@ -71,6 +71,7 @@ struct ide_channel {
 
 extern uint32_t ide_timeout_ms; // I: boot option ide.timeout=
 extern enum ide_mode ide_mode;  // A: boot option ide=, /proc/driver/ide
+extern bool ide_lba28;          // A: the same: commands of 28 bits, though the disk has others
 
 static inline uint8_t ide_rd(const struct ide_channel *channel, enum ide_register reg)
 {

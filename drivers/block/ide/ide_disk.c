@@ -22,6 +22,7 @@
 enum { IDE_DRQ_US = 100 * 1000 }; // until a disk wants the first sector of a write
 
 enum ide_mode ide_mode = IDE_DMA;
+bool ide_lba28;
 uint32_t ide_timeout_ms = IDE_TIMEOUT_MS;
 
 static enum dma_data_direction ide_direction(const struct ide_command *now)
@@ -166,6 +167,7 @@ static int ide_build_locked(struct ide_channel *channel, struct request *request
         return 0;
     }
     identity.by_pio = now->mode == IDE_PIO;
+    identity.has_lba48 = identity.has_lba48 && !READ_ONCE(ide_lba28);
     int error =
         ata_build_rw(regs, &identity, now->write, blk_rq_pos(request), blk_rq_sectors(request));
     return error == 0 && now->mode == IDE_DMA ? ide_map_locked(channel, request) : error;

@@ -144,7 +144,7 @@ static void ide_proc_show(struct text *t, unsigned long index)
 {
     (void)index;
     mutex_lock(&ide_mutex);
-    text_printf(t, "mode: %s\n", ide_mode == IDE_PIO ? "pio" : "dma");
+    text_printf(t, "mode: %s%s\n", ide_mode == IDE_PIO ? "pio" : "dma", ide_lba28 ? "28" : "");
     for (unsigned i = 0; i < IDE_CHANNELS; i++) {
         if (ide_controller != NULL && ide_controller->started[i]) {
             ide_show(&ide_controller->channels[i], t);
@@ -155,12 +155,13 @@ static void ide_proc_show(struct text *t, unsigned long index)
 
 static int ide_set_mode(const char *value)
 {
-    bool pio = strcmp(value, "pio") == 0;
+    bool pio = strncmp(value, "pio", 3) == 0, lba28 = strcmp(value + strnlen(value, 3), "28") == 0;
 
-    if (!pio && strcmp(value, "dma") != 0) {
+    if ((!pio && strncmp(value, "dma", 3) != 0) || (!lba28 && strlen(value) != 3)) {
         return -EINVAL;
     }
     WRITE_ONCE(ide_mode, pio ? IDE_PIO : IDE_DMA);
+    WRITE_ONCE(ide_lba28, lba28);
     return 0;
 }
 
@@ -171,7 +172,9 @@ static int ide_proc_write(const char *line, unsigned long index)
 }
 
 PROC_FILE_RW("driver/ide", ide_proc_show, ide_proc_write);
-BOOT_OPTION("ide", ide_set_mode, "ide=pio: IDE disks move data through the CPU; ide=dma (default)");
+BOOT_OPTION("ide", ide_set_mode,
+            "ide=pio: IDE disks move data through the CPU; ide=dma (default); pio28, dma28: by "
+            "commands of 28 bits");
 
 static int ide_set_timeout(const char *value)
 {
