@@ -25,5 +25,7 @@ struct device {
     pr_err("%s %s: " format, (dev)->driver ? (dev)->driver : "device", (dev)->name, ##__VA_ARGS__)
 #define dev_warn(dev, format, ...) \
     pr_warn("%s %s: " format, (dev)->driver ? (dev)->driver : "device", (dev)->name, ##__VA_ARGS__)
+#define dev_dbg(dev, format, ...) \
+    pr_debug("%s %s: " format, (dev)->driver ? (dev)->driver : "device", (dev)->name, ##__VA_ARGS__)
 #define dev_info(dev, format, ...) \
     pr_info("%s %s: " format, (dev)->driver ? (dev)->driver : "device", (dev)->name, ##__VA_ARGS__)

@@ -21,7 +21,13 @@
 #include <dma/dma.h>
 
 enum { SECTOR_SIZE = 512, BLK_MAX_SEGMENTS = 256, BLK_MAX_DEPTH = 4096 };
-enum req_op { REQ_OP_READ, REQ_OP_WRITE, REQ_OP_FLUSH, REQ_OP_COUNT };
+enum req_op {
+    REQ_OP_READ,
+    REQ_OP_WRITE,
+    REQ_OP_FLUSH,
+    REQ_OP_COUNT,
+    REQ_OP_DRV_IN = REQ_OP_COUNT, // the driver's own, from the device: in no statistics
+};
 
 struct blk_segment {
     void *data;      // memory that dma_map_single takes, aligned as the disk wants it
@@ -106,6 +112,11 @@ struct blk_mq_ops {
     // The request is overdue. It may be completed meanwhile, but its memory stays until this
     // returns. Context: thread (a work item of the block layer), may sleep.
     enum blk_eh_timer_return (*timeout)(struct request *request);
+    // Of a disk whose medium can be exchanged: somebody wants it, and nobody else has it. Finds out
+    // what lies in it, by requests of its own (REQ_OP_DRV_IN: no sectors, any segments), and sets
+    // the capacity. 0, -ENOMEDIUM, -errno. NULL: a disk is always the same, and takes no such
+    // requests. Context: thread.
+    int (*open)(struct gendisk *disk);
 };
 
 struct disk_stats { // /proc/diskstats; index is enum req_op
@@ -149,7 +160,7 @@ struct gendisk {
     char name[16]; // I: "sda"
     uint16_t major, minor;
     // ---- filled by the driver before add_disk
-    uint64_t capacity;         // I: sectors
+    uint64_t capacity;         // I: sectors; A where ops->open is: 0 without a medium
     uint32_t max_sectors;      // I: of one request
     uint32_t max_segments;     // I: of one request
     uint32_t max_segment_size; // I: bytes; 0: no bound
@@ -179,6 +190,9 @@ struct gendisk {
     uint32_t timeout_armed;          // A
     struct work_struct timeout_work;
     struct mutex write_mutex; // held over a byte-wise write: its read-modify-write is one step
+    struct mutex open_mutex;
+    unsigned openers;         // L of open_mutex; counted where ops->open is
+    uint32_t medium_lost;     // A: by the driver: what was opened is there no more; reads fail
     char prefix[16];          // I: "sd"
     unsigned order;           // I: among the disks of its prefix: 0 is sda
     struct gendisk *whole;    // I: of a partition: the disk it lies on, with a reference; else NULL
@@ -236,6 +250,14 @@ int blk_flush(struct gendisk *disk);
 // thread.
 long blk_read_bytes(struct gendisk *disk, uint64_t offset, void *data, size_t size);
 long blk_write_bytes(struct gendisk *disk, uint64_t offset, const void *data, size_t size);
+
+// Whoever uses a disk over some time says so. Of a CD drive the medium is looked at when the first
+// one opens it, and for all who have it open it stays that one: when it is exchanged their reads
+// fail (-EIO, -ENOMEDIUM), and nobody else gets it before they have closed it. 0; -ENOMEDIUM;
+// -EBUSY: exchanged, and still open; -errno. The reference that the caller has must stay until
+// blk_close. Context: thread.
+int blk_open(struct gendisk *disk);
+void blk_close(struct gendisk *disk);
 
 struct gendisk *blk_find(const char *name); // takes a reference; NULL
 // In the order of their names; drops and takes a reference.

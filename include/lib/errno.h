@@ -37,6 +37,7 @@
 #define ENOBUFS      105
 #define ETIMEDOUT    110
 #define EHOSTUNREACH 113
+#define ENOMEDIUM    123
 
 #ifndef __ASSEMBLER__
 // Text of an error number (either sign), in Linux's words; "Unknown error" for one that is not

@@ -137,7 +137,7 @@ static int blk_check(const struct gendisk *disk, const struct gendisk *whole,
         return request->sectors == 0 && request->segment_count == 0 ? 0 : -EINVAL;
     }
     if (request->op != REQ_OP_READ && request->op != REQ_OP_WRITE) {
-        return -EINVAL;
+        return request->op == REQ_OP_DRV_IN && disk->ops->open != NULL ? 0 : -EINVAL;
     }
     if (request->op == REQ_OP_WRITE && disk->read_only) {
         return -EROFS;

@@ -66,6 +66,7 @@ struct gendisk *blk_alloc_disk(const struct blk_mq_ops *ops, unsigned queues, un
         return NULL;
     }
     mutex_init(&disk->write_mutex, "disk write");
+    mutex_init(&disk->open_mutex, "disk open");
     INIT_LIST_HEAD(&disk->link);
     disk->references = 1;
     disk->ops = ops;
@@ -216,9 +217,9 @@ int blk_insert_partition(struct gendisk *disk)
 
 int add_disk(struct gendisk *disk, const char *prefix)
 {
-    if (!list_empty(&disk->link) || *prefix == '\0' || strlen(prefix) > 11 || disk->capacity == 0 ||
-        disk->max_sectors == 0 || disk->max_segments == 0 ||
-        disk->max_segments > BLK_MAX_SEGMENTS) {
+    if (!list_empty(&disk->link) || *prefix == '\0' || strlen(prefix) > 11 ||
+        (disk->capacity == 0 && disk->ops->open == NULL) || disk->max_sectors == 0 ||
+        disk->max_segments == 0 || disk->max_segments > BLK_MAX_SEGMENTS) {
         return -EINVAL;
     }
     if (disk->dma_alignment == 0) {

@@ -46,8 +46,11 @@ static void partitions_show(struct text *t, unsigned long index)
     }
     text_puts(t, "major minor  #blocks  name\n\n");
     for (; disk != NULL; disk = blk_next(disk)) {
-        text_printf(t, "%4u  %7u %10llu %s\n", disk->major, disk->minor,
-                    (unsigned long long)disk->capacity / 2, disk->name);
+        uint64_t capacity = READ_ONCE(disk->capacity);
+        if (capacity != 0) { // a drive without a medium is not listed
+            text_printf(t, "%4u  %7u %10llu %s\n", disk->major, disk->minor,
+                        (unsigned long long)capacity / 2, disk->name);
+        }
     }
 }
 

@@ -199,6 +199,11 @@ static int dev_open(struct file *file, const char *path)
             blk_put(disk);
             return -EROFS;
         }
+        int error = blk_open(disk);
+        if (error != 0) {
+            blk_put(disk);
+            return error;
+        }
         file->state = disk;
     }
     return 0;
@@ -207,6 +212,7 @@ static int dev_open(struct file *file, const char *path)
 static void dev_close(struct file *file)
 {
     if (file->state) {
+        blk_close(file->state);
         blk_put(file->state);
     }
 }

@@ -42,6 +42,7 @@ static const struct {
     {ENOBUFS, "No buffer space available"},
     {ETIMEDOUT, "Timed out"},
     {EHOSTUNREACH, "No route to host"},
+    {ENOMEDIUM, "No medium found"},
 };
 
 char *strerror(int error)

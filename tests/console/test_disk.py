@@ -265,15 +265,6 @@ def test_no_disk(boot):
     assert m.run("dd if=/dev/sda count=1")[1] == 1
 
 
-def test_cd_is_named_and_left_alone(boot, tmp_path):
-    path = tmp_path / "cd.iso"
-    path.write_bytes(bytes(MIB))
-    m = boot(extra=["-drive", f"if=none,id=cd,media=cdrom,format=raw,file={path}",
-                    "-device", "ide-cd,drive=cd,bus=ide.1"])
-    assert "ATAPI" in m.ok("dmesg")
-    assert m.ok("lsblk") == ""
-
-
 def test_beyond_two_tebibytes(boot, tmp_path):
     """A sector number of more than 32 bits, on a sparse image."""
     path = tmp_path / "large.img"

@@ -192,8 +192,6 @@ static void scan_wait_links(struct ahci_hba *hba)
 static const char *scan_describe_signature(uint32_t signature)
 {
     switch (signature) {
-    case AHCI_SIG_ATAPI:
-        return "an ATAPI device (CD or DVD), not driven yet";
     case 0xc33c0101: // SATA 3.0, 13.4
         return "an enclosure bridge, not driven";
     case 0x96690101:
@@ -222,13 +220,14 @@ static int scan_port_start(struct ahci_port *port)
         return error;
     }
     uint32_t signature = port_rd(port, AHCI_PXSIG);
-    if (signature != AHCI_SIG_ATA) {
+    if (signature != AHCI_SIG_ATA && signature != AHCI_SIG_ATAPI) {
         port_info(port, "%s", scan_describe_signature(signature));
         return -ENODEV;
     }
-    error = ahci_port_identify(port, &port->identity, &why);
+    error = signature == AHCI_SIG_ATAPI ? ahci_atapi_identify(port, &why)
+                                        : ahci_port_identify(port, &port->identity, &why);
     if (error != 0) {
-        port_warn(port, "disk not used: %s", why);
+        port_warn(port, "%s not used: %s", signature == AHCI_SIG_ATAPI ? "drive" : "disk", why);
     }
     return error;
 }
@@ -242,7 +241,8 @@ static void scan_port(struct ahci_hba *hba, unsigned index)
     }
     int error = scan_port_start(port);
     if (error == 0) {
-        error = ahci_disk_add(port); // may take long: it reads the partition table
+        // May take long: it reads the partition table, or waits for a disc to spin up.
+        error = port->is_atapi ? ahci_atapi_add(port) : ahci_disk_add(port);
     }
     if (error != 0) {
         mutex_lock(&ahci_list_mutex); // /proc must not look at a port that goes

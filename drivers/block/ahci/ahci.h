@@ -5,6 +5,7 @@
 //   ahci.c          the controller: hand-over, reset, interrupt    │ thread; hard irq
 //   ahci_port.c     a port's engine: link, start, stop, commands that are waited for   thread
 //   ahci_disk.c     the port as a disk: submit, reap, time-outs    any; BLOCK softirq; work item
+//   ahci_atapi.c    the port as a CD drive                         the same
 //   ahci_recover.c  what to do after an error                      work item
 //   ahci_cmd.c      bytes of commands: pure
 #pragma once
@@ -79,7 +80,9 @@ struct ahci_port {
     uint8_t *page; // I: list, received FISes, IDENTIFY; coherent; D
     uint8_t *tables;
     dma_addr_t page_bus, tables_bus; // I
-    struct ata_identity identity;    // I once the disk is added
+    struct ata_identity identity;    // I once the disk is added; of a CD drive the model only
+    bool is_atapi;                   // I once the disk is added: a CD drive,
+    struct atapi_identity drive;     // I: which says this of itself, model by INQUIRY
     struct gendisk *disk;            // I once the disk is added
 };
 
@@ -127,6 +130,8 @@ static inline void port_wr(struct ahci_port *port, enum ahci_port_register reg, 
     dev_warn((port)->hba->dev, "port %u: " format, (port)->index, ##__VA_ARGS__)
 #define port_err(port, format, ...) \
     dev_err((port)->hba->dev, "port %u: " format, (port)->index, ##__VA_ARGS__)
+#define port_dbg(port, format, ...) \
+    dev_dbg((port)->hba->dev, "port %u: " format, (port)->index, ##__VA_ARGS__)
 
 extern uint32_t ahci_timeout_ms; // I: boot option ahci.timeout
 
@@ -163,13 +168,21 @@ int ahci_port_reset(
 int ahci_port_execute(struct ahci_port *port, unsigned slot, uint32_t timeout_ms);
 int ahci_port_identify(struct ahci_port *port, struct ata_identity *identity, const char **why);
 void ahci_slot_write_header(struct ahci_port *port, unsigned slot);
-
-// One page of a log, into the port's page of data. 0, -EIO, -ETIMEDOUT. Where it is read: *page.
+// A command that answers with 512 bytes, into the port's page of data. 0, -EIO, -ETIMEDOUT. Where
+// they are read: *page.
+int ahci_port_read_page(struct ahci_port *port, const struct ata_registers *regs,
+                        const uint8_t **page);
 int ahci_port_read_log(struct ahci_port *port, uint8_t log, const uint8_t **page);
+// The same with a packet, whose data is at most 512 bytes. How many came, at most what was asked
+// for; -EIO, -ETIMEDOUT.
+long ahci_port_packet(struct ahci_port *port, const struct atapi_packet *packet,
+                      uint32_t timeout_ms, const uint8_t **data);
 
 // ahci_disk.c
 // Identity is known. 0 or -errno; then, where port->disk is set, ahci_disk_remove is due.
 int ahci_disk_add(struct ahci_port *port);
+// The steps of it that a CD drive shares: the disk, named by prefix, gets the port's interrupts.
+int ahci_disk_attach(struct ahci_port *port, struct gendisk *disk, const char *prefix);
 // Waits for everything under way. False: something never came back, and the port must be left to
 // it.
 bool ahci_disk_remove(struct ahci_port *port);
@@ -180,8 +193,30 @@ void ahci_slot_requeue(struct ahci_port *port, unsigned slot);
 // Makes an unqueued command of the request in a slot, whose memory is mapped.
 void ahci_slot_unqueue(struct ahci_port *port, unsigned slot);
 uint32_t ahci_command_timeout_ms(const struct request *request);
+// The ways of a request, for ahci_atapi.c. Hands the memory of a slot's request to the device. 0 or
+// -errno.
+int ahci_slot_map(struct ahci_port *port, unsigned slot);
+// What was written into a slot goes to the device, with `last` at once. 0; -EBUSY, -EIO: the slot is
+// free again, its memory taken back.
+int ahci_slot_issue(struct ahci_port *port, unsigned slot, bool last);
+unsigned ahci_reap(struct blk_mq_hw_ctx *hctx, unsigned budget);
+enum blk_eh_timer_return ahci_timeout(struct request *request);
+
+// ahci_atapi.c
+int ahci_atapi_identify(struct ahci_port *port,
+                        const char **why);       // IDENTIFY and INQUIRY; 0, -errno
+int ahci_atapi_add(struct ahci_port *port);      // as ahci_disk_add
+bool ahci_atapi_is_same(struct ahci_port *port); // after a reset: the drive that it was?
+// What ahci_recover.c does for a disk's command: tries the one in a slot until it works or is to
+// fail. `registers`: what they said when it failed. False: the port did not survive it. Context: work
+// item, the engine runs.
+bool ahci_atapi_replay(struct ahci_port *port, unsigned slot, bool timed_out,
+                       const char *registers);
 
 // ahci_recover.c
 void ahci_recover_quirks(struct ahci_port *port); // identity is known
 void ahci_recover_begin_locked(struct ahci_port *port, uint32_t cause, bool timed_out);
 void ahci_recover_work(struct work_struct *work);
+// Stops the engine and starts it again, with a COMRESET between where that is needed. False: it does
+// not come back.
+bool ahci_recover_restart(struct ahci_port *port, bool reset);

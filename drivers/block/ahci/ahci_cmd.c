@@ -56,6 +56,19 @@ void ahci_build_fis(uint8_t *fis, const struct ata_registers *regs)
     put_le32(fis + 16, 0);
 }
 
+void ahci_build_packet(uint8_t *table, const struct atapi_packet *packet,
+                       const struct atapi_identity *drive)
+{
+    uint32_t features =
+        packet->length == 0
+            ? 0
+            : ATAPI_FEATURE_DMA | (drive->needs_direction ? ATAPI_FEATURE_TO_MEMORY : 0);
+    memset(table, 0, AHCI_TABLE_ACMD);
+    put_le32(table + AHCI_TABLE_FIS,
+             FIS_REG_H2D | FIS_H2D_COMMAND << 8 | (uint32_t)ATA_PACKET << 16 | features << 24);
+    memcpy(table + AHCI_TABLE_ACMD, packet->bytes, sizeof(packet->bytes));
+}
+
 int ahci_build_prd(struct ahci_prd *prd, uint64_t bus_address, uint32_t bytes)
 {
     if ((bus_address & 1) != 0 || (bytes & 1) != 0 || bytes == 0 || bytes > AHCI_PRD_MAX_BYTES) {

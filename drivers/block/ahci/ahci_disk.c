@@ -57,9 +57,11 @@ static void slot_unmap(struct ahci_port *port, const struct ahci_slot *slot, uns
     }
 }
 
-// Hands the request's memory to the device and lists it in the slot's table.
-static int slot_map(struct ahci_port *port, const struct ahci_slot *slot, uint8_t *table)
+// Lists it in the slot's table.
+int ahci_slot_map(struct ahci_port *port, unsigned number)
 {
+    const struct ahci_slot *slot = &port->slots[number];
+    uint8_t *table = port->tables + (size_t)number * AHCI_TABLE_SIZE;
     struct ahci_prd *prds = (void *)(table + AHCI_TABLE_PRDT);
     struct request *part;
     struct blk_segment *segment;
@@ -107,7 +109,7 @@ static int slot_fill(struct ahci_port *port, unsigned number, struct request *re
                                                blk_rq_pos(request), blk_rq_sectors(request), number)
                              : slot_unqueued_registers(port, request, &regs);
     if (error == 0) {
-        error = slot_map(port, slot, table);
+        error = ahci_slot_map(port, number);
     }
     if (error == 0) {
         ahci_build_fis(table + AHCI_TABLE_FIS, &regs);
@@ -149,23 +151,11 @@ static int port_accepts_locked(const struct ahci_port *port, bool queued)
     return (port->issued | port->filled) == 0 || port->queued == queued ? 0 : -EBUSY;
 }
 
-static int ahci_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, bool last)
+int ahci_slot_issue(struct ahci_port *port, unsigned slot, bool last)
 {
-    struct ahci_port *port = hctx->private_data;
-    unsigned slot = request->tag;
     unsigned long flags;
-
-    // What has nothing to flush is done at once.
-    if (request->op == REQ_OP_FLUSH && !port->identity.has_flush) {
-        blk_complete_request(request, 0);
-        return 0;
-    }
-    int error = slot_fill(port, slot, request);
-    if (unlikely(error != 0)) {
-        return error;
-    }
     spin_lock_irqsave(&port->lock, flags);
-    error = port_accepts_locked(port, port->slots[slot].queued);
+    int error = port_accepts_locked(port, port->slots[slot].queued);
     if (likely(error == 0)) {
         port->queued = port->slots[slot].queued;
         port->filled |= BIT(slot);
@@ -181,6 +171,19 @@ static int ahci_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, bo
         port->slots[slot].request = NULL;
     }
     return error;
+}
+
+static int ahci_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, bool last)
+{
+    struct ahci_port *port = hctx->private_data;
+
+    // What has nothing to flush is done at once.
+    if (request->op == REQ_OP_FLUSH && !port->identity.has_flush) {
+        blk_complete_request(request, 0);
+        return 0;
+    }
+    int error = slot_fill(port, request->tag, request);
+    return unlikely(error != 0) ? error : ahci_slot_issue(port, request->tag, last);
 }
 
 static void ahci_commit_rqs(struct blk_mq_hw_ctx *hctx)
@@ -239,7 +242,7 @@ void ahci_slot_requeue(struct ahci_port *port, unsigned number)
     blk_requeue_request(slot_release(port, number));
 }
 
-static unsigned ahci_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
+unsigned ahci_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
 {
     struct ahci_port *port = hctx->private_data;
     uint32_t done = 0;
@@ -276,7 +279,7 @@ static unsigned ahci_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
 
 // A request is overdue. Is it done, but nobody told us? Otherwise the whole port is looked after; it
 // is asked again if that takes longer than a time-out.
-static enum blk_eh_timer_return ahci_timeout(struct request *request)
+enum blk_eh_timer_return ahci_timeout(struct request *request)
 {
     struct ahci_port *port = request->hctx->private_data;
     uint32_t bit = BIT(request->tag & 31);
@@ -311,12 +314,7 @@ static void ahci_disk_describe(const struct ahci_port *port, struct gendisk *dis
     const struct ata_identity *identity = &port->identity;
     disk->capacity = identity->sectors;
     disk->max_sectors = identity->has_lba48 ? AHCI_MAX_SECTORS : 256;
-    disk->max_segments = AHCI_MAX_PRDS;
-    disk->max_segment_size = AHCI_PRD_MAX_BYTES;
-    disk->timeout_ms = ahci_timeout_ms;
-    disk->completion = ahci_completion;
     disk->rotational = identity->rotation > 1;
-    disk->transport = "sata";
     strscpy(disk->model, identity->model, sizeof(disk->model));
     strscpy(disk->serial, identity->serial, sizeof(disk->serial));
     strscpy(disk->firmware, identity->firmware, sizeof(disk->firmware));
@@ -348,17 +346,14 @@ static unsigned ahci_disk_depth(const struct ahci_port *port)
     return port->identity.has_ncq ? min(slots, (unsigned)port->identity.queue_depth) : slots;
 }
 
-int ahci_disk_add(struct ahci_port *port)
+int ahci_disk_attach(struct ahci_port *port, struct gendisk *disk, const char *prefix)
 {
-    struct ata_identity *identity = &port->identity;
     unsigned long flags;
-
-    ahci_disk_choose_mode(port);
-    struct gendisk *disk = alloc_disk(&ahci_mq_ops, 1, ahci_disk_depth(port));
-    if (disk == NULL) {
-        return -ENOMEM;
-    }
-    ahci_disk_describe(port, disk);
+    disk->max_segments = AHCI_MAX_PRDS;
+    disk->max_segment_size = AHCI_PRD_MAX_BYTES;
+    disk->timeout_ms = ahci_timeout_ms;
+    disk->completion = ahci_completion;
+    disk->transport = "sata";
     disk->private_data = port;
     port->disk = disk;
     port->hctx = &disk->queues[0];
@@ -370,8 +365,20 @@ int ahci_disk_add(struct ahci_port *port)
     spin_unlock_irqrestore(&port->lock, flags);
     port_wr(port, AHCI_PXIS, UINT32_MAX); // what IDENTIFY left behind
     port_wr(port, AHCI_PXIE, AHCI_PXIE_WANTED);
+    return add_disk(disk, prefix);
+}
 
-    int error = add_disk(disk, "sd");
+int ahci_disk_add(struct ahci_port *port)
+{
+    struct ata_identity *identity = &port->identity;
+
+    ahci_disk_choose_mode(port);
+    struct gendisk *disk = alloc_disk(&ahci_mq_ops, 1, ahci_disk_depth(port));
+    if (disk == NULL) {
+        return -ENOMEM;
+    }
+    ahci_disk_describe(port, disk);
+    int error = ahci_disk_attach(port, disk, "sd");
     if (error != 0) {
         return error; // the caller removes it
     }

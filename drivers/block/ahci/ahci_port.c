@@ -226,38 +226,59 @@ int ahci_port_execute(struct ahci_port *port, unsigned slot, uint32_t timeout_ms
     return 0;
 }
 
-// Runs a command that answers with 512 bytes, in slot 0 with a table of its own.
-static int port_read_page(struct ahci_port *port, const struct ata_registers *regs)
+// Runs what stands in the table of its own in slot 0, with `bytes` of answer. How many came, or
+// -errno. Slot 0's header may belong to a command that waits to be tried again: it gets it back.
+static long port_execute_own(struct ahci_port *port, uint32_t flags, uint32_t bytes,
+                             uint32_t timeout_ms)
 {
     struct ahci_command_header *list = (void *)(port->page + AHCI_PAGE_LIST);
     uint8_t *table = port->page + AHCI_PAGE_IDENTIFY_TABLE;
 
     memset(port->page + AHCI_PAGE_IDENTIFY_DATA, 0, ATA_IDENTIFY_WORDS * 2);
-    ahci_build_fis(table + AHCI_TABLE_FIS, regs);
     ahci_build_prd((void *)(table + AHCI_TABLE_PRDT),
-                   port->page_bus.value + AHCI_PAGE_IDENTIFY_DATA, ATA_IDENTIFY_WORDS * 2);
-    // Slot 0's header may belong to a command that waits to be tried again: it gets it back.
+                   port->page_bus.value + AHCI_PAGE_IDENTIFY_DATA, bytes);
     ahci_build_header(&list[0], port->page_bus.value + AHCI_PAGE_IDENTIFY_TABLE, 1, false);
-    int error = ahci_port_execute(port, 0, IDENTIFY_TIMEOUT_MS);
+    list[0].flags |= flags;
+    int error = ahci_port_execute(port, 0, timeout_ms);
+    uint32_t moved = READ_ONCE(list[0].transferred);
     ahci_slot_write_header(port, 0);
-    return error;
+    return error != 0 ? error : (long)min(moved, bytes);
+}
+
+// A disk may send less than a page without an error: the rest is zeroes, and what is read of it is
+// checked.
+int ahci_port_read_page(struct ahci_port *port, const struct ata_registers *regs,
+                        const uint8_t **page)
+{
+    *page = port->page + AHCI_PAGE_IDENTIFY_DATA;
+    ahci_build_fis(port->page + AHCI_PAGE_IDENTIFY_TABLE + AHCI_TABLE_FIS, regs);
+    long moved = port_execute_own(port, 0, ATA_IDENTIFY_WORDS * 2, IDENTIFY_TIMEOUT_MS);
+    return moved < 0 ? (int)moved : 0;
+}
+
+long ahci_port_packet(struct ahci_port *port, const struct atapi_packet *packet,
+                      uint32_t timeout_ms, const uint8_t **data)
+{
+    *data = port->page + AHCI_PAGE_IDENTIFY_DATA;
+    ahci_build_packet(port->page + AHCI_PAGE_IDENTIFY_TABLE, packet, &port->drive);
+    return port_execute_own(port, AHCI_HEADER_ATAPI, packet->length, timeout_ms);
 }
 
 int ahci_port_identify(struct ahci_port *port, struct ata_identity *identity, const char **why)
 {
+    const uint8_t *page;
     struct ata_registers regs = {.command = ATA_IDENTIFY_DEVICE};
-    int error = port_read_page(port, &regs);
+    int error = ahci_port_read_page(port, &regs, &page);
     if (error != 0) {
         *why = error == -ETIMEDOUT ? "no answer to IDENTIFY DEVICE" : "IDENTIFY DEVICE failed";
         return error;
     }
-    return ata_parse_identity(identity, port->page + AHCI_PAGE_IDENTIFY_DATA, why);
+    return ata_parse_identity(identity, page, why);
 }
 
 int ahci_port_read_log(struct ahci_port *port, uint8_t log, const uint8_t **page)
 {
     struct ata_registers regs;
     ata_build_read_log(&regs, log);
-    *page = port->page + AHCI_PAGE_IDENTIFY_DATA;
-    return port_read_page(port, &regs);
+    return ahci_port_read_page(port, &regs, page);
 }

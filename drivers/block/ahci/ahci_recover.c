@@ -59,32 +59,14 @@ void ahci_recover_begin_locked(struct ahci_port *port, uint32_t cause, bool time
     schedule_work(&port->recover);
 }
 
-static void recover_log(const struct ahci_port *port, uint32_t cause, uint32_t victims,
-                        bool timed_out, bool queued)
-{
-    char buffer[200];
-    struct text t = TEXT_INIT(buffer);
-    uint32_t task_file = port_rd(port, AHCI_PXTFD);
-    uint32_t error = task_file >> 8 & 0xff;
-
-    text_printf(&t, "PxIS ");
-    text_bits(&t, cause, ahci_pxis_names);
-    text_puts(&t, " status ");
-    text_bits(&t, task_file & 0xff, ata_status_names);
-    text_puts(&t, " error ");
-    text_bits(&t, error, ata_error_names);
-    text_puts(&t, " SError ");
-    text_bits(&t, port_rd(port, AHCI_PXSERR), ahci_serr_names);
-    text_printf(&t, " PxCI 0x%x PxSACT 0x%x of 0x%x", port_rd(port, AHCI_PXCI),
-                port_rd(port, AHCI_PXSACT), victims);
-    port_warn(port, "%s: %s%s", timed_out ? "no answer" : "error", buffer, queued ? " (NCQ)" : "");
-}
-
 // Is it still the disk that it was? One that was exchanged must not get the old one's writes.
 static bool recover_same_disk(struct ahci_port *port)
 {
     struct ata_identity now;
     const char *why;
+    if (port->is_atapi) {
+        return ahci_atapi_is_same(port);
+    }
     if (ahci_port_identify(port, &now, &why) != 0) {
         port_err(port, "%s after a reset", why);
         return false;
@@ -97,8 +79,7 @@ static bool recover_same_disk(struct ahci_port *port)
     return true;
 }
 
-// Stops the engine and starts it again, with a COMRESET between where that is needed.
-static bool recover_restart(struct ahci_port *port, bool reset)
+bool ahci_recover_restart(struct ahci_port *port, bool reset)
 {
     uint32_t busy = ATA_STATUS_BSY | ATA_STATUS_DRQ;
     if (ahci_port_stop(port) != 0 || (port_rd(port, AHCI_PXTFD) & busy) != 0) {
@@ -144,7 +125,7 @@ static bool recover_replay(struct ahci_port *port, unsigned number, unsigned tri
         }
         tries++;
         overdue += error == -ETIMEDOUT;
-        bool restarted = recover_restart(port, error == -ETIMEDOUT);
+        bool restarted = ahci_recover_restart(port, error == -ETIMEDOUT);
         // One that let its time pass twice is not waited for a third time.
         if (!restarted || tries >= AHCI_MAX_TRIES || overdue >= 2) {
             static const char *const names[] = {"read", "write", "flush"};
@@ -214,6 +195,32 @@ struct recover_case {
     bool queued;
 };
 
+// What the port's registers say goes to the log, and into `registers` for whoever has more to tell:
+// of a CD drive it is not known yet whether this is an error.
+static void recover_log(const struct ahci_port *port, const struct recover_case *c, char *registers,
+                        size_t size)
+{
+    struct text t;
+    uint32_t task_file = port_rd(port, AHCI_PXTFD);
+    uint32_t error = task_file >> 8 & 0xff;
+
+    text_init(&t, registers, size);
+    text_puts(&t, "PxIS ");
+    text_bits(&t, c->cause, ahci_pxis_names);
+    text_puts(&t, " status ");
+    text_bits(&t, task_file & 0xff, ata_status_names);
+    text_puts(&t, " error ");
+    text_bits(&t, error, ata_error_names);
+    text_puts(&t, " SError ");
+    text_bits(&t, port_rd(port, AHCI_PXSERR), ahci_serr_names);
+    text_printf(&t, " PxCI 0x%x PxSACT 0x%x of 0x%x", port_rd(port, AHCI_PXCI),
+                port_rd(port, AHCI_PXSACT), c->victims);
+    if (c->overdue != 0 || !port->is_atapi) {
+        port_warn(port, "%s: %s%s", c->overdue != 0 ? "no answer" : "error", registers,
+                  c->queued ? " (NCQ)" : "");
+    }
+}
+
 // Takes everything from the port. Queued commands that PxSACT has no bit for were done well; that is
 // to be believed unless the link or the bus had a part in the error.
 static struct recover_case recover_take(struct ahci_port *port)
@@ -244,17 +251,18 @@ void ahci_recover_work(struct work_struct *work)
     struct recover_case c = recover_take(port);
     bool timed_out = c.overdue != 0;
     uint32_t suspects = timed_out ? c.overdue & c.victims : c.victims;
-    recover_log(port, c.cause, c.victims, timed_out, c.queued);
+    char registers[200];
+    recover_log(port, &c, registers, sizeof(registers));
 
     // One that was alone has had its first try, and its first time-out if that was it; in company it
     // may have been innocent. Stop and start are enough when the device itself refused a command.
     bool alone = IS_POWER_OF_2(c.victims);
     bool plain = !timed_out && (c.cause & ~RECOVER_PLAIN) == 0;
-    bool alive = recover_restart(port, !plain || (port->engine_fragile && !alone));
+    bool alive = ahci_recover_restart(port, !plain || (port->engine_fragile && !alone));
     if (alive && c.queued && !timed_out && !alone) {
         uint32_t named = recover_ask_log(port, c.victims);
         suspects = named != 0 ? named : suspects;
-        alive = recover_restart(port, false); // the log itself may have failed
+        alive = ahci_recover_restart(port, false); // the log itself may have failed
     }
     if (alive) {
         recover_requeue_all(port, (c.victims & ~suspects) | c.never_rung);
@@ -265,7 +273,9 @@ void ahci_recover_work(struct work_struct *work)
     while (alive && c.victims != 0) {
         unsigned slot = (unsigned)__builtin_ctz(c.victims);
         c.victims &= ~BIT(slot);
-        alive = recover_replay(port, slot, alone ? 1 : 0, alone && timed_out ? 1 : 0);
+        alive = port->is_atapi
+                    ? ahci_atapi_replay(port, slot, timed_out, registers)
+                    : recover_replay(port, slot, alone ? 1 : 0, alone && timed_out ? 1 : 0);
     }
     if (alive) {
         recover_finish(port);

@@ -112,6 +112,7 @@ enum {
     AHCI_LIST_SIZE = 32 * 32, // 4.2.2: 32 headers of 32 bytes
     AHCI_RFIS_SIZE = 256,     // 4.2.1
     AHCI_TABLE_FIS = 0x00,    // 4.2.3: command FIS, up to 64 bytes
+    AHCI_TABLE_ACMD = 0x40,   // packet of an ATAPI command, 12 or 16 bytes
     AHCI_TABLE_PRDT = 0x80,
     AHCI_PRD_SIZE = 16,
     AHCI_PRD_MAX_BYTES = 4 << 20, // 22 bits, counted from 0
@@ -126,6 +127,7 @@ struct ahci_command_header { // 4.2.2, figure 9
     uint32_t reserved[4];
 };
 _Static_assert(sizeof(struct ahci_command_header) == 32, "AHCI 1.3.1, 4.2.2");
+#define AHCI_HEADER_ATAPI    BIT(5)
 #define AHCI_HEADER_WRITE    BIT(6)
 #define AHCI_HEADER_PRDTL(n) ((uint32_t)(n) << 16)
 

@@ -114,15 +114,16 @@ int ata_parse_ncq_log(struct ata_ncq_error *error, const void *data)
 
 // ---- IDENTIFY DEVICE ----------------------------------------------------------------------------
 
-static uint16_t id_word(const uint8_t *page, unsigned word)
+uint16_t ata_page_word(const void *page, unsigned word)
 {
-    return get_le16(page + word * 2);
+    return get_le16((const uint8_t *)page + (size_t)word * 2);
 }
 
 // Strings are stored with the two bytes of each word exchanged, padded with blanks (ATA8-ACS,
 // 3.4.9).
-static void id_string(char *to, const uint8_t *page, unsigned word, unsigned words)
+void ata_page_string(char *to, const void *data, unsigned word, unsigned words)
 {
+    const uint8_t *page = data;
     size_t length = 0;
     for (unsigned i = 0; i < words * 2; i++) {
         uint8_t c = page[word * 2 + (i ^ 1)];
@@ -145,18 +146,20 @@ static bool id_valid(uint16_t word)
     return (word & 0xc000) == 0x4000;
 }
 
-static uint8_t id_sum(const uint8_t *page)
+// Where the page carries a checksum (word 255, ATA8-ACS 7.16.7.89), it must be right.
+bool ata_page_is_whole(const void *data)
 {
+    const uint8_t *page = data;
     uint8_t sum = 0;
     for (unsigned i = 0; i < ATA_IDENTIFY_WORDS * 2; i++) {
         sum = (uint8_t)(sum + page[i]);
     }
-    return sum;
+    return page[ID_INTEGRITY * 2] != 0xa5 || sum == 0;
 }
 
 static uint32_t id_sector_bytes(const uint8_t *page)
 {
-    uint16_t size = id_word(page, ID_SECTOR_SIZE);
+    uint16_t size = ata_page_word(page, ID_SECTOR_SIZE);
     if (!id_valid(size) || (size & BIT(12)) == 0) {
         return 512;
     }
@@ -176,20 +179,21 @@ static uint64_t id_sectors(const uint8_t *page, bool lba48)
 
 static void id_features(struct ata_identity *identity, const uint8_t *page)
 {
-    uint16_t w82 = id_word(page, ID_SUPPORTED_82), w83 = id_word(page, ID_SUPPORTED_83);
-    uint16_t w84 = id_word(page, ID_SUPPORTED_84), w76 = id_word(page, ID_SATA_CAPABILITIES);
+    uint16_t w82 = ata_page_word(page, ID_SUPPORTED_82), w83 = ata_page_word(page, ID_SUPPORTED_83);
+    uint16_t w84 = ata_page_word(page, ID_SUPPORTED_84),
+             w76 = ata_page_word(page, ID_SATA_CAPABILITIES);
     bool valid = id_valid(w83);
     identity->has_lba48 = valid && (w83 & BIT(10)) != 0;
     identity->has_flush = valid && (w83 & (identity->has_lba48 ? BIT(13) : BIT(12))) != 0;
     identity->has_write_cache = valid && (w82 & BIT(5)) != 0;
     identity->write_cache_on =
-        identity->has_write_cache && (id_word(page, ID_ENABLED_85) & BIT(5)) != 0;
+        identity->has_write_cache && (ata_page_word(page, ID_ENABLED_85) & BIT(5)) != 0;
     identity->has_fua = id_valid(w84) && (w84 & BIT(6)) != 0;
     // Queued commands have 48-bit addresses always.
     identity->has_ncq = identity->has_lba48 && w76 != 0xffff && (w76 & BIT(8)) != 0;
     identity->has_logs = id_valid(w84) && (w84 & BIT(5)) != 0;
-    identity->queue_depth = (uint8_t)((id_word(page, ID_QUEUE_DEPTH) & 0x1f) + 1);
-    identity->rotation = id_word(page, ID_ROTATION);
+    identity->queue_depth = (uint8_t)((ata_page_word(page, ID_QUEUE_DEPTH) & 0x1f) + 1);
+    identity->rotation = ata_page_word(page, ID_ROTATION);
 }
 
 int ata_parse_identity(struct ata_identity *identity, const void *data, const char **why)
@@ -197,21 +201,20 @@ int ata_parse_identity(struct ata_identity *identity, const void *data, const ch
     const uint8_t *page = data;
     memset(identity, 0, sizeof(*identity));
     *why = NULL;
-    // Where the page carries a checksum (word 255, ATA8-ACS 7.16.7.89), it must be right.
-    if (page[ID_INTEGRITY * 2] == 0xa5 && id_sum(page) != 0) {
+    if (!ata_page_is_whole(page)) {
         *why = "the checksum of its IDENTIFY page is wrong";
         return -ENODEV;
     }
-    uint16_t general = id_word(page, ID_GENERAL);
+    uint16_t general = ata_page_word(page, ID_GENERAL);
     if ((general & BIT(15)) != 0 || general == 0) {
         *why = "its IDENTIFY page is not that of an ATA disk";
         return -ENODEV;
     }
-    id_string(identity->model, page, ID_MODEL, 20);
-    id_string(identity->serial, page, ID_SERIAL, 10);
-    id_string(identity->firmware, page, ID_FIRMWARE, 4);
+    ata_page_string(identity->model, page, ID_MODEL, 20);
+    ata_page_string(identity->serial, page, ID_SERIAL, 10);
+    ata_page_string(identity->firmware, page, ID_FIRMWARE, 4);
     id_features(identity, page);
-    uint16_t capabilities = id_word(page, ID_CAPABILITIES);
+    uint16_t capabilities = ata_page_word(page, ID_CAPABILITIES);
     if ((capabilities & BIT(9)) == 0 || (capabilities & BIT(8)) == 0) {
         *why = "it has no LBA or no DMA";
         return -EOPNOTSUPP;
