@@ -22,7 +22,15 @@ struct file {
     void *node;
     void *state;
 };
-enum { OPEN_READ = 1, OPEN_WRITE = 2, OPEN_CREATE = 4, OPEN_TRUNCATE = 8, OPEN_APPEND = 16 };
+enum {
+    OPEN_READ = 1,
+    OPEN_WRITE = 2,
+    OPEN_CREATE = 4,
+    OPEN_TRUNCATE = 8,
+    OPEN_APPEND = 16,
+    OPEN_DIRECT = 32, // past the page cache: offset and size whole blocks; as Linux's O_DIRECT
+    OPEN_SYNC = 64,   // a write returns when the medium has it; as Linux's O_SYNC and O_DSYNC
+};
 
 // Paths are below the mount point, "" for its root, without leading or trailing slash. Context:
 // thread; all may sleep. -errno.
@@ -38,6 +46,7 @@ struct filesystem {
     int (*list)(const char *path, unsigned k, char *name, size_t size);
     int (*unlink)(const char *path); // NULL: read-only names
     int (*sync)(struct file *file);  // NULL: nothing to do
+    bool can_direct;                 // of some of its files: open refuses OPEN_DIRECT for others
 };
 #define FILESYSTEM(name) LINKER_RECORD(filesystem, filesystem, name)
 // Use: FILESYSTEM(proc_filesystem) = {.mount = "/proc", ...};

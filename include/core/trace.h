@@ -27,6 +27,9 @@ enum trace_event { // names as Linux's tracepoints where it has them: kernel/cor
     TRACE_EXCEPTION,    // a: vector, b: address
     TRACE_BLOCK_SUBMIT, // a: device, b: sector
     TRACE_BLOCK_DONE,
+    TRACE_PAGE_CACHE_MISS, // a: device, b: page of the disk
+    TRACE_PAGE_CACHE_FILL, // a: pages, b: the first: read, or failed
+    TRACE_PAGE_CACHE_WRITTEN,
     TRACE_NET_RX, // a: bytes
     TRACE_NET_TX,
     TRACE_DMA_MAP, // a: bytes, b: bus address

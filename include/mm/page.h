@@ -59,6 +59,19 @@ static inline void *phys_to_virt(phys_t address)
 // For direct-map and kernel-image addresses only; asserts otherwise.
 phys_t virt_to_phys(const void *address);
 
+// Pages that a layer above keeps for later, counted by it for /proc/meminfo; names as in Linux.
+// Context: any.
+enum page_use { NR_FILE_PAGES, NR_FILE_DIRTY, NR_WRITEBACK, NR_PAGE_USES };
+void page_count_add(enum page_use use, long pages);
+uint64_t page_count(enum page_use use);
+uint64_t page_clean_bytes(void); // of them, what could be given back at once
+// Asked for so many pages when none is found: gives back what it can, and says how many that were.
+// `may_wait`: a thread asks that may sleep, for a second at most. Handed down by the page cache;
+// NULL before. Context: of whoever allocates, with its locks held.
+extern unsigned long (*page_reclaim)(unsigned long pages, bool may_wait); // I
+// For allocators on top: has memory come that one may try again for? Context: as the flags say.
+bool page_reclaim_wait(enum gfp flags);
+
 struct page_stats {
     uint64_t total_bytes, free_bytes, free_blocks[PAGE_MAX_ORDER + 1];
     uint64_t largest_free_order;

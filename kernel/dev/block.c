@@ -37,6 +37,7 @@
 #include <dev/block.h>
 
 #include "block_internal.h"
+#include "page_cache_internal.h"
 
 enum { REAP_WANTED = 1, REAP_RUNNING = 2, REAP_MAX_ROUNDS = 4, BLK_QUIESCE_MS = 10000 };
 
@@ -46,11 +47,6 @@ struct blk_cpu {
 } __aligned(64);
 
 static struct blk_cpu blk_cpus[MAX_CPUS];
-
-static uint32_t blk_trace_device(const struct gendisk *disk)
-{
-    return (uint32_t)disk->major << 20 | disk->minor;
-}
 
 // ---- accounting ---------------------------------------------------------------------------------
 
@@ -678,6 +674,7 @@ void blk_init(void)
     }
     open_softirq(BLOCK_SOFTIRQ, blk_softirq);
     blk_timeout_init();
+    page_cache_init();
 }
 
 // ---- standing still -----------------------------------------------------------------------------

@@ -18,8 +18,14 @@
 #include <dev/block.h>
 
 #include "block_internal.h"
+#include "page_cache_internal.h"
 
-enum { BLK_DRAIN_MS = 60000, BLK_MAX_DISKS_OF_A_KIND = 128, BLK_EXTENDED_MAJOR = 259 };
+enum {
+    BLK_DRAIN_MS = 60000,
+    BLK_GOODBYE_MS = 10000,
+    BLK_MAX_DISKS_OF_A_KIND = 128,
+    BLK_EXTENDED_MAJOR = 259
+};
 
 static DEFINE_SPINLOCK(blk_disks_lock);
 static LIST_HEAD(blk_disks); // L
@@ -33,6 +39,7 @@ static void disk_free(struct gendisk *disk)
         kfree(disk->queues[i].free_tags);
     }
     kfree(disk->queues);
+    page_cache_free(disk);
     kfree(disk);
 }
 
@@ -228,6 +235,9 @@ int add_disk(struct gendisk *disk, const char *prefix)
     if (disk->logical_block_size == 0) {
         disk->logical_block_size = SECTOR_SIZE;
     }
+    if (page_cache_make(disk) != 0) {
+        return -ENOMEM;
+    }
     blk_timeout_setup(disk);
     spin_lock(&blk_disks_lock);
     disk->order = disk_free_order(prefix);
@@ -277,6 +287,9 @@ int del_gendisk(struct gendisk *disk)
 {
     struct gendisk *partition;
     might_sleep();
+    if (page_cache_dirty_bytes(disk) != 0) {
+        page_cache_sync(disk, BLK_GOODBYE_MS); // what of it cannot be written is told below
+    }
     disk_unlink(disk, NULL);
     __atomic_fetch_or(&disk->stopped, BLK_GONE, __ATOMIC_SEQ_CST);
     while ((partition = disk_unlink(NULL, disk)) != NULL) {
@@ -286,6 +299,7 @@ int del_gendisk(struct gendisk *disk)
         return -ETIMEDOUT;
     }
     blk_timeout_stop(disk);
+    page_cache_leave(disk);
     return 0;
 }
 

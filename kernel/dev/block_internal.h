@@ -18,6 +18,14 @@ static inline struct gendisk *blk_whole(struct gendisk *disk)
     return disk->whole != NULL ? disk->whole : disk;
 }
 
+// A disk in the flight recorder, as Linux writes a dev_t.
+static inline uint32_t blk_trace_device(const struct gendisk *disk)
+{
+    return (uint32_t)disk->major << 20 | disk->minor;
+}
+
+// Cuts [offset, offset + *size) to the disk.
+void blk_clip(const struct gendisk *disk, uint64_t offset, size_t *size);
 // Queues what blk_submit accepted and counted: one request, or a list of them for one queue, in
 // order. Context: thread, softirq.
 void blk_enqueue(struct blk_mq_hw_ctx *hctx, struct request *request);

@@ -10,9 +10,10 @@
 // They are waited for in order, so the first error reported is that of the lowest sector, and
 // nothing is submitted after it.
 //
-// The byte-wise functions serve /dev/sda. There is no page cache under them: a partial sector costs
-// a read, and to write one is a read-modify-write, which the disk's write_mutex keeps whole against
-// other byte-wise writers.
+// All of them go past the page cache, and agree with it: what it has dirty of the range is written
+// first, what it has of a range that was written is dropped. The byte-wise functions serve O_DIRECT,
+// and disks that can have no cache: a partial sector costs a read, and to write one is a
+// read-modify-write, which the disk's write_mutex keeps whole against other byte-wise writers.
 //
 // Context: thread. Previous: kernel/dev/block.c.
 #include <lib/errno.h>
@@ -24,6 +25,7 @@
 #include <dev/block.h>
 
 #include "block_internal.h"
+#include "page_cache_internal.h"
 
 enum {
     BLK_CHUNKS_IN_FLIGHT = 4,
@@ -130,14 +132,32 @@ static int blk_transfer(struct gendisk *disk, enum req_op op, uint64_t sector, u
     return blk_many(disk, op, sector, sectors, data);
 }
 
+// Has the page cache anything of this disk, so that it and a transfer past it must agree?
+static inline bool blk_is_cached(struct gendisk *disk)
+{
+    const struct page_cache *cache = cache_of(disk);
+    return unlikely(cache != NULL && READ_ONCE(cache->pages) != 0);
+}
+
 int blk_read(struct gendisk *disk, uint64_t sector, uint32_t sectors, void *data)
 {
+    if (blk_is_cached(disk)) {
+        page_cache_before_direct(disk, sector, sectors);
+    }
     return blk_transfer(disk, REQ_OP_READ, sector, sectors, data);
 }
 
+// Pages that the cache reads while this is under way may hold either: they go afterwards.
 int blk_write(struct gendisk *disk, uint64_t sector, uint32_t sectors, const void *data)
 {
-    return blk_transfer(disk, REQ_OP_WRITE, sector, sectors, (void *)(uintptr_t)data);
+    if (blk_is_cached(disk)) {
+        page_cache_before_direct(disk, sector, sectors);
+    }
+    int error = blk_transfer(disk, REQ_OP_WRITE, sector, sectors, (void *)(uintptr_t)data);
+    if (blk_is_cached(disk)) {
+        page_cache_after_direct_write(disk, sector, sectors);
+    }
+    return error;
 }
 
 int blk_flush(struct gendisk *disk)
@@ -215,8 +235,7 @@ static int blk_write_step(struct gendisk *disk, const struct blk_step *step, con
     return error;
 }
 
-// Cuts [offset, offset + *size) to the disk.
-static void blk_clip(const struct gendisk *disk, uint64_t offset, size_t *size)
+void blk_clip(const struct gendisk *disk, uint64_t offset, size_t *size)
 {
     uint64_t end = disk->capacity * SECTOR_SIZE; // capacity is below 2^48 sectors
     if (offset >= end) {

@@ -15,6 +15,7 @@
 #include <dev/block.h>
 
 #include "block_internal.h"
+#include "page_cache_internal.h"
 
 int blk_open(struct gendisk *disk)
 {
@@ -25,6 +26,7 @@ int blk_open(struct gendisk *disk)
     }
     mutex_lock(&whole->open_mutex);
     if (whole->openers == 0) {
+        page_cache_forget(whole); // of the medium before
         WRITE_ONCE(whole->medium_lost, 0);
         error = whole->ops->open(whole);
         if (error != 0) {

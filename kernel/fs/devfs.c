@@ -2,7 +2,7 @@
 // Linux's (Documentation/admin-guide/ devices.txt), for whoever looks at `ls -l`.
 //
 // A disk is found when it is opened, and held by a reference: it may go away underneath, reads and
-// writes then say so.
+// writes then say so. They go through the page cache, but for OPEN_DIRECT.
 //
 // random and urandom are the same: SHA-256 over a state that takes in the time-stamp counter at
 // each draw, and of which only a digest ever leaves. There is no count of entropy and no claim to
@@ -15,8 +15,10 @@
 #include <contract/filesystem.h>
 #include <core/clock.h>
 #include <core/log.h>
+#include <mm/slab.h>
 #include <sched/mutex.h>
 #include <dev/block.h>
+#include <dev/page_cache.h>
 #include <dev/tty.h>
 #include <char/uart.h>
 
@@ -183,7 +185,29 @@ static const struct dev_node *dev_find(const char *name)
     return NULL;
 }
 
-// file->node: one of ours; file->state: a disk, with a reference.
+// file->node: one of ours; file->state: what one opener of a disk has, with a reference of the disk.
+static int dev_open_disk(struct file *file, const char *path)
+{
+    struct gendisk *disk = blk_find(path);
+    if (!disk) {
+        return file->flags & OPEN_CREATE ? -EPERM : -ENOENT;
+    }
+    if ((file->flags & OPEN_WRITE) && disk->read_only) {
+        blk_put(disk);
+        return -EROFS;
+    }
+    struct page_cache_file *open = kmalloc(sizeof(*open), GFP_KERNEL);
+    int error = open ? blk_open(disk) : -ENOMEM;
+    if (error != 0) {
+        kfree(open);
+        blk_put(disk);
+        return error;
+    }
+    page_cache_open(open, disk);
+    file->state = open;
+    return 0;
+}
+
 static int dev_open(struct file *file, const char *path)
 {
     if (*path == '\0') {
@@ -191,48 +215,70 @@ static int dev_open(struct file *file, const char *path)
     }
     file->node = (void *)dev_find(path);
     if (!file->node) {
-        struct gendisk *disk = blk_find(path);
-        if (!disk) {
-            return file->flags & OPEN_CREATE ? -EPERM : -ENOENT;
-        }
-        if ((file->flags & OPEN_WRITE) && disk->read_only) {
-            blk_put(disk);
-            return -EROFS;
-        }
-        int error = blk_open(disk);
-        if (error != 0) {
-            blk_put(disk);
-            return error;
-        }
-        file->state = disk;
+        return dev_open_disk(file, path);
     }
-    return 0;
+    return file->flags & OPEN_DIRECT ? -EINVAL : 0;
 }
 
 static void dev_close(struct file *file)
 {
-    if (file->state) {
-        blk_close(file->state);
-        blk_put(file->state);
+    struct page_cache_file *open = file->state;
+    if (open) {
+        blk_close(open->disk);
+        blk_put(open->disk);
+        kfree(open);
     }
+}
+
+// O_DIRECT is for whole blocks, as the disk has them.
+static bool dev_is_aligned(const struct gendisk *disk, uint64_t offset, size_t size)
+{
+    uint32_t block = (disk->whole ? disk->whole : disk)->logical_block_size;
+    return IS_ALIGNED(offset | size, (uint64_t)block);
+}
+
+static long dev_read_disk(struct file *file, void *to, size_t size)
+{
+    struct page_cache_file *open = file->state;
+    if (!(file->flags & OPEN_DIRECT)) {
+        return page_cache_read(open, file->position, to, size);
+    }
+    return dev_is_aligned(open->disk, file->position, size)
+               ? blk_read_bytes(open->disk, file->position, to, size)
+               : -EINVAL;
+}
+
+static long dev_write_disk(struct file *file, const void *from, size_t size)
+{
+    struct page_cache_file *open = file->state;
+    long count = -EINVAL;
+    if (!(file->flags & OPEN_DIRECT)) {
+        count = page_cache_write(open, file->position, from, size);
+    } else if (dev_is_aligned(open->disk, file->position, size)) {
+        count = blk_write_bytes(open->disk, file->position, from, size);
+    }
+    if (count > 0 && (file->flags & OPEN_SYNC)) {
+        int error = page_cache_fsync_range(open, file->position, (uint64_t)count);
+        count = error ? error : count;
+    }
+    return count;
 }
 
 static long dev_read(struct file *file, void *to, size_t size)
 {
     const struct dev_node *node = file->node;
-    return node ? node->read(to, size) : blk_read_bytes(file->state, file->position, to, size);
+    return node ? node->read(to, size) : dev_read_disk(file, to, size);
 }
 
 static long dev_write(struct file *file, const void *from, size_t size)
 {
     const struct dev_node *node = file->node;
-    return node ? node->write(from, size)
-                : blk_write_bytes(file->state, file->position, from, size);
+    return node ? node->write(from, size) : dev_write_disk(file, from, size);
 }
 
 static int dev_sync(struct file *file)
 {
-    return file->state ? blk_flush(file->state) : 0;
+    return file->state ? page_cache_fsync(file->state) : 0;
 }
 
 static int dev_stat(const char *path, struct file_info *info)
@@ -291,4 +337,5 @@ FILESYSTEM(dev_filesystem)
     .stat = dev_stat,
     .list = dev_list,
     .sync = dev_sync,
+    .can_direct = true,
 };

@@ -50,6 +50,9 @@ int vfs_open(const char *path, unsigned flags, struct file **file)
     if (!fs) {
         return -EISDIR;
     }
+    if ((flags & OPEN_DIRECT) && !fs->can_direct) {
+        return -EINVAL;
+    }
     struct file *f = kzalloc(sizeof(*f), GFP_KERNEL);
     if (!f) {
         return -ENOMEM;
@@ -104,6 +107,11 @@ int vfs_seek(struct file *file, uint64_t position)
     }
     file->position = position;
     return 0;
+}
+
+void vfs_end_direct(struct file *file)
+{
+    file->flags &= ~(unsigned)OPEN_DIRECT;
 }
 
 int vfs_sync(struct file *file)

@@ -3,8 +3,8 @@
 // otherwise.
 //
 // MemTotal counts all RAM that the boot map calls usable, the kernel image and the struct pages
-// included: what the kernel takes is to be seen as used, not hidden. Nothing can be reclaimed yet,
-// so what is available is what is free.
+// included: what the kernel takes is to be seen as used, not hidden. Buffers are the page cache of
+// the disks, as in Linux; what of it is clean is available.
 //
 // Context: thread.
 #include <lib/string.h>
@@ -42,12 +42,14 @@ static void meminfo_show(struct text *t, unsigned long index)
     } lines[] = {
         {"MemTotal", pages.total_bytes},
         {"MemFree", pages.free_bytes},
-        {"MemAvailable", pages.free_bytes},
-        {"Buffers", 0},
+        {"MemAvailable", pages.free_bytes + page_clean_bytes()},
+        {"Buffers", page_count(NR_FILE_PAGES) * PAGE_SIZE},
         {"Cached", 0},
         {"SwapCached", 0},
         {"SwapTotal", 0},
         {"SwapFree", 0},
+        {"Dirty", page_count(NR_FILE_DIRTY) * PAGE_SIZE},
+        {"Writeback", page_count(NR_WRITEBACK) * PAGE_SIZE},
         {"Slab", slab_bytes()},
         {"SReclaimable", 0},
         {"SUnreclaim", slab_bytes()},

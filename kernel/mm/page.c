@@ -285,23 +285,77 @@ static void zone_give_locked(struct zone *zone, struct page *page, uint64_t pfn,
 
 // ---- allocation ---------------------------------------------------------------------------------
 
-static void *page_alloc(enum gfp flags, unsigned order, uint64_t limit)
+unsigned long (*page_reclaim)(unsigned long pages, bool may_wait); // I
+static uint64_t page_counts[NR_PAGE_USES];                         // A
+
+void page_count_add(enum page_use use, long count)
+{
+    __atomic_fetch_add(&page_counts[use], (uint64_t)count, __ATOMIC_RELAXED);
+}
+
+uint64_t page_count(enum page_use use)
+{
+    return __atomic_load_n(&page_counts[use], __ATOMIC_RELAXED);
+}
+
+uint64_t page_clean_bytes(void)
+{
+    uint64_t busy = page_count(NR_FILE_DIRTY) + page_count(NR_WRITEBACK);
+    uint64_t all = page_count(NR_FILE_PAGES); // counted at another moment: it may be less
+
+    return (all > busy ? all - busy : 0) << PAGE_SHIFT;
+}
+
+static bool page_may_wait(enum gfp flags)
+{
+    return (flags & GFP_ATOMIC) == 0 && in_task() && cpu_field(preempt_off) == 0 &&
+           !irqs_disabled();
+}
+
+bool page_reclaim_wait(enum gfp flags)
+{
+    return page_reclaim != NULL && page_may_wait(flags) && page_reclaim(1, true) != 0;
+}
+
+// The scarce zone last: a device that reaches 4 GiB only can use no other.
+static struct page *page_take(enum gfp flags, unsigned order, uint64_t limit)
 {
     struct page *page = NULL;
     unsigned long irq;
 
-    gfp_check(flags, "alloc_pages");
-    if (order > PAGE_MAX_ORDER || fail_wanted()) {
-        return NULL;
-    }
-    // The scarce zone last: a device that reaches 4 GiB only can use no other.
     for (int z = flags & GFP_DMA32 ? ZONE_DMA32 : ZONE_NORMAL; z >= 0 && page == NULL; z--) {
         spin_lock_irqsave(&zones[z].lock, irq);
         page = zone_take_locked(&zones[z], order, limit);
         spin_unlock_irqrestore(&zones[z].lock, irq);
     }
-    if (page == NULL) {
+    return page;
+}
+
+// Nothing is free: what is kept for later is given up for this, bit by bit, until a block of the
+// size is there or nothing is left to give.
+static __noinline struct page *page_take_back(enum gfp flags, unsigned order, uint64_t limit)
+{
+    struct page *page = NULL;
+
+    while (page == NULL && page_reclaim != NULL &&
+           page_reclaim(1ul << order, page_may_wait(flags)) != 0) {
+        page = page_take(flags, order, limit);
+    }
+    return page;
+}
+
+static void *page_alloc(enum gfp flags, unsigned order, uint64_t limit)
+{
+    gfp_check(flags, "alloc_pages");
+    if (order > PAGE_MAX_ORDER || fail_wanted()) {
         return NULL;
+    }
+    struct page *page = page_take(flags, order, limit);
+    if (unlikely(page == NULL)) {
+        page = page_take_back(flags, order, limit);
+        if (page == NULL) {
+            return NULL;
+        }
     }
     void *address = page_address(page);
     if (flags & GFP_ZERO) {

@@ -454,13 +454,20 @@ static inline void *slab_hand_out(struct kmem_cache *cache, void *object, size_t
 static __noinline void *slab_alloc_slow(struct kmem_cache *cache, size_t size, enum gfp flags,
                                         unsigned long irq)
 {
-    struct magazine *magazine = magazine_get(cache);
     void *object = NULL;
 
-    if (magazine != NULL && magazine_fill(cache, magazine)) {
-        object = magazine->objects[--magazine->count];
+    for (;;) {
+        struct magazine *magazine = magazine_get(cache);
+
+        if (magazine != NULL && magazine_fill(cache, magazine)) {
+            object = magazine->objects[--magazine->count];
+        }
+        local_irq_restore(irq);
+        if (likely(object != NULL) || !page_reclaim_wait(flags)) {
+            break;
+        }
+        irq = local_irq_save();
     }
-    local_irq_restore(irq);
     return object != NULL ? slab_hand_out(cache, object, size, flags) : NULL;
 }
 

@@ -10,6 +10,7 @@
 #include <lib/text.h>
 #include <contract/command.h>
 #include <dev/block.h>
+#include <dev/page_cache.h>
 
 enum { LSBLK_CELL = 48 };
 
@@ -258,7 +259,7 @@ static int cmd_lsblk(struct shell *sh, int argc, char **argv)
     return status;
 }
 
-// Nothing waits in memory here, but the disks have caches of their own.
+// What is dirty in the page cache goes to the disks, and their own caches to the medium.
 static int cmd_sync(struct shell *sh, int argc, char **argv)
 {
     int status = 0;
@@ -267,7 +268,7 @@ static int cmd_sync(struct shell *sh, int argc, char **argv)
         return shell_usage(sh, "it takes no arguments");
     }
     for (struct gendisk *disk = blk_next(NULL); disk != NULL; disk = blk_next(disk)) {
-        int error = blk_flush(disk);
+        int error = disk->whole != NULL ? 0 : page_cache_sync(disk, 0); // a partition with its disk
         if (error != 0) {
             status = shell_error(sh, "%s: %s", disk->name, strerror(error));
         }
@@ -275,7 +276,8 @@ static int cmd_sync(struct shell *sh, int argc, char **argv)
     return status;
 }
 
-COMMAND("sync", cmd_sync, "sync", "have every disk write out its cache");
+COMMAND("sync", cmd_sync, "sync",
+        "write what is dirty in the page cache, and have every disk write out its own");
 COMMAND("lsblk", cmd_lsblk, "lsblk [-b] [-n] [-o COLUMN,...] [DISK]...",
         "list the disks\n-b: sizes in bytes. -n: no headings.\n-o: NAME MAJ:MIN RM SIZE RO TYPE "
         "MOUNTPOINTS MODEL SERIAL REV TRAN.");

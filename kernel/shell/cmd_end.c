@@ -8,15 +8,19 @@
 #include <core/panic.h>
 #include <x86/acpi.h>
 #include <dev/block.h>
+#include <dev/page_cache.h>
 #include <dev/tty.h>
 #include "stream.h"
+
+enum { END_SYNC_MS = 30000 }; // of a disk: one that hangs must not keep the machine on for ever
 
 static void end_prepare(struct shell *sh)
 {
     for (struct gendisk *disk = blk_next(NULL); disk; disk = blk_next(disk)) {
-        int error = disk->read_only ? 0 : blk_flush(disk);
+        int error = disk->whole != NULL ? 0 : page_cache_sync(disk, END_SYNC_MS);
         if (error != 0) {
-            shell_error(sh, "%s: flushing its cache: %s", disk->name, strerror(error));
+            shell_error(sh, "%s: %llu KiB are not written: %s", disk->name,
+                        (unsigned long long)page_cache_dirty_bytes(disk) / 1024, strerror(error));
         }
     }
     tty_flush();

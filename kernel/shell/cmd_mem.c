@@ -84,8 +84,14 @@ static int cmd_free(struct shell *sh, int argc, char **argv)
         unit = options[k].unit;
     }
     page_stats(&stats);
-    uint64_t used = stats.total_bytes - stats.free_bytes;
-    const uint64_t memory[] = {stats.total_bytes, used, stats.free_bytes, 0, 0, stats.free_bytes};
+    uint64_t cached = page_count(NR_FILE_PAGES) * PAGE_SIZE;
+    uint64_t used = stats.total_bytes - stats.free_bytes - cached;
+    const uint64_t memory[] = {stats.total_bytes,
+                               used,
+                               stats.free_bytes,
+                               0,
+                               cached,
+                               stats.free_bytes + page_clean_bytes()};
     const uint64_t swap[] = {0, 0, 0};
 
     shell_printf(sh, "        %12s%12s%12s%12s%12s%12s\n", "total", "used", "free", "shared",

@@ -4,15 +4,20 @@
 #include <lib/errno.h>
 #include <lib/string.h>
 
-int source_open(struct source *source, struct shell *sh, const char *path)
+int source_open_flags(struct source *source, struct shell *sh, const char *path, unsigned flags)
 {
     source->sh = sh;
     source->file = NULL;
     source->name = path == NULL ? "-" : path;
     if (strcmp(source->name, "-") == 0) {
-        return 0;
+        return flags & OPEN_DIRECT ? -EINVAL : 0; // no disk
     }
-    return vfs_open(path, OPEN_READ, &source->file);
+    return vfs_open(path, OPEN_READ | flags, &source->file);
+}
+
+int source_open(struct source *source, struct shell *sh, const char *path)
+{
+    return source_open_flags(source, sh, path, 0);
 }
 
 void source_close(struct source *source)

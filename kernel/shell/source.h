@@ -13,6 +13,8 @@ struct source {
 
 // A NULL path or "-" is the command's input. 0 or -errno.
 int source_open(struct source *source, struct shell *sh, const char *path);
+// With OPEN_DIRECT, -EINVAL: what is typed or piped in is no disk.
+int source_open_flags(struct source *source, struct shell *sh, const char *path, unsigned flags);
 void source_close(struct source *source);
 // Fills `to` as far as there is something: less than size only at the end. 0 at the end; -EINTR,
 // -errno.

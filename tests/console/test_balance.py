@@ -15,7 +15,7 @@ def counts(machine, name):
 
 def work(machine):
     machine.ok("echo raise 300 > /proc/driver/edu")
-    machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=200")
+    machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=200 iflag=direct")
 
 
 def test_without_it_all_is_on_one_cpu(machine):
@@ -81,5 +81,5 @@ def test_isolated_cpus_get_nothing(boot, disk):
     assert not [row for row in rows if int(row[5]) >= 2 and not free.match(row[-1])]
     irq, _ = counts(m, "ahci")
     m.ok(f"echo 8 > /proc/irq/{irq}/smp_affinity")  # by hand it can still be put there
-    m.ok("dd if=/dev/sda of=/dev/null bs=4096 count=20")
+    m.ok("dd if=/dev/sda of=/dev/null bs=4096 count=20 iflag=direct")
     assert counts(m, "ahci")[1][3] >= 20

@@ -113,7 +113,7 @@ def test_disk_names_its_sectors(machine):
 
 def test_dd_counts_records(machine):
     before, irqs = diskstats(machine), irqs_of(machine, "ahci[0000:00:1f.2]")
-    output = machine.ok("dd if=/dev/sda of=/dev/null bs=4K count=100")
+    output = machine.ok("dd if=/dev/sda of=/dev/null bs=4K count=100 iflag=direct")
     lines = output.splitlines()
     assert lines[:2] == ["100+0 records in", "100+0 records out"]
     assert re.fullmatch(r"409600 bytes \(410 kB, 400 KiB\) copied, [\d.e-]+ s, [\d.]+ .?B/s",
@@ -251,7 +251,7 @@ def test_wire_of_every_kind(boot, disk, machine_type, irq, source, devices):
         "ide-hd,drive=d,bus=x.0"])
     assert re.search(rf"class 010601, INTA is irq {irq} by {source}", m.ok("dmesg"))
     before = irqs_of(m, f" {irq}-fasteoi")
-    m.ok("dd if=/dev/sda of=/dev/null bs=4K count=20")
+    m.ok("dd if=/dev/sda of=/dev/null bs=4K count=20 iflag=direct")
     assert irqs_of(m, f" {irq}-fasteoi") - before == 20
     assert ahci_counter(m, "lost interrupts") == 0
     assert "MSI: Enable-" in m.ok("lspci -v")
@@ -295,7 +295,7 @@ def test_read_error_hits_exactly_its_sector(boot, tmp_path):
     data = random_image(path, MIB, seed=3)
     rule = {"event": "none", "iotype": "read", "sector": 104, "errno": 5, "once": False}
     m = boot(extra=blkdebug(path, [rule]))
-    output, status = m.run("dd if=/dev/sda of=/dev/null skip=104 count=1")
+    output, status = m.run("dd if=/dev/sda of=/dev/null skip=104 count=1 iflag=direct")
     assert status == 1
     assert "dd: error reading '/dev/sda': Input/output error" in output
     assert "0+0 records in" in output
@@ -306,9 +306,9 @@ def test_read_error_hits_exactly_its_sector(boot, tmp_path):
     # The neighbours, and the next time.
     for sector in (103, 105, 0):
         digest = hashlib.sha256(data[sector * 512:(sector + 1) * 512]).hexdigest()
-        assert m.ok(f"dd if=/dev/sda skip={sector} count=1 status=none | sha256sum").split()[0] == \
-            digest
-    assert m.run("dd if=/dev/sda of=/dev/null skip=104 count=1")[1] == 1
+        assert m.ok(f"dd if=/dev/sda skip={sector} count=1 iflag=direct status=none | "
+                    "sha256sum").split()[0] == digest
+    assert m.run("dd if=/dev/sda of=/dev/null skip=104 count=1 iflag=direct")[1] == 1
     assert ahci_counter(m, "failed") == 2
     assert ahci_counter(m, "timeouts") == 0
 
@@ -318,7 +318,7 @@ def test_large_read_stops_at_the_bad_sector(boot, tmp_path):
     random_image(path, 4 * MIB, seed=4)
     rule = {"event": "none", "iotype": "read", "sector": 3000, "errno": 5, "once": False}
     m = boot(extra=blkdebug(path, [rule]))
-    output, status = m.run("dd if=/dev/sda of=/dev/null bs=64K")
+    output, status = m.run("dd if=/dev/sda of=/dev/null bs=64K iflag=direct")
     assert status == 1
     assert output.splitlines()[-3:-1] == ["23+0 records in", "23+0 records out"]
 
@@ -328,9 +328,9 @@ def test_write_error(boot, tmp_path):
     data = random_image(path, MIB, seed=5)
     rule = {"event": "none", "iotype": "write", "sector": 16, "errno": 5, "once": False}
     m = boot(extra=blkdebug(path, [rule]))
-    output, status = m.run("dd if=/dev/zero of=/dev/sda seek=16 count=1")
+    output, status = m.run("dd if=/dev/zero of=/dev/sda seek=16 count=1 oflag=direct")
     assert status == 1 and "error writing '/dev/sda': Input/output error" in output
-    assert m.run("dd if=/dev/zero of=/dev/sda seek=17 count=1")[1] == 0
+    assert m.run("dd if=/dev/zero of=/dev/sda seek=17 count=1 oflag=direct")[1] == 0
     m.send("poweroff\r")
     m.wait_end()
     assert path.read_bytes() == data[:17 * 512] + bytes(512) + data[18 * 512:]
@@ -342,7 +342,8 @@ def test_error_that_goes_away_is_not_seen(boot, tmp_path):
     data = random_image(path, MIB, seed=6)
     rule = {"event": "none", "iotype": "read", "sector": 200, "errno": 5, "once": True}
     m = boot(extra=blkdebug(path, [rule]))
-    assert m.ok("dd if=/dev/sda skip=200 count=1 status=none | sha256sum").split()[0] == \
+    assert m.ok("dd if=/dev/sda skip=200 count=1 iflag=direct status=none | "
+                "sha256sum").split()[0] == \
         hashlib.sha256(data[200 * 512:201 * 512]).hexdigest()
     assert ahci_counter(m, "errors") == 1
     assert ahci_counter(m, "failed") == 0
@@ -354,9 +355,9 @@ def test_innocent_neighbours_get_their_data(boot, tmp_path):
     data = random_image(path, 4 * MIB, seed=7)
     rule = {"event": "none", "iotype": "read", "sector": 7000, "errno": 5, "once": False}
     m = boot(cpus=2, extra=blkdebug(path, [rule]))
-    m.output_of("dd if=/dev/sda of=/dev/null bs=1M skip=3 count=1 status=none & "
+    m.output_of("dd if=/dev/sda of=/dev/null bs=1M skip=3 count=1 status=none iflag=direct & "
                 "sha256sum /dev/sda & "
-                "dd if=/dev/sda bs=1M count=3 status=none | sha256sum > /tmp/good")
+                "dd if=/dev/sda bs=1M count=3 iflag=direct status=none | sha256sum > /tmp/good")
     m.output_of("wait")
     m.output_of("")  # the prompt that tells which jobs ended
     assert m.ok("cat /tmp/good").split()[0] == hashlib.sha256(data[:3 * MIB]).hexdigest()
@@ -372,7 +373,7 @@ def test_errors_among_many_commands(boot, tmp_path):
               "once": True} for part in range(6)]
     m = boot(cpus=4, extra=blkdebug(path, rules))
     for part in range(6):
-        m.output_of(f"dd if=/dev/sda bs=4K skip={part * 256} count=256 status=none | "
+        m.output_of(f"dd if=/dev/sda bs=4K skip={part * 256} count=256 iflag=direct status=none | "
                     f"sha256sum > /tmp/{part} &")
     m.output_of("wait")
     m.output_of("")
@@ -391,7 +392,7 @@ def test_slow_disk_is_reset_and_given_up_or_served(boot, tmp_path):
         "read-zeroes=on", "-device", "ide-hd,drive=slow,bus=ide.0"])
     scanned(m)
     timeouts, resets = ahci_counter(m, "timeouts"), ahci_counter(m, "resets")  # of the boot
-    output, status = m.run("dd if=/dev/sda of=/dev/null count=1")
+    output, status = m.run("dd if=/dev/sda of=/dev/null count=1 iflag=direct")
     assert status == 1 and "Input/output error" in output
     assert ahci_counter(m, "timeouts") == timeouts + 1
     assert ahci_counter(m, "resets") == resets + 2
@@ -472,10 +473,10 @@ def hostile(boot, tmp_path):
 def test_lost_interrupt_is_found(hostile, disk):
     """The port's interrupts are switched off behind the driver's back: the watchdog notices."""
     m, hardware, port = hostile(disks=[disk()], append="ahci.timeout=200")
-    digest = "dd if=/dev/sda bs=64K count=8 status=none | sha256sum"
+    digest = "dd if=/dev/sda bs=64K count=8 iflag=direct status=none | sha256sum"
     good = m.ok(digest)
     hardware.writel(port + PXIE, 0)
-    assert m.ok("dd if=/dev/sda of=/dev/null count=1 status=noxfer") == \
+    assert m.ok("dd if=/dev/sda of=/dev/null count=1 status=noxfer iflag=direct") == \
         "1+0 records in\n1+0 records out\n"
     assert ahci_counter(m, "lost interrupts") == 1
     assert ahci_counter(m, "errors") == 0
@@ -501,11 +502,11 @@ def test_idle_for_a_disk_is_iowait(boot):
         return linux.parse_stat(m.ok("cat /proc/stat"))
 
     before = stat()
-    m.ok("dd if=/dev/sda of=/dev/null bs=512 count=10 status=none")
+    m.ok("dd if=/dev/sda of=/dev/null bs=512 count=10 iflag=direct status=none")
     after = stat()
     assert after["cpu"][4] - before["cpu"][4] >= 50  # hundredths; ten reads are 100 at least
     assert after["procs_blocked"] == 0
-    m.send("dd if=/dev/sda of=/dev/null bs=512 count=30 status=none &\r")
+    m.send("dd if=/dev/sda of=/dev/null bs=512 count=30 iflag=direct status=none &\r")
     m.wait_prompt()
     assert any(stat()["procs_blocked"] == 1 for _ in range(20))
     m.ok("wait")
@@ -520,7 +521,7 @@ def test_engine_stopped_behind_our_back(hostile):
     away in PxCI must not pass for data that came."""
     m, hardware, port = hostile(append="ahci.timeout=1500", extra=slow_disk(700000000))
     scanned(m)
-    m.send("dd if=/dev/sda of=/dev/null count=1 status=noxfer; echo status $?\r")
+    m.send("dd if=/dev/sda of=/dev/null count=1 status=noxfer iflag=direct; echo status $?\r")
     deadline = time.monotonic() + 30
     while hardware.readl(port + PXSACT) == 0 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -528,7 +529,7 @@ def test_engine_stopped_behind_our_back(hostile):
     m.expect(r"status (\d)")
     m.wait_prompt()
     # Whatever the reader was told, the disk works afterwards, and nothing is stuck.
-    assert m.ok("dd if=/dev/sda of=/dev/null count=2 status=noxfer") == \
+    assert m.ok("dd if=/dev/sda of=/dev/null count=2 status=noxfer iflag=direct") == \
         "2+0 records in\n2+0 records out\n"
     assert diskstats(m)[8] == 0
     assert "issued 0x00000000" in m.ok("cat /proc/driver/ahci")
@@ -541,7 +542,7 @@ def test_wrong_byte_count_is_an_error(hostile):
     scanned(m)
     headers = m.memory_of("0000:00:1f.2",
                           hardware.readl(port + PXCLB) + (hardware.readl(port + PXCLBU) << 32))
-    m.send("dd if=/dev/sda of=/dev/null count=1; echo status $?\r")
+    m.send("dd if=/dev/sda of=/dev/null count=1 iflag=direct; echo status $?\r")
     deadline = time.monotonic() + 30
     while hardware.readl(port + PXCI) == 0 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -551,7 +552,7 @@ def test_wrong_byte_count_is_an_error(hostile):
     m.expect(r"status 1")
     m.wait_prompt()
     assert f"{0x1000 + 512} bytes moved instead of 512 at sector 0" in m.ok("dmesg")
-    assert m.run("dd if=/dev/sda of=/dev/null count=1")[1] == 0
+    assert m.run("dd if=/dev/sda of=/dev/null count=1 iflag=direct")[1] == 0
 
 
 def test_late_completion_is_ignored(hostile, tmp_path):
@@ -561,7 +562,7 @@ def test_late_completion_is_ignored(hostile, tmp_path):
     scanned(m)
     timeouts, failed = ahci_counter(m, "timeouts"), ahci_counter(m, "failed")  # of the boot
     for _ in range(3):
-        assert m.run("dd if=/dev/sda of=/dev/null bs=64K count=1")[1] == 1
+        assert m.run("dd if=/dev/sda of=/dev/null bs=64K count=1 iflag=direct")[1] == 1
     m.ok("sleep 1")
     assert ahci_counter(m, "timeouts") == timeouts + 3
     assert ahci_counter(m, "failed") == failed + 3

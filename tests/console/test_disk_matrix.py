@@ -130,7 +130,7 @@ def test_who_finds_out(boot, tmp_path, completion, context):
         return sum(map(int, row[1:]))
 
     before = {name: runs(name) for name in ("BLOCK", "IRQ_POLL")}
-    assert m.ok("dd if=/dev/sda bs=4K status=none | sha256sum").split()[0] == \
+    assert m.ok("dd if=/dev/sda bs=4K iflag=direct status=none | sha256sum").split()[0] == \
         hashlib.sha256(data).hexdigest()
     for name in before:
         assert runs(name) - before[name] >= (200 if name == context else 0)

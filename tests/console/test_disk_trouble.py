@@ -29,7 +29,7 @@ def hang_and_recover(boot, tmp_path, count):
     for i in range(count):
         m.bus_write32(command, m.bus_read32(command) & ~1)
         sector = i * 61 % 8000
-        assert m.ok(f"dd if=/dev/sda bs=4K count=1 skip={sector * 512} iflag=skip_bytes "
+        assert m.ok(f"dd if=/dev/sda bs=4K count=1 skip={sector * 512} iflag=direct,skip_bytes "
                     "status=none | sha256sum", timeout=30).split()[0] == \
             hashlib.sha256(data[sector * 512:sector * 512 + 4096]).hexdigest()
     assert ahci_counter(m, "timeouts") == count
@@ -59,7 +59,7 @@ def test_late_completion_is_ignored_100_times(boot):
     scanned(m)
     timeouts, failed = ahci_counter(m, "timeouts"), ahci_counter(m, "failed")  # of the boot
     for _ in range(100):
-        assert m.run("dd if=/dev/sda of=/dev/null bs=64K count=1 status=none")[1] == 1
+        assert m.run("dd if=/dev/sda of=/dev/null bs=64K count=1 status=none iflag=direct")[1] == 1
     assert ahci_counter(m, "timeouts") == timeouts + 100
     assert ahci_counter(m, "failed") == failed + 100
     assert diskstats(m)[8] == 0
@@ -80,7 +80,8 @@ def test_throttled_disk_times_nothing_out(boot, tmp_path):
                                  "file": {"driver": "file", "filename": str(path)}}),
         "-device", "ide-hd,drive=slow,bus=ide.0"])
     for part in range(4):
-        m.output_of(f"dd if=/dev/sda bs=4K skip={part * 64} count=64 status=none | "
+        m.output_of(f"dd if=/dev/sda bs=4K skip={part * 64} count=64 iflag=direct "
+                    "status=none | "
                     f"sha256sum > /tmp/{part} &")
     m.output_of("wait")
     m.output_of("")
@@ -104,7 +105,7 @@ def test_flush_error(boot, tmp_path):
     output, status = m.run("dd if=/dev/zero of=/dev/sda bs=4K count=4 conv=fsync")
     assert status == 1 and "error flushing '/dev/sda': Input/output error" in output
     assert "4+0 records out" in output
-    assert m.run("dd if=/dev/sda of=/dev/null bs=4K count=4")[1] == 0
+    assert m.run("dd if=/dev/sda of=/dev/null bs=4K count=4 iflag=direct")[1] == 0
     assert m.run("dd if=/dev/zero of=/dev/sda bs=4K count=4")[1] == 0
     assert ahci_counter(m, "failed") == 1
     assert "flush of 0 sectors at 0 failed" in m.ok("dmesg")
@@ -115,8 +116,8 @@ def test_iostat_columns(boot, tmp_path):
     path = tmp_path / "d.img"
     path.write_bytes(bytes(MIB))
     m = boot(disks=[str(path)])
-    m.ok("dd if=/dev/sda of=/dev/null bs=4K count=200 status=none")
-    m.ok("dd if=/dev/zero of=/dev/sda bs=8K count=50 conv=fsync status=none")
+    m.ok("dd if=/dev/sda of=/dev/null bs=4K count=200 status=none iflag=direct")
+    m.ok("dd if=/dev/zero of=/dev/sda bs=8K count=50 oflag=direct conv=fsync status=none")
     lines = m.ok("iostat -x").splitlines()
     assert lines[0] == "avg-cpu:  %user   %nice %system %iowait  %steal   %idle"
     assert abs(sum(float(word) for word in lines[1].split()) - 100) < 0.1

@@ -73,7 +73,7 @@ def test_disk_interrupts_follow_smp_affinity(machine):
         assert machine.ok(f"cat /proc/irq/{AHCI_PIN}/smp_affinity") == f"{1 << cpu:x}\n"
         assert machine.ok(f"cat /proc/irq/{AHCI_PIN}/effective_affinity_list") == f"{cpu}\n"
         before = counts_of(machine, AHCI_PIN)
-        machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=10")
+        machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=10 iflag=direct")
         moved = [b - a for a, b in zip(before, counts_of(machine, AHCI_PIN))]
         assert moved[cpu] >= 10 and sum(moved) == moved[cpu], moved
 
@@ -85,7 +85,7 @@ def test_messages_follow_too(boot, disk):
     for cpu in (1, 0, 1):
         m.ok(f"echo {1 << cpu:x} > /proc/irq/{irq}/smp_affinity")
         before = counts_of(m, irq)
-        m.ok("dd if=/dev/sda of=/dev/null bs=4096 count=10")
+        m.ok("dd if=/dev/sda of=/dev/null bs=4096 count=10 iflag=direct")
         moved = [b - a for a, b in zip(before, counts_of(m, irq))]
         assert moved[cpu] >= 10 and sum(moved) == moved[cpu], moved
 

@@ -75,11 +75,11 @@ def test_drivers_work_behind_it(mode, image):
     with boot(OPTIONS[mode], image, nics=["user"], extra=nvme) as machine:
         with open(image, "rb") as file:
             data = file.read()
-        machine.ok("dd if=/dev/sda of=/dev/sda bs=65536 skip=0 seek=16 count=16")  # and writes
+        machine.ok("dd if=/dev/sda of=/dev/sda bs=65536 skip=0 seek=16 count=16 oflag=direct")
         half = len(data) // 2
         data = data[:half] + data[:half]
         assert hashlib.sha256(data).hexdigest() in machine.ok("sha256sum /dev/sda")
-        machine.ok("dd if=/dev/sda of=/dev/nvme0n1 bs=256K")
+        machine.ok("dd if=/dev/sda of=/dev/nvme0n1 bs=256K oflag=direct")
         assert hashlib.sha256(data).hexdigest() in machine.ok("sha256sum /dev/nvme0n1")
         wait_for_address(machine)
         assert " 0% packet loss" in machine.ok("ping -c 20 -i 0.01 10.0.2.2")

@@ -4,7 +4,7 @@ import re
 MACHINE = dict(cpus=2, nics=["user"], disk=True)
 
 
-DIGEST = "sha256sum /dev/sda"
+DIGEST = "dd if=/dev/sda bs=64K iflag=direct status=none | sha256sum"
 
 
 def irq_of(machine, name):
@@ -80,7 +80,7 @@ def test_affinity_of_a_message_moves_it(machine):
         machine.ok(f"echo {1 << cpu} > /proc/irq/{irq}/smp_affinity")
         assert int(machine.ok(f"cat /proc/irq/{irq}/effective_affinity_list")) == cpu
         before = [int(n) for n in irq_of(machine, "ahci")[1].split()[1:3]]
-        machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=8")
+        machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=8 iflag=direct")
         after = [int(n) for n in irq_of(machine, "ahci")[1].split()[1:3]]
         assert after[cpu] > before[cpu] and after[1 - cpu] == before[1 - cpu]
 
@@ -116,7 +116,7 @@ def test_errors_say_what_to_do(machine):
 
 def test_handlers_are_timed(machine):
     irq, _ = irq_of(machine, "ahci")
-    machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=4")
+    machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=4 iflag=direct")
     row = machine.ok(f"cat /proc/irq/{irq}/handlers").splitlines()[1].split()
     name, handled, total, longest, handler = row
     assert name.startswith("ahci[") and handler.startswith("ahci_interrupt")
@@ -130,7 +130,7 @@ def test_threadirqs_moves_handlers_into_threads(boot, disk):
     assert {t[-1] for t in threads} >= {f"irq/{irq}-ahci[000", "irq/4-ttyS0"}
     assert all(t[1:3] == ["FF", "50"] for t in threads)
     before = int(irq_of(m, "ahci")[1].split()[1]) + int(irq_of(m, "ahci")[1].split()[2])
-    m.ok("dd if=/dev/sda of=/dev/null bs=4096 count=32")
+    m.ok("dd if=/dev/sda of=/dev/null bs=4096 count=32 iflag=direct")
     after = int(irq_of(m, "ahci")[1].split()[1]) + int(irq_of(m, "ahci")[1].split()[2])
     assert after >= before + 32
     m.ok("irq why ahci")
@@ -139,5 +139,5 @@ def test_threadirqs_moves_handlers_into_threads(boot, disk):
 def test_nomsi_leaves_the_wire(boot, disk):
     m = boot(disks=[disk()], append="pci=nomsi")
     assert irq_of(m, "ahci")[0] == 16
-    m.ok("dd if=/dev/sda of=/dev/null bs=4096 count=4")
+    m.ok("dd if=/dev/sda of=/dev/null bs=4096 count=4 iflag=direct")
     assert m.run("irq mode ahci msi")[1] == 1

@@ -176,7 +176,7 @@ def rebinding_disk(boot, disk, cycles):
     def cycle(count):
         nonlocal failed
         for _ in range(count):
-            m.output_of("dd if=/dev/sda of=/dev/null bs=4096 &")
+            m.output_of("dd if=/dev/sda of=/dev/null bs=4096 iflag=direct &")
             m.ok("driver unbind 00:1f.2 && driver bind 00:1f.2")
             said = m.output_of("wait")
             failed += "error" in said or "No such device" in said

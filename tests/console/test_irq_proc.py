@@ -26,7 +26,7 @@ def test_the_books_recipes(machine):
         assert machine.ok(f"cat /proc/irq/{irq}/smp_affinity") == f"{mask:02x}\n"
         assert machine.ok(f"cat /proc/irq/{irq}/effective_affinity") == f"{mask:02x}\n"
     machine.ok("echo raise 20 > /proc/driver/edu")
-    machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=20")
+    machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=20 iflag=direct")
     assert irq_of(machine, "edu")[1][2] >= 20 and irq_of(machine, "ahci")[1][3] >= 20
     assert irq_of(machine, "ttyS0")[1][1] > 0
 

@@ -70,7 +70,7 @@ def mended(machine, cure, what="eth0"):
         machine.output_of("ping -c 1 10.0.2.2")
         assert nic_interrupts(machine) > before
     elif what == "ahci":
-        machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=8")
+        machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=8 iflag=direct")
     else:
         machine.ok("echo raise 5 > /proc/driver/edu")
 
@@ -165,7 +165,7 @@ def test_eoi_of_another_vector(machine):
     machine.ok(f"echo {cpu} > /proc/irq/{ahci}/smp_affinity_list")
     machine.ok(f"break lost-eoi {high}")
     if high == ahci:
-        machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=1")
+        machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=1 iflag=direct")
     else:
         machine.ok("echo raise 1 > /proc/driver/edu")
     name = "ahci" if low == ahci else "edu"

@@ -149,7 +149,7 @@ def test_commands_leave_no_memory_behind(machine):
     def round():
         for line in ("ls /proc | wc", "cat /proc/interrupts > /tmp/x", "rm /tmp/x", "ps",
                      "nonsense", "echo a | cat | cat",
-                     "dd if=/dev/sda of=/dev/null bs=64k count=16"):
+                     "dd if=/dev/sda of=/dev/null bs=64k count=16 iflag=direct"):
             machine.run(line)
 
     round()
@@ -196,4 +196,4 @@ def test_debug_options(boot, disk):
     m = boot(mem="64M", append="slab_debug=on dma_debug=off", nics=["user"], disks=[disk()])
     assert "not recorded" in m.ok("cat /proc/dma-map")
     assert "0 failed" in m.ok("ktest slab.", timeout=120)
-    m.ok("dd if=/dev/sda of=/dev/null bs=64k count=16")
+    m.ok("dd if=/dev/sda of=/dev/null bs=64k count=16 iflag=direct")

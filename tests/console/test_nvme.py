@@ -52,7 +52,7 @@ def test_many_readers(shared_disk):
     source = random.Random(7)
     places = [source.randrange(len(data) // 4096 - 16) for _ in range(32)]
     for i, place in enumerate(places):
-        m.output_of(f"dd if=/dev/nvme0n1 bs=4K skip={place} count=16 status=none | "
+        m.output_of(f"dd if=/dev/nvme0n1 bs=4K skip={place} count=16 iflag=direct status=none | "
                     f"sha256sum > /tmp/{i} &")
         if i % 16 == 15:
             m.output_of("wait")
@@ -126,7 +126,10 @@ def test_several_namespaces(boot, tmp_path):
     m.output_of("")
     for i in range(3):
         assert m.ok(f"cat /tmp/{i}").split()[0] == sha(data[i])
-    assert m.run("dd if=/dev/zero of=/dev/nvme0n7 count=1")[1] == 1
+    # The driver does not know that it is read-only: the disk says so, at once or when it is asked.
+    assert m.run("dd if=/dev/zero of=/dev/nvme0n7 count=1 oflag=direct")[1] == 1
+    output, status = m.run("dd if=/dev/zero of=/dev/nvme0n7 count=1 conv=fsync")
+    assert status == 1 and "error flushing '/dev/nvme0n7': Input/output error" in output
     assert m.run("dd if=/dev/zero of=/dev/nvme0n3 count=1 conv=fsync")[1] == 0
     m.ok("driver unbind nvme0")
     assert "nvme" not in m.ok("lsblk")
@@ -142,7 +145,8 @@ def test_namespaces_share_a_queue(boot):
                   "-device", f"nvme-ns,drive=s{nsid},bus=c,nsid={nsid}"]
     m = boot(cpus=1, append="nvme.timeout=5000", extra=extra)
     for nsid in (1, 2, 3):
-        m.output_of(f"dd if=/dev/nvme0n{nsid} of=/dev/null bs=4K count=10 status=none &")
+        m.output_of(f"dd if=/dev/nvme0n{nsid} of=/dev/null bs=4K count=10 iflag=direct "
+                    "status=none &")
     m.output_of("wait")
     assert counter(m, "strange answers") == 0 and counter(m, "timeouts") == 0
     settled(m)
@@ -169,13 +173,13 @@ def test_every_kind_of_interrupt(boot, tmp_path):
                                       ("msix", "MSI-X", 3, "MSIX"), ("auto", "MSI-X", 3, "MSIX")):
         assert f"-> {name} irq" in m.ok(f"irq mode nvme0 {mode}")
         assert f"\n  {vectors} vectors" in m.ok("cat /proc/driver/nvme")
-        assert digest(m, "dd if=/dev/nvme0n1 bs=64K status=none") == sha(data)
+        assert digest(m, "dd if=/dev/nvme0n1 bs=64K iflag=direct status=none") == sha(data)
         row = next(line for line in m.ok("cat /proc/interrupts").splitlines() if "nvme0q1" in line)
         assert chip in row
         settled(m)
     output, status = m.run("irq mode nvme0 msi")
     assert status == 1 and "cannot use msi" in output and "MSI-X" in output
-    assert digest(m, "dd if=/dev/nvme0n1 bs=64K status=none") == sha(data)
+    assert digest(m, "dd if=/dev/nvme0n1 bs=64K iflag=direct status=none") == sha(data)
 
 
 @pytest.mark.parametrize("option,kind", [("pci=nomsi", "IO-APIC"), ("pci=noirq", "PCI-POLL"),
@@ -214,8 +218,8 @@ def rebind(m, data, times):
     """Taken away and given back while readers read: each sees its bytes, or an end."""
     address = re.search(r"nvme0: 0000:(\S+),", m.ok("cat /proc/driver/nvme"))[1]
     for _ in range(times):
-        m.output_of("dd if=/dev/nvme0n1 of=/dev/null bs=64K status=none &")
-        m.output_of("dd if=/dev/nvme0n1 of=/dev/null bs=4K status=none &")
+        m.output_of("dd if=/dev/nvme0n1 of=/dev/null bs=64K status=none iflag=direct &")
+        m.output_of("dd if=/dev/nvme0n1 of=/dev/null bs=4K status=none iflag=direct &")
         m.ok("driver unbind nvme0")
         m.output_of("wait")
         m.ok(f"driver bind {address}")

@@ -22,15 +22,15 @@ def test_error_hits_exactly_its_sector(boot, tmp_path):
     node = {"driver": "blkdebug", "node-name": "bad", "inject-error": rules,
             "image": {"driver": "file", "filename": str(path)}}
     m = boot(cpus=2, extra=["-blockdev", json.dumps(node), "-device", "nvme,drive=bad,serial=a"])
-    output, status = m.run("dd if=/dev/nvme0n1 of=/dev/null skip=104 count=1")
+    output, status = m.run("dd if=/dev/nvme0n1 of=/dev/null skip=104 count=1 iflag=direct")
     assert status == 1 and "error reading '/dev/nvme0n1': Input/output error" in output
     assert "read of 1 sectors at 104 failed: unrecovered read error (status 0x281)" in m.ok("dmesg")
     for sector in (103, 105, 0):
-        assert digest(m, f"dd if=/dev/nvme0n1 skip={sector} count=1 status=none") == \
+        assert digest(m, f"dd if=/dev/nvme0n1 skip={sector} count=1 iflag=direct status=none") == \
             sha(data[sector * 512:(sector + 1) * 512])
-    output, status = m.run("dd if=/dev/zero of=/dev/nvme0n1 seek=16 count=1")
+    output, status = m.run("dd if=/dev/zero of=/dev/nvme0n1 seek=16 count=1 oflag=direct")
     assert status == 1 and "error writing" in output
-    m.ok("dd if=/dev/zero of=/dev/nvme0n1 seek=17 count=1 conv=fsync status=none")
+    m.ok("dd if=/dev/zero of=/dev/nvme0n1 seek=17 count=1 oflag=direct conv=fsync status=none")
     data[17 * 512:18 * 512] = bytes(512)
     assert counter(m, "failed") == 2 and counter(m, "timeouts") == 0
     settled(m)
@@ -55,7 +55,7 @@ def test_late_command_is_aborted_and_ends_late(boot, tmp_path):
     data = image(path, MIB, seed=10)
     m = boot(cpus=2, append="loglevel=6 nvme.timeout=1500", extra=held_disk(path))
     m.hmp('qemu-io held "break read_aio A"')
-    m.send("dd if=/dev/nvme0n1 bs=4K count=1 status=none | sha256sum\r")
+    m.send("dd if=/dev/nvme0n1 bs=4K count=1 iflag=direct status=none | sha256sum\r")
     m.expect(r"nvme0n1: I/O timeout, aborting \(queue \d, id 0x\w+, read of 8 sectors at 0\)")
     m.hmp('qemu-io held "resume A"')
     assert m.expect(r"\n(\w{64})  -")[1] == sha(data[:4096])
@@ -82,7 +82,8 @@ def hang_once(m, data, block):
     host had other things to do, and the reader was told of an error."""
     resets, failed = counter(m, "resets"), counter(m, "failed")
     hold(m, True)
-    m.send(f"dd if=/dev/nvme0n1 bs=4K skip={block} count=2 status=none | sha256sum\r")
+    m.send(f"dd if=/dev/nvme0n1 bs=4K skip={block} count=2 iflag=direct status=none | "
+           "sha256sum\r")
     m.expect("I/O timeout, aborting")
     m.expect("I/O timeout, reset controller")
     hold(m, False)
@@ -104,7 +105,8 @@ def test_hung_command_is_reset_and_done_again(boot, tmp_path):
     hang_once(m, data, 5)
     assert re.search(r"nvme0: reset in \d+ ms, 1 requests started again, 0 failed",
                      m.ok("dmesg"))
-    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha(data)
+    assert m.ok("dd if=/dev/nvme0n1 bs=64K iflag=direct status=none | sha256sum").split()[0] == \
+        sha(data)
     settled(m)
 
 
@@ -115,7 +117,8 @@ def test_hung_command_a_hundred_times(boot, tmp_path):
     m = boot(cpus=2, append="loglevel=6 nvme.timeout=400", extra=throttled_disk(path))
     served = sum(hang_once(m, data, i) for i in range(100))
     assert served > 0 and counter(m, "failed") == 100 - served
-    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha(data)
+    assert m.ok("dd if=/dev/nvme0n1 bs=64K iflag=direct status=none | sha256sum").split()[0] == \
+        sha(data)
     settled(m)
 
 
@@ -125,11 +128,12 @@ def test_command_that_never_ends_fails(boot, tmp_path):
     data = image(path, MIB, seed=12)
     m = boot(cpus=2, append="loglevel=6 nvme.timeout=200", extra=throttled_disk(path))
     hold(m, True)
-    output, status = m.run("dd if=/dev/nvme0n1 of=/dev/null bs=4K count=3")
+    output, status = m.run("dd if=/dev/nvme0n1 of=/dev/null bs=4K count=3 iflag=direct")
     assert status == 1 and "Input/output error" in output
     assert counter(m, "resets") == 2 and counter(m, "failed") == 1
     hold(m, False)
-    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha(data)
+    assert m.ok("dd if=/dev/nvme0n1 bs=64K iflag=direct status=none | sha256sum").split()[0] == \
+        sha(data)
     settled(m)
 
 
@@ -139,7 +143,7 @@ def test_slow_disk_is_left_in_peace(boot):
         "-blockdev", "driver=null-co,node-name=slow,size=67108864,latency-ns=100000000,"
         "read-zeroes=on", "-device", "nvme,drive=slow,serial=a"])
     for _ in range(4):
-        m.output_of("dd if=/dev/nvme0n1 of=/dev/null bs=4K count=5 status=none &")
+        m.output_of("dd if=/dev/nvme0n1 of=/dev/null bs=4K count=5 status=none iflag=direct &")
     m.output_of("wait")
     assert counter(m, "timeouts") == 0 and counter(m, "aborts") == 0
     settled(m)
@@ -161,7 +165,7 @@ def test_fatal_error_is_reset(boot, tmp_path):
     register = command_register(m)
     command = m.bus_read32(register) & 0xffff
     m.bus_write32(register, command & ~4)
-    m.send("dd if=/dev/nvme0n1 bs=4K count=1 status=none | sha256sum\r")
+    m.send("dd if=/dev/nvme0n1 bs=4K count=1 iflag=direct status=none | sha256sum\r")
     m.expect("resetting controller: fatal error, CSTS 0x2")
     m.bus_write32(register, command)
     assert m.expect(r"\n(\w{64})  -")[1] == sha(data[:4096])
@@ -177,10 +181,10 @@ def test_controller_that_stays_dead(boot, tmp_path):
     m = boot(cpus=2, hostile=True, extra=nvme(path))
     register = command_register(m)
     m.bus_write32(register, m.bus_read32(register) & 0xffff & ~4)
-    output, status = m.run("dd if=/dev/nvme0n1 of=/dev/null bs=4K count=1")
+    output, status = m.run("dd if=/dev/nvme0n1 of=/dev/null bs=4K count=1 iflag=direct")
     assert status == 1 and "Input/output error" in output
     assert "given up" in m.ok("dmesg") and ", dead, " in m.ok("cat /proc/driver/nvme")
-    assert m.run("dd if=/dev/nvme0n1 of=/dev/null count=1")[1] == 1
+    assert m.run("dd if=/dev/nvme0n1 of=/dev/null count=1 iflag=direct")[1] == 1
     m.ok("driver unbind nvme0")
     clean(m)
 
@@ -207,7 +211,8 @@ def test_forged_answer_is_not_obeyed(boot, tmp_path, what, words):
     m = boot(cpus=1, append="loglevel=6 nvme.timeout=200", hostile=True, extra=nvme(path))
     forge(m, 1, words)
     for block in range(3):
-        assert digest(m, f"dd if=/dev/nvme0n1 bs=4K skip={block} count=1 status=none") == \
+        assert digest(m, f"dd if=/dev/nvme0n1 bs=4K skip={block} count=1 iflag=direct "
+                      "status=none") == \
             sha(data[block * 4096:(block + 1) * 4096])
     assert counter(m, what) == 1 and counter(m, "strange answers") == 1
     assert counter(m, "failed") == 0 and counter(m, "resets") == 1
@@ -227,7 +232,8 @@ def test_impossible_doorbell_is_told_as_an_event(boot, tmp_path):
     while counter(m, "events") == 0:
         assert time.monotonic() < deadline
     assert re.search(r"nvme0: event 0x\w+: error", m.ok("dmesg"))
-    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha(data)
+    assert m.ok("dd if=/dev/nvme0n1 bs=64K iflag=direct status=none | sha256sum").split()[0] == \
+        sha(data)
     settled(m)
 
 

@@ -56,7 +56,7 @@ def test_mbr(boot, tmp_path):
         assert m.ok(f"sha256sum /dev/{name}").split()[0] == \
             hashlib.sha256(data[start * 512:(start + count) * 512]).hexdigest()
     # A partition ends where it ends, and counts for itself.
-    output, status = m.run("dd if=/dev/zero of=/dev/sda5 bs=64K count=3 status=none")
+    output, status = m.run("dd if=/dev/zero of=/dev/sda5 bs=64K count=3 oflag=direct status=none")
     assert status == 1 and "No space left on device" in output
     data[2010 * 512:2310 * 512] = bytes(300 * 512)
     rows = {line.split()[2]: line.split()[3:] for line in m.ok("cat /proc/diskstats").splitlines()}

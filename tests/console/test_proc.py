@@ -43,7 +43,7 @@ def test_reading_the_disk_moves_its_irq_and_the_block_softirq(machine):
                 sum(linux.parse_softirqs(machine.ok("cat /proc/softirqs"))["BLOCK"]))
 
     irqs, softirqs = counts()
-    machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=64")
+    machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=64 iflag=direct")
     more_irqs, more_softirqs = counts()
     assert more_irqs > irqs and more_softirqs > softirqs
 
@@ -129,7 +129,7 @@ def test_net_dev(machine):
 
 def test_diskstats_counts_what_dd_reads(machine):
     before = linux.parse_diskstats(machine.ok("cat /proc/diskstats"))["sda"]
-    machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=16")
+    machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=16 iflag=direct")
     after = linux.parse_diskstats(machine.ok("cat /proc/diskstats"))["sda"]
     assert after["sectors_read"] - before["sectors_read"] >= 128
     assert after["reads"] > before["reads"] and after["in_flight"] == 0
@@ -156,9 +156,10 @@ def test_affinity_moves_an_irq(machine):
     for cpu in (1, 0):
         machine.ok(f"echo {1 << cpu} > /proc/irq/{disk}/smp_affinity")
         assert machine.ok(f"cat /proc/irq/{disk}/smp_affinity_list") == f"{cpu}\n"
-        machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=4")  # a change may wait for one
+        # A change may wait for an interrupt.
+        machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=4 iflag=direct")
         before = interrupts(machine)["irqs"][disk]["counts"]
-        machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=32")
+        machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=32 iflag=direct")
         after = interrupts(machine)["irqs"][disk]["counts"]
         assert after[cpu] > before[cpu] and after[1 - cpu] == before[1 - cpu], (before, after)
 
