@@ -178,6 +178,13 @@ struct vtd_domain *vtd_domain_of_requester(const struct vtd_unit *unit, uint16_t
 
 // ---- what kernel/dma asks for -------------------------------------------------------------------
 
+const char *iommu_mode(struct device *dev)
+{
+    const struct vtd_domain *domain = iommu_is_on() ? vtd_domain_of(dev) : NULL;
+
+    return domain == NULL ? "none" : domain->passes ? "pass-through" : vtd_lazy ? "lazy" : "strict";
+}
+
 static uint64_t vtd_map(struct device *dev, phys_t phys, size_t size,
                         enum dma_data_direction direction)
 {

@@ -74,6 +74,8 @@ unsigned dma_outstanding(const struct device *dev);
 int request_dma(unsigned channel, const char *name);
 void free_dma(unsigned channel);
 
+// Are mappings recorded and checked (boot option dma_debug)?
+bool dma_debug_is_on(void);
 // How many misuses were reported since boot, and how many mappings live unrecorded because the
 // records ran out.
 uint64_t dma_debug_errors(void);

@@ -26,5 +26,3 @@ bool dma_debug_unmap(struct dma_use *use);
 void dma_debug_sync(const struct dma_use *use, bool for_cpu);
 // A request that could not be a mapping at all; `what` says why. Context: any.
 void dma_debug_refuse(const struct dma_use *use, const char *what);
-
-bool dma_debug_is_on(void);

@@ -91,6 +91,24 @@ def test_strict_can_be_switched(machine):
     assert machine.run("echo off > /proc/dma-map")[1] == 1
 
 
+def map_costs(machine, mode):
+    """lab map-cost: {(pages, pieces): ticks for a page}, and that a large piece is worth it."""
+    said = machine.ok("lab map-cost")
+    assert f"translation: {mode}," in said and f"(translation: {mode}): yes for one large" in said
+    rows = re.findall(r"^ *(\d+) (?:(\d+) pieces|one piece) +(\d+) +(\d+) +(\d+) +(\d+) +\d+%$",
+                      said, re.M)
+    costs = {(int(pages), int(pieces or 1)): int(both) for pages, pieces, _, _, both, _ in rows}
+    assert list(costs) == [(1, 1), (4, 4), (4, 1), (16, 16), (16, 1), (64, 64), (64, 1),
+                           (256, 256), (256, 1)]
+    assert all(int(row[2]) + int(row[3]) <= int(row[4]) + 1 for row in rows)
+    assert costs[256, 1] * 4 < costs[1, 1] and costs[256, 1] < costs[256, 256]
+    return costs
+
+
+def test_what_a_mapping_costs(machine):
+    map_costs(machine, {"": "none", "pt": "pass-through"}.get(BEHIND, BEHIND))
+
+
 # ---- what a person sees -------------------------------------------------------------------------
 
 

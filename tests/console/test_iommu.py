@@ -8,6 +8,7 @@ import time
 import pytest
 
 from machine import Machine
+from test_dma import map_costs
 
 UNIT = ["-device", "intel-iommu,intremap=on"]
 EDU = ["-device", "edu,dma_mask=0xffffffff"]
@@ -91,6 +92,7 @@ def test_drivers_work_behind_it(mode, image):
         assert "errors 0" in machine.ok("cat /proc/dma-map")
         units = machine.ok("iommu")
         assert ("passes" if mode == "pass" else "own") in units, units
+        map_costs(machine, "pass-through" if mode == "pass" else mode)
         assert "faults 0," in units, units
 
 
