@@ -3,10 +3,13 @@
 import hashlib
 import json
 import random
+import re
 
 import pytest
 
 from test_disk import ahci_counter, diskstats, scanned, slow_disk
+from test_nvme import mix
+from test_partition import mbr
 
 MIB = 1 << 20
 PXCMD = 0x118  # of port 0, from the controller's BAR
@@ -92,23 +95,71 @@ def test_throttled_disk_times_nothing_out(boot, tmp_path):
     assert ahci_counter(m, "errors") == 0
 
 
-def test_flush_error(boot, tmp_path):
+def bad_disk(kind, path, rules):
+    """QEMU arguments for a disk of this kind whose requests fail by rule, and its name here."""
+    node = {"driver": "blkdebug", "node-name": "bad", "inject-error": rules,
+            "image": {"driver": "file", "filename": str(path)}}
+    device, name = {
+        "ahci": ("ide-hd,drive=bad,bus=ide.0,rerror=report,werror=report", "sda"),
+        "nvme": ("nvme,drive=bad,serial=a", "nvme0n1")}[kind]
+    return ["-blockdev", json.dumps(node), "-device", device], name
+
+
+def failed(m, kind):
+    """How many requests the driver gave an error to."""
+    return sum(int(n) for n in re.findall(r"failed (\d+)", m.ok(f"cat /proc/driver/{kind}")))
+
+
+@pytest.mark.parametrize("kind", ["ahci", "nvme"])
+def test_flush_error(boot, tmp_path, kind):
     """A flush that fails is told to who asked for it; the data before it, and the disk, are not
     touched by that."""
     path = tmp_path / "d.img"
-    path.write_bytes(bytes(MIB))
-    node = {"driver": "blkdebug", "node-name": "bad",
-            "image": {"driver": "file", "filename": str(path)},
-            "inject-error": [{"event": "none", "iotype": "flush", "errno": 5, "once": False}]}
-    m = boot(extra=["-blockdev", json.dumps(node), "-device",
-                    "ide-hd,drive=bad,bus=ide.0,rerror=report,werror=report"])
-    output, status = m.run("dd if=/dev/zero of=/dev/sda bs=4K count=4 conv=fsync")
-    assert status == 1 and "error flushing '/dev/sda': Input/output error" in output
+    path.write_bytes(random.Random(47).randbytes(MIB))
+    extra, disk = bad_disk(kind, path, [{"event": "none", "iotype": "flush", "errno": 5,
+                                         "once": False}])
+    m = boot(extra=extra)
+    output, status = m.run(f"dd if=/dev/zero of=/dev/{disk} bs=4K count=4 oflag=direct conv=fsync")
+    assert status == 1 and f"error flushing '/dev/{disk}': Input/output error" in output
     assert "4+0 records out" in output
-    assert m.run("dd if=/dev/sda of=/dev/null bs=4K count=4 iflag=direct")[1] == 0
-    assert m.run("dd if=/dev/zero of=/dev/sda bs=4K count=4")[1] == 0
-    assert ahci_counter(m, "failed") == 1
+    assert m.run(f"dd if=/dev/{disk} of=/dev/null bs=4K count=4 iflag=direct")[1] == 0
+    assert m.run(f"dd if=/dev/zero of=/dev/{disk} bs=4K count=4 seek=8 oflag=direct")[1] == 0
+    assert failed(m, kind) == 1
     assert "flush of 0 sectors at 0 failed" in m.ok("dmesg")
+    m.send("poweroff\r")
+    m.wait_end()
+    data = path.read_bytes()
+    assert data[:16384] == bytes(16384) and data[32768:49152] == bytes(16384)
+
+
+@pytest.mark.parametrize("kind", ["ahci", "nvme"])
+def test_errors_of_a_partition(boot, tmp_path, kind):
+    """Sectors that cannot be read, or written, in the middle of two partitions: an error at exactly
+    that place of that partition, the others and the neighbours are served."""
+    path = tmp_path / "d.img"
+    data = bytearray(random.Random(48).randbytes(MIB))
+    data[:512] = mbr([(0x83, 64, 512), (0x83, 1024, 512)])
+    path.write_bytes(data)
+    extra, disk = bad_disk(kind, path, [
+        {"event": "none", "iotype": "read", "sector": 64 + 100, "errno": 5, "once": False},
+        {"event": "none", "iotype": "write", "sector": 1024 + 7, "errno": 5, "once": False}])
+    m = boot(cpus=2, extra=extra)
+    first, second = (f"{disk}{'p' if kind == 'nvme' else ''}{number}" for number in (1, 2))
+    for name, sector, bad in ((first, 100, True), (first, 99, False), (first, 101, False),
+                              (second, 100, False), (disk, 164, True), (disk, 163, False)):
+        output, status = m.run(f"dd if=/dev/{name} of=/dev/null count=1 skip={sector} iflag=direct")
+        assert (status == 1 and f"error reading '/dev/{name}': Input/output error" in output) == bad
+    for name, sector, bad in ((second, 7, True), (second, 6, False), (second, 8, False),
+                              (first, 7, False)):
+        output, status = m.run(f"dd if=/dev/zero of=/dev/{name} count=1 seek={sector} oflag=direct")
+        assert (status == 1 and f"error writing '/dev/{name}': Input/output error" in output) == bad
+        if not bad:
+            at = (1024 if name == second else 64) + sector
+            data[at * 512:(at + 1) * 512] = bytes(512)
+    assert failed(m, kind) == 3
+    m.send("poweroff\r")
+    m.wait_end()
+    assert path.read_bytes() == data
 
 
 def test_iostat_columns(boot, tmp_path):
@@ -140,6 +191,25 @@ def test_iostat_columns(boot, tmp_path):
     assert m.ok("iostat -d").splitlines()[0].startswith("Device             tps    kB_read/s")
     assert m.run("iostat -d nodisk")[1] == 1
     assert m.run("iostat -q")[1] == 2
+
+
+def test_mixed_load_is_verified(boot, tmp_path):
+    """Threads that read, write and compare, 32 at a time, while the driver goes and comes back."""
+    path = tmp_path / "d.img"
+    path.write_bytes(random.Random(49).randbytes(4 * MIB))
+    mix(boot(cpus=4, disks=[str(path)]), 2, 3, "sda", "0000:00:1f.2")
+
+
+@pytest.mark.long
+def test_mixed_load_for_minutes(boot, tmp_path):
+    path = tmp_path / "d.img"
+    path.write_bytes(random.Random(49).randbytes(4 * MIB))
+    m = boot(cpus=4, disks=[str(path)])
+    mix(m, 10, 10, "sda", "0000:00:1f.2")
+    before = m.ok("grep MemFree /proc/meminfo")
+    mix(m, 600, 600, "sda", "0000:00:1f.2")
+    free = [int(line.split()[1]) for line in (before, m.ok("grep MemFree /proc/meminfo"))]
+    assert abs(free[1] - free[0]) < 1024, free
 
 
 def mixed_load(boot, tmp_path, rounds):

@@ -3,6 +3,7 @@ all CPUs to one for each. What happens when the device fails: test_nvme_faults.p
 
 import random
 import re
+import time
 
 import pytest
 from machine import Machine
@@ -214,9 +215,13 @@ def test_long_pieces_are_told_by_sgl(boot, tmp_path, threshold, by_sgl):
     settled(m)
 
 
+def address_of(m):
+    return re.search(r"nvme0: (\S+),", m.ok("cat /proc/driver/nvme"))[1]
+
+
 def rebind(m, data, times):
     """Taken away and given back while readers read: each sees its bytes, or an end."""
-    address = re.search(r"nvme0: 0000:(\S+),", m.ok("cat /proc/driver/nvme"))[1]
+    address = address_of(m)
     for _ in range(times):
         m.output_of("dd if=/dev/nvme0n1 of=/dev/null bs=64K status=none iflag=direct &")
         m.output_of("dd if=/dev/nvme0n1 of=/dev/null bs=4K status=none iflag=direct &")
@@ -251,28 +256,32 @@ def test_rebound_a_hundred_times(boot, tmp_path):
     assert abs(free[1] - free[0]) < 512, free
 
 
-def mix(m, seconds, rebinds):
+def mix(m, seconds, rebinds, disk, address):
     """Threads that read, write and compare, while the driver is taken away and given back."""
-    address = re.search(r"nvme0: 0000:(\S+),", m.ok("cat /proc/driver/nvme"))[1]
-    m.send(f"lab disk-mix nvme0n1 {seconds} &\r")
+    m.send(f"lab disk-mix {disk} {seconds} &\r")
     m.wait_prompt()
+    end = time.monotonic() + seconds
     for _ in range(rebinds):
         m.ok("sleep 0.3")
-        m.ok("driver unbind nvme0")
+        m.ok(f"driver unbind {address}")
         m.ok(f"driver bind {address}")
+        if time.monotonic() > end:  # a loaded host: fewer will do
+            break
     m.send("wait\r")
     said = m.expect(r"(\d+) blocks read, (\d+) written, (\d+) done again as the disk had gone, "
                     r"(\d+) failed, (\d+) wrong", timeout=seconds + 60)
     m.wait_prompt()
     assert said[4] == said[5] == "0"
     assert int(said[1]) > 0 and int(said[2]) > 0 and (rebinds == 0 or int(said[3]) > 0)
-    settled(m)
+    clean(m)
 
 
 def test_mixed_load_is_verified(boot, tmp_path):
     path = tmp_path / "n.img"
     image(path, 4 * MIB, seed=18)
-    mix(boot(cpus=4, extra=nvme(path)), 2, 3)
+    m = boot(cpus=4, extra=nvme(path))
+    mix(m, 2, 3, "nvme0n1", address_of(m))
+    settled(m)
 
 
 @pytest.mark.long
@@ -280,9 +289,10 @@ def test_mixed_load_for_minutes(boot, tmp_path):
     path = tmp_path / "n.img"
     image(path, 4 * MIB, seed=18)
     m = boot(cpus=4, extra=nvme(path))
-    mix(m, 10, 10)
+    mix(m, 10, 10, "nvme0n1", address_of(m))
     before = m.ok("grep MemFree /proc/meminfo")
-    mix(m, 600, 600)
+    mix(m, 600, 600, "nvme0n1", address_of(m))
+    settled(m)
     free = [int(line.split()[1]) for line in (before, m.ok("grep MemFree /proc/meminfo"))]
     assert abs(free[1] - free[0]) < 1024, free
 
