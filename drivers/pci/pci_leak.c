@@ -12,7 +12,7 @@
 //
 // One step left out, and something calls a function with a pointer to memory that is somebody
 // else's. So while a driver leaves, each object that it frees is looked at first: does a handler, a
-// timer, a tasklet or a work item still point into it? Then that is said, by name, and what was
+// timer of either kind, a tasklet or a work item still point into it? Then that is said, by name, and what was
 // forgotten is done in the driver's place: the report is the point, the machine lives on. DMA
 // mappings are counted by kernel/dma, per device.
 //
@@ -27,6 +27,7 @@
 #include <mm/slab.h>
 #include <irq/desc.h>
 #include <sched/thread.h>
+#include <defer/hrtimer.h>
 #include <defer/tasklet.h>
 #include <defer/timer.h>
 #include <defer/work.h>
@@ -81,6 +82,18 @@ static bool leak_timer(const void *object, size_t size)
     return true;
 }
 
+static bool leak_hrtimer(const void *object, size_t size)
+{
+    struct hrtimer *timer = hrtimer_find(object, size);
+
+    if (timer == NULL) {
+        return false;
+    }
+    leak_report("high-resolution timer", (uintptr_t)timer->function, "stopped");
+    hrtimer_cancel(timer);
+    return true;
+}
+
 static bool leak_tasklet(const void *object, size_t size)
 {
     struct tasklet_struct *tasklet = tasklet_find(object, size);
@@ -108,8 +121,8 @@ static bool leak_work(const void *object, size_t size)
 // The order is that of the removal: a handler that still comes may ask for all the others.
 static void leak_look(const void *object, size_t size)
 {
-    static bool (*const looks[])(const void *object, size_t size) = {leak_irq, leak_timer,
-                                                                     leak_tasklet, leak_work};
+    static bool (*const looks[])(const void *object, size_t size) = {
+        leak_irq, leak_timer, leak_hrtimer, leak_tasklet, leak_work};
 
     if (current != leak.leaver) {
         return;

@@ -91,6 +91,9 @@ static inline uint64_t hrtimer_forward_now(struct hrtimer *timer, ktime_t interv
 }
 
 bool hrtimer_is_queued(const struct hrtimer *timer);
+// One that lies in [start, start + size) and is pending or runs, on any CPU; NULL: none. For whoever
+// frees the memory. Context: any.
+struct hrtimer *hrtimer_find(const void *start, size_t size);
 bool hrtimer_callback_running(const struct hrtimer *timer);
 static inline bool hrtimer_active(const struct hrtimer *timer)
 {

@@ -54,6 +54,9 @@ void dma_sync_single_for_device(struct device *dev, dma_addr_t handle, size_t si
 // How far the device can reach (BIT64(n) - 1). 0 or -EIO when no RAM lies within. Context: thread,
 // before the first mapping.
 int dma_set_mask(struct device *dev, uint64_t mask);
+// The most bytes that one mapping of this device should have: where it works on copies, they must be
+// found in one piece. Context: any.
+size_t dma_max_mapping_size(struct device *dev);
 #define DMA_BIT_MASK(n) ((n) == 64 ? ~0ull : BIT64(n) - 1)
 
 // Small coherent blocks of one size, cut from whole pages: descriptors that come and go. `align` is

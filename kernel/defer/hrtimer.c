@@ -206,6 +206,30 @@ bool hrtimer_is_queued(const struct hrtimer *timer)
     return !RB_EMPTY_NODE(&timer->node);
 }
 
+struct hrtimer *hrtimer_find(const void *start, size_t size)
+{
+    struct hrtimer *found = NULL;
+
+    for (unsigned i = 0; i < cpu_count * HRTIMER_QUEUES && found == NULL; i++) {
+        struct hrtimer_base *base = &hrtimer_bases[i / HRTIMER_QUEUES];
+        struct hrtimer_queue *queue = &base->queues[i % HRTIMER_QUEUES];
+        unsigned long flags;
+
+        spin_lock_irqsave(&base->lock, flags);
+        if ((uintptr_t)queue->running - (uintptr_t)start < size) {
+            found = queue->running;
+        }
+        for (struct rb_node *node = rb_first_cached(&queue->tree); node != NULL && found == NULL;
+             node = rb_next(node)) {
+            if ((uintptr_t)rb_entry(node, struct hrtimer, node) - (uintptr_t)start < size) {
+                found = rb_entry(node, struct hrtimer, node);
+            }
+        }
+        spin_unlock_irqrestore(&base->lock, flags);
+    }
+    return found;
+}
+
 bool hrtimer_callback_running(const struct hrtimer *timer)
 {
     unsigned long flags;

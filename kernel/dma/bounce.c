@@ -5,14 +5,20 @@
 //   dma_unmap (from device)  original <──copied── copy                <── device wrote
 //
 // What a copy costs is why devices with 64 address lines were made, and one of the reasons for
-// translation hardware, which needs none.
+// translation hardware, which needs none. It lies as far from the start of a page as the original:
+// some devices count by pages (NVMe's PRPs).
+//
+// swiotlb=force has every mapping copied, whatever the device reaches: a driver that looks at its
+// buffer without dma_sync, or before it unmaps, then sees old bytes.
 //
 // Copies are taken from the page allocator when they are needed: a mapping for which there is no
 // memory fails, as any may, and the driver tries later. They are few, so one list holds them.
 //
 // Context: any; a spinlock with interrupts off. Previous: kernel/dma/dma.c.
+#include <lib/errno.h>
 #include <lib/list.h>
 #include <lib/string.h>
+#include <contract/boot_option.h>
 #include <contract/proc_file.h>
 #include <core/spinlock.h>
 #include <mm/page.h>
@@ -26,6 +32,7 @@ struct bounce {
     struct list_head link; // L
     struct device *dev;    // I
     uint64_t bus;          // I
+    void *block;           // I: the copy's pages
     void *copy, *original; // I
     size_t size;           // I
     enum dma_data_direction direction;
@@ -36,6 +43,8 @@ static LIST_HEAD(bounce_list);  // L
 static uint64_t bounce_maps;    // L: since boot
 static uint64_t bounce_bytes;   // L: copied since boot
 static uint64_t bounce_refused; // L: no memory within a mask
+
+bool dma_bounce_forced;
 
 uint32_t dma_bounce_count(const struct device *dev)
 {
@@ -52,15 +61,19 @@ uint64_t dma_bounce_map(struct device *dev, void *cpu, size_t size,
                         enum dma_data_direction direction)
 {
     struct bounce *bounce = kmalloc(sizeof(*bounce), GFP_ATOMIC);
-    void *copy = bounce != NULL
-                     ? alloc_pages_within(GFP_ATOMIC | GFP_ZERO, page_order(size), dev->dma_mask)
-                     : NULL;
+    size_t offset = (uintptr_t)cpu % PAGE_SIZE;
+    void *block = bounce != NULL ? alloc_pages_within(GFP_ATOMIC | GFP_ZERO,
+                                                      page_order(offset + size), dev->dma_mask)
+                                 : NULL;
     unsigned long flags;
 
     spin_lock_irqsave(&bounce_lock, flags);
-    if (copy != NULL) {
+    if (block != NULL) {
+        void *copy = (char *)block + offset;
+
         *bounce = (struct bounce){.dev = dev,
                                   .bus = virt_to_phys(copy),
+                                  .block = block,
                                   .copy = copy,
                                   .original = cpu,
                                   .size = size,
@@ -75,11 +88,11 @@ uint64_t dma_bounce_map(struct device *dev, void *cpu, size_t size,
         bounce_refused++;
     }
     spin_unlock_irqrestore(&bounce_lock, flags);
-    if (copy == NULL) {
+    if (block == NULL) {
         kfree(bounce);
         return DMA_NO_ADDRESS;
     }
-    return virt_to_phys(copy);
+    return virt_to_phys(block) + offset;
 }
 
 // The copy that the address lies in; NULL.
@@ -124,7 +137,7 @@ bool dma_bounce_unmap(struct device *dev, uint64_t bus)
     if (bounce == NULL) {
         return false;
     }
-    free_pages(bounce->copy, page_order(bounce->size));
+    free_pages(bounce->block, page_order((uintptr_t)bounce->original % PAGE_SIZE + bounce->size));
     kfree(bounce);
     return true;
 }
@@ -170,3 +183,12 @@ static void bounce_show(struct text *t, unsigned long index)
         (unsigned long long)maps, (unsigned long long)bytes, (unsigned long long)refused);
 }
 PROC_FILE("dma-bounce", bounce_show);
+
+static int bounce_set_forced(const char *value)
+{
+    dma_bounce_forced = strcmp(value, "force") == 0;
+    return dma_bounce_forced ? 0 : -EINVAL;
+}
+BOOT_OPTION("swiotlb", bounce_set_forced,
+            "swiotlb=force: devices work on copies always (without an IOMMU), to find drivers that "
+            "forget to sync");

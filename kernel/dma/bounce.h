@@ -5,7 +5,11 @@
 #include <dma/dma.h>
 #include <lib/types.h>
 
-// Makes a copy that the device can reach; its bus address, or DMA_NO_ADDRESS: no memory within the
+enum { DMA_BOUNCE_BYTES = 64 << 10 }; // a copy should not be larger: it is one piece
+
+extern bool dma_bounce_forced; // I: boot option swiotlb=force
+
+// Makes a copy that the device can reach, at the same offset within a page; its bus address, or DMA_NO_ADDRESS: no memory within the
 // mask. Context: any.
 uint64_t dma_bounce_map(struct device *dev, void *cpu, size_t size,
                         enum dma_data_direction direction);

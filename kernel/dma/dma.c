@@ -96,7 +96,8 @@ static uint64_t dma_reach(struct device *dev, void *cpu, phys_t phys, size_t siz
     if (unlikely(dma_iommu != NULL)) {
         bus = dma_iommu->map(dev, phys, size, direction);
     }
-    if (likely(bus != DMA_NO_ADDRESS && bus + size - 1 <= dev->dma_mask)) {
+    if (likely(bus != DMA_NO_ADDRESS && bus + size - 1 <= dev->dma_mask) &&
+        likely(!dma_bounce_forced || dma_iommu != NULL)) {
         return bus;
     }
     if (bus == DMA_NO_ADDRESS && dma_iommu->translates(dev)) {
@@ -332,6 +333,21 @@ void dma_free_coherent(struct device *dev, size_t size, void *cpu, dma_addr_t ha
         dma_show_in_iomem(dev, use.phys, use.size, false);
         free_pages(cpu, page_order(use.size));
     }
+}
+
+// A copy is one piece, and large pieces are the first to be gone.
+size_t dma_max_mapping_size(struct device *dev)
+{
+    phys_t start, end = 0;
+    unsigned pieces = 0;
+
+    dma_default_mask(dev);
+    while (page_ram_piece(pieces, &start, &end)) {
+        pieces++; // they ascend
+    }
+    bool reached = dma_iommu != NULL ? dma_iommu->translates(dev) || end - 1 <= dev->dma_mask
+                                     : !dma_bounce_forced && end - 1 <= dev->dma_mask;
+    return reached ? UINT64_MAX : DMA_BOUNCE_BYTES;
 }
 
 int dma_set_mask(struct device *dev, uint64_t mask)

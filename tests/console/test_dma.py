@@ -1,12 +1,16 @@
 """Memory that devices may touch: each mistake with it is named, who owns what is shown, and what a
 device cannot reach is brought to it."""
 
+import hashlib
+import random
 import re
+import time
 
 import pytest
 
 import linux_formats as linux
 from machine import BEHIND
+from nvme_disk import MIB, nvme
 
 MACHINE = dict(cpus=2, disk=True, nics=["user"], extra=["-device", "edu,addr=9"], dma_misuse=True)
 
@@ -107,6 +111,80 @@ def map_costs(machine, mode):
 
 def test_what_a_mapping_costs(machine):
     map_costs(machine, {"": "none", "pt": "pass-through"}.get(BEHIND, BEHIND))
+
+
+# ---- what a device cannot reach -----------------------------------------------------------------
+
+
+def copies(machine):
+    """(mappings that were copied since boot, refused for want of memory)."""
+    return tuple(int(n) for n in re.search(r"since boot (\d+), .* memory (\d+)",
+                                           machine.ok("cat /proc/dma-bounce")).groups())
+
+
+def test_more_memory_than_devices_reach(boot, tmp_path):
+    """6 GiB, an IDE controller with 32 address lines and a device with 28: what lies above is
+    brought to them, in both directions, none of it cut; what needs no copy gets none."""
+    paths, data = [], []
+    for i in range(3):
+        paths.append(tmp_path / f"{i}.img")
+        data.append(bytearray(random.Random(60 + i).randbytes(2 * MIB)))
+        paths[i].write_bytes(data[i])
+    m = boot(machine="pc", mem="6G", append="loglevel=6", cpus=2, disks=[str(paths[1])], extra=[
+        "-drive", f"if=ide,format=raw,file={paths[0]}", "-device", "edu,addr=9",
+        *nvme(paths[2])])
+    assert copies(m)[0] <= 1  # hda was looked at for partitions
+    for size in ("4K", "64K", "4M"):  # disks with 64 address lines
+        for i, name in ((1, "sda"), (2, "nvme0n1")):
+            assert m.ok(f"dd if=/dev/{name} bs={size} iflag=direct status=none | "
+                        "sha256sum").split()[0] == hashlib.sha256(data[i]).hexdigest()
+    assert copies(m)[0] <= 1
+    for size in ("4K", "64K", "4M"):
+        before = copies(m)[0]
+        assert m.ok(f"dd if=/dev/hda bs={size} iflag=direct status=none | "
+                    "sha256sum").split()[0] == hashlib.sha256(data[0]).hexdigest()
+        assert copies(m)[0] - before >= 2 * MIB // (64 << 10)
+    m.ok("dd if=/dev/hda of=/dev/hda bs=1M seek=1 count=1 iflag=direct oflag=direct status=none")
+    data[0][MIB:] = data[0][:MIB]
+    before = copies(m)[0]
+    for size in (1, 100, 4000):
+        m.ok(f"echo stream {size} > /proc/driver/edu")
+    m.ok("echo copy 4000 > /proc/driver/edu")
+    assert copies(m) == (before + 6, 0)
+    places = re.findall(r"streams \d+ bytes at 0x(\w+)", m.ok("dmesg"))
+    assert len(places) == 3 and all(int(place, 16) > 1 << 28 for place in places)
+    ring = re.search(r"^0000:00:09.0 +0x(\w+) +(\d+) coherent", m.ok("cat /proc/dma-map"), re.M)
+    assert int(ring[1], 16) + int(ring[2]) <= 1 << 28
+    m.send("poweroff\r")
+    m.wait_end()
+    assert paths[0].read_bytes() == data[0]
+
+
+def test_everything_copied(boot, tmp_path):
+    """swiotlb=force: disks and card work on copies, so each of them syncs and unmaps before it
+    looks. (Behind an IOMMU there are no copies.)"""
+    data = []
+    for i in range(2):
+        data.append(bytearray(random.Random(70 + i).randbytes(2 * MIB)))
+        (tmp_path / f"{i}.img").write_bytes(data[i])
+    m = boot(cpus=2, append="swiotlb=force", disks=[str(tmp_path / "0.img")], nics=["user"],
+             extra=nvme(tmp_path / "1.img"))
+    for i, name in enumerate(("sda", "nvme0n1")):
+        before = copies(m)[0]
+        for size in ("4K", "64K", "4M"):
+            assert m.ok(f"dd if=/dev/{name} bs={size} iflag=direct status=none | "
+                        "sha256sum").split()[0] == hashlib.sha256(data[i]).hexdigest()
+        m.ok(f"dd if=/dev/{name} of=/dev/{name} bs=1M seek=1 count=1 oflag=direct status=none")
+        data[i][MIB:] = data[i][:MIB]
+        assert BEHIND or copies(m)[0] - before >= 3 * 2 * MIB // (64 << 10)
+    deadline = time.monotonic() + 60
+    while "inet 10.0.2." not in m.ok("ip addr show eth0"):
+        assert time.monotonic() < deadline
+    assert " 0% packet loss" in m.ok("ping -c 5 -i 0.01 -s 1400 10.0.2.2")
+    m.send("poweroff\r")
+    m.wait_end()
+    for i in range(2):
+        assert (tmp_path / f"{i}.img").read_bytes() == data[i]
 
 
 # ---- what a person sees -------------------------------------------------------------------------

@@ -150,6 +150,7 @@ def test_a_greedy_sharer_hides_a_storm(boot):
 @pytest.mark.parametrize("kind,words", [
     ("irq", 'leaves a handler behind: "edu-left" on irq'),
     ("timer", "leaves a timer behind: edu_mess_timer"),
+    ("hrtimer", "leaves a high-resolution timer behind: edu_mess_hrtimer"),
     ("tasklet", "leaves a tasklet behind: edu_mess_tasklet"),
     ("work", "leaves a work item behind: edu_mess_work"),
     ("dma", "leaves 1 DMA mappings behind"),

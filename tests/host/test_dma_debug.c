@@ -196,6 +196,7 @@ static int reset(void **state)
     dma_debug_off = dma_debug_strict = no_memory = false;
     dma_iommu = NULL;
     freed = NULL;
+    dma_bounce_forced = false;
     bounce_maps = bounce_bytes = bounce_refused = 0;
     next_page = 16 * PAGE_SIZE;
     pages_freed = record_pages = shown = 0;
@@ -354,7 +355,7 @@ static void what_cannot_be_reached_is_copied(void **state)
     nic.dma_mask = 0x1ffff;
     memset(buffer, 'a', 100);
     dma_addr_t handle = dma_map_single(&nic, buffer, 100, DMA_BIDIRECTIONAL);
-    assert_int_equal(handle.value, 16 * PAGE_SIZE);
+    assert_int_equal(handle.value, 16 * PAGE_SIZE + 0x678); // as far into a page as the original
     assert_int_equal(dma_bounce_count(&nic), 1);
     assert_memory_equal(ram + handle.value, buffer, 100);
     memset(ram + handle.value, 'b', 100); // the device writes
@@ -370,6 +371,26 @@ static void what_cannot_be_reached_is_copied(void **state)
     assert_int_equal(dma_bounce_count(&nic), 0);
     assert_int_equal(dma_outstanding(&nic), 0);
     assert_int_equal(pages_freed, 1);
+    quiet();
+}
+
+static void copies_on_request(void **state)
+{
+    (void)state;
+    assert_int_equal(dma_max_mapping_size(&disk), UINT64_MAX);
+    assert_int_equal(dma_max_mapping_size(&nic), UINT64_MAX);
+    nic.dma_mask = 0x1ffff;
+    assert_int_equal(dma_max_mapping_size(&nic), DMA_BOUNCE_BYTES);
+    assert_int_equal(bounce_set_forced("yes"), -EINVAL);
+    assert_int_equal(bounce_set_forced("force"), 0);
+    assert_int_equal(dma_max_mapping_size(&disk), DMA_BOUNCE_BYTES);
+    memset(ram + 0x5ffe, 'a', 4);
+    dma_addr_t handle = map(&disk, 0x5ffe, 4, DMA_TO_DEVICE); // it could reach it
+    assert_int_equal(handle.value, 16 * PAGE_SIZE + 0xffe);
+    assert_int_equal(last_order, 1); // across the page's end, as the original
+    assert_memory_equal(ram + handle.value, "aaaa", 4);
+    dma_unmap_single(&disk, handle, 4, DMA_TO_DEVICE);
+    assert_int_equal(dma_bounce_count(&disk), 0);
     quiet();
 }
 
@@ -853,6 +874,7 @@ int main(void)
         cmocka_unit_test_setup(coherent_memory_beyond_the_mask, reset),
         cmocka_unit_test_setup(masks, reset),
         cmocka_unit_test_setup(what_cannot_be_reached_is_copied, reset),
+        cmocka_unit_test_setup(copies_on_request, reset),
         cmocka_unit_test_setup(copies_go_one_way_only, reset),
         cmocka_unit_test_setup(copies_are_checked, reset),
         cmocka_unit_test_setup(translated_addresses, reset),

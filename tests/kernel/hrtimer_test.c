@@ -108,6 +108,24 @@ KTEST(hrtimer, moved_and_cancelled)
     hrtimer_cancel(&n.timer);
 }
 
+KTEST(hrtimer, found_by_where_it_lies)
+{
+    for (unsigned hard = 0; hard < 2; hard++) {
+        enum hrtimer_mode mode = hard ? HRTIMER_MODE_REL_HARD : HRTIMER_MODE_REL;
+        struct noted n[3];
+
+        for (unsigned i = 0; i < ARRAY_SIZE(n); i++) {
+            noted_init(&n[i], mode);
+        }
+        hrtimer_start(&n[1].timer, ms_to_ktime(100000), mode);
+        EXPECT(hrtimer_find(&n[0], sizeof(n[0])) == NULL);
+        EXPECT(hrtimer_find(&n[2], sizeof(n[2])) == NULL);
+        EXPECT(hrtimer_find(n, sizeof(n)) == &n[1].timer);
+        EXPECT_EQ(hrtimer_cancel(&n[1].timer), 1);
+        EXPECT(hrtimer_find(n, sizeof(n)) == NULL);
+    }
+}
+
 KTEST(hrtimer, restarts_itself)
 {
     struct noted n;

@@ -350,7 +350,8 @@ int ahci_disk_attach(struct ahci_port *port, struct gendisk *disk, const char *p
 {
     unsigned long flags;
     disk->max_segments = AHCI_MAX_PRDS;
-    disk->max_segment_size = AHCI_PRD_MAX_BYTES;
+    disk->max_segment_size =
+        (uint32_t)min((size_t)AHCI_PRD_MAX_BYTES, dma_max_mapping_size(port->hba->dev));
     disk->timeout_ms = ahci_timeout_ms;
     disk->completion = ahci_completion;
     disk->transport = "sata";

@@ -307,6 +307,8 @@ static void nvme_describe(const struct nvme_ns *ns, struct gendisk *disk)
     const struct nvme_ctrl *ctrl = ns->ctrl;
     disk->capacity = ns->format.blocks << (ns->format.block_shift - 9);
     disk->max_sectors = ctrl->max_bytes / SECTOR_SIZE;
+    disk->max_segment_size =
+        (uint32_t)min((size_t)ctrl->max_bytes, dma_max_mapping_size(ctrl->dev));
     disk->max_segments = min((uint32_t)BLK_MAX_SEGMENTS, ctrl->max_bytes / NVME_PAGE_SIZE + 1);
     disk->virt_boundary = ctrl->identity.sgl != 0 ? 0 : NVME_PAGE_SIZE - 1;
     disk->dma_alignment = ctrl->identity.sgl == 1 ? 1 : 3;

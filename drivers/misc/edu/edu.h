@@ -84,5 +84,6 @@ const char *edu_fault_name(const struct edu *edu);
 // `count` interrupts whose handler and this thread add to one number; how many additions were lost.
 // Only with the faults "unlocked" and "locked".
 uint64_t edu_tally_run(struct edu *edu, uint32_t count);
-// Leaves something behind for the next unbind to find: "irq", "timer", "tasklet", "work", "dma".
+// Leaves something behind for the next unbind to find: "irq", "timer", "hrtimer",
+// "tasklet", "work", "dma".
 int edu_mess_leave(struct edu *edu, const char *kind);

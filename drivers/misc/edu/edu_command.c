@@ -2,7 +2,10 @@
 //
 //   echo raise N          N interrupts, one after the other, each waited for
 //   echo factorial N      has the device compute N! and interrupt when it is done
-//   echo copy N           N bytes into the device and back by DMA, compared
+//   echo copy N           N bytes into the device and back by DMA, compared; through memory that both
+//                         may always touch
+//   echo stream N         the same through memory that happens to be free, lent for each way: where
+//                         the device, which reaches 256 MiB, does not reach it, by a copy
 //   echo engines          one interrupt of each engine
 //   echo storm            raises the wire and stops answering for it: every handler says IRQ_NONE
 //   echo calm             acknowledges; the wire falls, and the handler is the right one again
@@ -25,6 +28,8 @@
 #include <contract/proc_file.h>
 #include <core/clock.h>
 #include <core/log.h>
+#include <mm/page.h>
+#include <mm/slab.h>
 #include <pci/pci.h>
 #include <misc/edu.h>
 
@@ -96,6 +101,46 @@ static int edu_copy(struct edu *edu, uint32_t size)
     for (uint32_t i = 0; i < size && error == 0; i++) {
         error = buffer[i] == edu_pattern(i) ? 0 : -EIO;
     }
+    return error;
+}
+
+// One way of a streamed buffer: lent, moved, taken back.
+static int edu_stream_one(struct edu *edu, uint8_t *buffer, uint32_t size, bool out)
+{
+    struct device *dev = &edu->pci->dev;
+    enum dma_data_direction direction = out ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
+    dma_addr_t bus = dma_map_single(dev, buffer, size, direction);
+
+    if (dma_mapping_error(dev, bus)) {
+        return -ENOMEM;
+    }
+    int error = out ? edu_transfer(edu, bus.value, EDU_BUFFER, size, 0)
+                    : edu_transfer(edu, EDU_BUFFER, bus.value, size, EDU_DMA_TO_US);
+    dma_unmap_single(dev, bus, size, direction);
+    return error;
+}
+
+static int edu_stream(struct edu *edu, uint32_t size)
+{
+    if (size == 0 || size > EDU_COPY_MAX) {
+        return -ERANGE;
+    }
+    uint8_t *buffer = kmalloc(size, GFP_KERNEL);
+    if (buffer == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = 0; i < size; i++) {
+        buffer[i] = edu_pattern(i);
+    }
+    dev_info(&edu->pci->dev, "streams %u bytes at %#llx", size,
+             (unsigned long long)virt_to_phys(buffer));
+    int error = edu_stream_one(edu, buffer, size, true);
+    memset(buffer, 0, size);
+    error = error != 0 ? error : edu_stream_one(edu, buffer, size, false);
+    for (uint32_t i = 0; i < size && error == 0; i++) {
+        error = buffer[i] == edu_pattern(i) ? 0 : -EIO;
+    }
+    kfree(buffer);
     return error;
 }
 
@@ -185,6 +230,9 @@ static int edu_step(struct edu *edu, const char *word, const char *rest)
     }
     if (strcmp(word, "copy") == 0 && is_number) {
         return edu_copy(edu, number);
+    }
+    if (strcmp(word, "stream") == 0 && is_number) {
+        return edu_stream(edu, number);
     }
     if (strcmp(word, "tally") == 0 && is_number) {
         return edu_show_tally(edu, number);

@@ -5,8 +5,8 @@
 //   cat /proc/driver/edu_faults                 what each does, and what catches it
 //   echo calm > /proc/driver/edu                the right handler again
 //
-// And what a driver's remove forgets (`echo leave KIND`): a handler, a timer, a tasklet, a work
-// item or a DMA mapping, each in a piece of memory that is freed with the driver. What finds them
+// And what a driver's remove forgets (`echo leave KIND`): a handler, a timer of either kind, a
+// tasklet, a work item or a DMA mapping, each in a piece of memory that is freed with the driver. What finds them
 // is drivers/pci/pci_leak.c.
 //
 // Context: the handlers hard irq; the rest thread, edu->command held.
@@ -19,6 +19,7 @@
 #include <core/spinlock.h>
 #include <mm/slab.h>
 #include <sched/sleep.h>
+#include <defer/hrtimer.h>
 #include <user/copy.h>
 #include <pci/pci.h>
 
@@ -289,6 +290,7 @@ PROC_FILE("driver/edu_faults", edu_faults_show);
 
 struct edu_mess {
     struct timer_list timer;
+    struct hrtimer hrtimer;
     struct tasklet_struct tasklet;
     struct work_struct work;
     uint8_t buffer[64];
@@ -304,6 +306,12 @@ static irqreturn_t edu_mess_interrupt(int irq, void *dev_id)
 static void edu_mess_timer(struct timer_list *timer)
 {
     (void)timer;
+}
+
+static enum hrtimer_restart edu_mess_hrtimer(struct hrtimer *timer)
+{
+    hrtimer_forward_now(timer, ms_to_ktime(1));
+    return HRTIMER_RESTART;
 }
 
 static void edu_mess_tasklet(struct tasklet_struct *t)
@@ -333,6 +341,9 @@ int edu_mess_leave(struct edu *edu, const char *kind)
     if (strcmp(kind, "timer") == 0) {
         timer_setup(&mess->timer, edu_mess_timer, 0);
         mod_timer(&mess->timer, jiffies + 3600 * HZ);
+    } else if (strcmp(kind, "hrtimer") == 0) {
+        hrtimer_setup(&mess->hrtimer, edu_mess_hrtimer, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+        hrtimer_start(&mess->hrtimer, ms_to_ktime(1), HRTIMER_MODE_REL); // and again, and again
     } else if (strcmp(kind, "tasklet") == 0) {
         tasklet_setup(&mess->tasklet, edu_mess_tasklet, "edu-left");
         tasklet_disable(&mess->tasklet); // so that it still waits when the driver goes
