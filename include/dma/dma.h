@@ -15,6 +15,8 @@
 #include <core/cpu.h>
 #include <lib/types.h>
 
+#define DMA_NO_ADDRESS UINT64_MAX // no device can transfer a byte at the last address and behind it
+
 enum dma_data_direction { DMA_BIDIRECTIONAL = 0, DMA_TO_DEVICE = 1, DMA_FROM_DEVICE = 2 };
 
 // Zeroed, physically contiguous, page-aligned, within the device's mask. *handle is what to tell
@@ -29,7 +31,11 @@ dma_addr_t dma_map_single(struct device *dev, void *cpu, size_t size,
                           enum dma_data_direction direction);
 void dma_unmap_single(struct device *dev, dma_addr_t handle, size_t size,
                       enum dma_data_direction direction);
-bool dma_mapping_error(struct device *dev, dma_addr_t handle);
+static inline bool dma_mapping_error(struct device *dev, dma_addr_t handle)
+{
+    (void)dev;
+    return handle.value == DMA_NO_ADDRESS;
+}
 // The same by page and offset, and for several pieces at once: dma_map_sg fills in each address; the
 // number of pieces, or 0 when one could not be mapped (then none is). Context: any.
 dma_addr_t dma_map_page(struct device *dev, void *page, size_t offset, size_t size,
@@ -78,7 +84,11 @@ int request_dma(unsigned channel, const char *name);
 void free_dma(unsigned channel);
 
 // Are mappings recorded and checked (boot option dma_debug)?
-bool dma_debug_is_on(void);
+extern bool dma_debug_off; // I: boot option dma_debug
+static inline bool dma_debug_is_on(void)
+{
+    return !dma_debug_off;
+}
 // How many misuses were reported since boot, and how many mappings live unrecorded because the
 // records ran out.
 uint64_t dma_debug_errors(void);

@@ -6,8 +6,6 @@
 #include <dma/dma.h>
 #include <lib/types.h>
 
-#define DMA_NO_ADDRESS UINT64_MAX // no device can transfer a byte at the last address and behind it
-
 struct iommu_ops {
     // Lets the device reach [phys, +size), in the given direction only; the bus address, or
     // DMA_NO_ADDRESS: no room below dev->dma_mask, or no memory. Context: any.

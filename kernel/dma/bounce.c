@@ -46,11 +46,6 @@ static uint64_t bounce_refused; // L: no memory within a mask
 
 bool dma_bounce_forced;
 
-uint32_t dma_bounce_count(const struct device *dev)
-{
-    return __atomic_load_n(&dev->dma_bounced, __ATOMIC_RELAXED);
-}
-
 static void bounce_copy_locked(void *to, const void *from, size_t size)
 {
     memcpy(to, from, size);

@@ -20,4 +20,7 @@ void dma_bounce_sync(struct device *dev, uint64_t bus, size_t size, bool for_cpu
 // Physical address of the original; DMA_NO_ADDRESS: this address is no copy's.
 uint64_t dma_bounce_original(struct device *dev, uint64_t bus);
 // How many copies this device has now.
-uint32_t dma_bounce_count(const struct device *dev);
+static inline uint32_t dma_bounce_count(const struct device *dev)
+{
+    return __atomic_load_n(&dev->dma_bounced, __ATOMIC_RELAXED);
+}

@@ -74,17 +74,12 @@ static uint32_t dma_live, dma_peak;         // A
 static uint32_t dma_regions[DEBUG_REGIONS]; // A: short mappings that start in such a region
 static uint64_t dma_unrecorded;             // A
 static uint64_t dma_errors;                 // A
-static bool dma_debug_off;                  // I: boot option
-static bool dma_debug_strict;               // A: the same, or somebody's wish
+bool dma_debug_off;
+static bool dma_debug_strict; // A: boot option, or somebody's wish
 
 static DEFINE_SPINLOCK(dma_pool_lock);
 static struct dma_record *dma_pool; // L: free records
 static uint32_t dma_pool_made;      // L
-
-bool dma_debug_is_on(void)
-{
-    return !dma_debug_off;
-}
 
 bool dma_debug_be_strict(bool strict)
 {

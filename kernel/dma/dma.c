@@ -44,11 +44,17 @@ static dma_addr_t dma_address(uint64_t bus)
     return (dma_addr_t){.value = bus};
 }
 
+// Of memory in the direct map, and no other is lent.
+static phys_t dma_phys_of(const void *cpu)
+{
+    return (uintptr_t)cpu - PHYS_BASE;
+}
+
 // Why this memory may be lent to no device at all; NULL when it may.
-static const char *dma_buffer_fault(const void *cpu, size_t size)
+static inline const char *dma_buffer_fault(const void *cpu, size_t size)
 {
     uintptr_t virt = (uintptr_t)cpu;
-    phys_t first = virt - PHYS_BASE, last = first + size - 1;
+    phys_t first = dma_phys_of(cpu), last = first + size - 1;
 
     if (size == 0 || virt + size < virt) {
         return "has no size";
@@ -87,23 +93,33 @@ static void dma_release(struct device *dev)
     }
 }
 
-// The bus address of memory that may be lent, by whatever stands between the device and it.
-static uint64_t dma_reach(struct device *dev, void *cpu, phys_t phys, size_t size,
-                          enum dma_data_direction direction)
+// The bus address where it is not simply the physical one: translated, or a copy's.
+static __noinline uint64_t dma_reach_far(struct device *dev, void *cpu, phys_t phys, size_t size,
+                                         enum dma_data_direction direction)
 {
     uint64_t bus = phys;
 
-    if (unlikely(dma_iommu != NULL)) {
+    if (dma_iommu != NULL) {
         bus = dma_iommu->map(dev, phys, size, direction);
     }
-    if (likely(bus != DMA_NO_ADDRESS && bus + size - 1 <= dev->dma_mask) &&
-        likely(!dma_bounce_forced || dma_iommu != NULL)) {
+    if (bus != DMA_NO_ADDRESS && bus + size - 1 <= dev->dma_mask &&
+        (!dma_bounce_forced || dma_iommu != NULL)) {
         return bus;
     }
     if (bus == DMA_NO_ADDRESS && dma_iommu->translates(dev)) {
         return bus; // its own space is full, or there is no memory for tables
     }
     return dma_bounce_map(dev, cpu, size, direction);
+}
+
+// The bus address of memory that may be lent, by whatever stands between the device and it.
+static inline uint64_t dma_reach(struct device *dev, void *cpu, phys_t phys, size_t size,
+                                 enum dma_data_direction direction)
+{
+    if (likely(dma_iommu == NULL && !dma_bounce_forced && phys + size - 1 <= dev->dma_mask)) {
+        return phys;
+    }
+    return dma_reach_far(dev, cpu, phys, size, direction);
 }
 
 // The memory behind a bus address, DMA_NO_ADDRESS when there is none.
@@ -118,52 +134,97 @@ static uint64_t dma_memory_of(struct device *dev, uint64_t bus)
     return unlikely(dma_iommu != NULL) ? dma_iommu->translate(dev, bus) : bus;
 }
 
-static dma_addr_t dma_map_at(struct device *dev, void *cpu, size_t size,
-                             enum dma_data_direction direction, const void *caller)
-{
-    struct dma_use use = {
-        .dev = dev, .size = size, .direction = (uint8_t)direction, .caller = caller};
+// ---- map, unmap ---------------------------------------------------------------------------------
 
-    dma_default_mask(dev);
-    const char *fault = dma_buffer_fault(cpu, size);
-    if (unlikely(fault != NULL)) {
-        use.bus = (uintptr_t)cpu;
-        dma_debug_refuse(&use, fault);
-        return dma_address(DMA_NO_ADDRESS);
-    }
-    use.phys = virt_to_phys(cpu);
-    use.bus = dma_reach(dev, cpu, use.phys, size, direction);
-    if (unlikely(use.bus == DMA_NO_ADDRESS)) {
-        pr_ratelimited(LOG_WARNING,
-                       "dma: %s reaches up to %#llx, the buffer lies at %#llx, and there is no "
-                       "memory for a copy that it can reach: not mapped",
-                       dev->name, (unsigned long long)dev->dma_mask, (unsigned long long)use.phys);
-        return dma_address(DMA_NO_ADDRESS);
-    }
-    dma_debug_map(&use);
-    dma_hold(dev);
-    trace(TRACE_DMA_MAP, (uint32_t)size, use.bus);
-    return dma_address(use.bus);
-}
-
-static void dma_unmap_at(struct device *dev, dma_addr_t handle, size_t size,
-                         enum dma_data_direction direction, const void *caller)
+static __noinline dma_addr_t dma_map_refused(struct device *dev, void *cpu, size_t size,
+                                             enum dma_data_direction direction, const void *caller)
 {
     struct dma_use use = {.dev = dev,
-                          .bus = handle.value,
+                          .bus = (uintptr_t)cpu,
                           .size = size,
                           .direction = (uint8_t)direction,
                           .caller = caller};
+    dma_debug_refuse(&use, dma_buffer_fault(cpu, size));
+    return dma_address(DMA_NO_ADDRESS);
+}
 
-    trace(TRACE_DMA_UNMAP, (uint32_t)size, use.bus);
-    use.phys = dma_debug_is_on() ? dma_memory_of(dev, use.bus) : DMA_NO_ADDRESS;
-    if (likely(dma_debug_unmap(&use))) {
-        if (unlikely(dma_bounce_count(dev) == 0 || !dma_bounce_unmap(dev, use.bus)) &&
-            dma_iommu != NULL) {
-            dma_iommu->unmap(dev, use.bus, use.size);
-        }
-        dma_release(dev);
+static __noinline dma_addr_t dma_map_unreached(const struct device *dev, phys_t phys)
+{
+    pr_ratelimited(LOG_WARNING,
+                   "dma: %s reaches up to %#llx, the buffer lies at %#llx, and there is no memory "
+                   "for a copy that it can reach: not mapped",
+                   dev->name, (unsigned long long)dev->dma_mask, (unsigned long long)phys);
+    return dma_address(DMA_NO_ADDRESS);
+}
+
+static __noinline void dma_record_map(struct device *dev, uint64_t bus, phys_t phys, size_t size,
+                                      enum dma_data_direction direction, const void *caller)
+{
+    struct dma_use use = {.dev = dev,
+                          .bus = bus,
+                          .phys = phys,
+                          .size = size,
+                          .direction = (uint8_t)direction,
+                          .caller = caller};
+    dma_debug_map(&use);
+}
+
+// The size that was mapped, whatever the caller says; 0: there is no such mapping of this device.
+static __noinline size_t dma_record_unmap(struct device *dev, uint64_t bus, size_t size,
+                                          enum dma_data_direction direction, const void *caller)
+{
+    struct dma_use use = {.dev = dev,
+                          .bus = bus,
+                          .phys = dma_memory_of(dev, bus),
+                          .size = size,
+                          .direction = (uint8_t)direction,
+                          .caller = caller};
+    return dma_debug_unmap(&use) ? use.size : 0;
+}
+
+// Two of these for each disk request and each packet: what is rare stands in functions of its own.
+static __always_inline dma_addr_t dma_map_at(struct device *dev, void *cpu, size_t size,
+                                             enum dma_data_direction direction, const void *caller)
+{
+    dma_default_mask(dev);
+    if (unlikely(dma_buffer_fault(cpu, size) != NULL)) {
+        return dma_map_refused(dev, cpu, size, direction, caller);
     }
+    phys_t phys = dma_phys_of(cpu);
+    uint64_t bus = dma_reach(dev, cpu, phys, size, direction);
+    if (unlikely(bus == DMA_NO_ADDRESS)) {
+        return dma_map_unreached(dev, phys);
+    }
+    if (dma_debug_is_on()) {
+        dma_record_map(dev, bus, phys, size, direction, caller);
+    }
+    dma_hold(dev);
+    trace(TRACE_DMA_MAP, (uint32_t)size, bus);
+    return dma_address(bus);
+}
+
+// What stood between the device and the memory goes: a copy, or a translation.
+static __noinline void dma_unreach(struct device *dev, uint64_t bus, size_t size)
+{
+    if ((dma_bounce_count(dev) == 0 || !dma_bounce_unmap(dev, bus)) && dma_iommu != NULL) {
+        dma_iommu->unmap(dev, bus, size);
+    }
+}
+
+static __always_inline void dma_unmap_at(struct device *dev, dma_addr_t handle, size_t size,
+                                         enum dma_data_direction direction, const void *caller)
+{
+    trace(TRACE_DMA_UNMAP, (uint32_t)size, handle.value);
+    if (dma_debug_is_on()) {
+        size = dma_record_unmap(dev, handle.value, size, direction, caller);
+        if (unlikely(size == 0)) {
+            return;
+        }
+    }
+    if (unlikely(dma_iommu != NULL || dma_bounce_count(dev) != 0)) {
+        dma_unreach(dev, handle.value, size);
+    }
+    dma_release(dev);
     dma_observe(); // what the device wrote is read after this
 }
 
@@ -214,12 +275,6 @@ void dma_unmap_sg(struct device *dev, struct scatterlist *list, unsigned count,
     for (unsigned i = 0; i < count; i++) {
         dma_unmap_at(dev, list[i].address, list[i].length, direction, __builtin_return_address(0));
     }
-}
-
-bool dma_mapping_error(struct device *dev, dma_addr_t handle)
-{
-    (void)dev;
-    return handle.value == DMA_NO_ADDRESS;
 }
 
 void dma_sync_single_for_cpu(struct device *dev, dma_addr_t handle, size_t size,
