@@ -41,6 +41,7 @@ enum request_state { REQUEST_IDLE, REQUEST_WAITING, REQUEST_STARTED, REQUEST_DON
 
 struct gendisk;
 struct blk_mq_hw_ctx;
+struct blk_batch;
 
 // Made by blk_request_init. The maker may then set segments and segment_count for more than one
 // piece of memory; everything behind `disk` is the block layer's and the driver's.
@@ -66,7 +67,7 @@ struct request {
     bool alone;                 // never to be merged
     struct blk_mq_hw_ctx *hctx; // the queue that it goes through
     struct request *merged;     // the one whose sectors follow, done together with this one
-    uint64_t start_ns;
+    uint64_t start_tsc;
     struct list_head link; // of the block layer, except from queue_rq until blk_complete_request
     void *driver_data;     // of the driver, while it has it
 };
@@ -119,7 +120,14 @@ struct blk_mq_ops {
     int (*open)(struct gendisk *disk);
 };
 
-struct disk_stats { // /proc/diskstats; index is enum req_op
+// What a queue and a partition count; index is enum req_op.
+struct disk_counts {
+    uint64_t ios[REQ_OP_COUNT], sectors[REQ_OP_COUNT], merges[REQ_OP_COUNT];
+    uint64_t ticks_tsc[REQ_OP_COUNT]; // from submit to done, summed, in time stamps
+    uint64_t requeues, timeouts;
+};
+
+struct disk_stats { // the same for a reader: /proc/diskstats
     uint64_t ios[REQ_OP_COUNT], sectors[REQ_OP_COUNT], merges[REQ_OP_COUNT];
     uint64_t ticks_ns[REQ_OP_COUNT]; // from submit to done, summed
     uint64_t io_ns;                  // during which there was anything to do
@@ -141,12 +149,12 @@ struct blk_mq_hw_ctx {
     uint32_t submitting;        // A: CPUs that are in queue_rq now
     uint32_t reap_state;        // A: asked for, running
     uint32_t reaping_cpu;       // A: CPU + 1 whose softirq is in ops->reap
-    struct list_head reaped;    // what that has found, of that CPU
+    struct blk_batch *reaped;   // what that has found, of that CPU
     struct list_head reap_link; // C: list of the CPU that was asked
     struct irq_poll iop;        // the same with BLK_COMPLETE_IRQ_POLL
     struct request *examined;   // L: by the time-out; not done before it has been
     bool examined_done;         // L
-    struct disk_stats stats;    // L
+    struct disk_counts counts;  // L
 } __aligned(64);
 
 // Who finds out that a request is done.
@@ -185,7 +193,7 @@ struct gendisk {
     uint32_t stopped;                // A: bit 0: gone; the rest: how often quiesced, times two
     uint32_t timeout_jiffies;        // I
     uint32_t in_flight;              // A
-    uint64_t io_stamp_ns, io_ns;     // A: since when, and how long it had anything to do
+    uint64_t io_stamp_tsc, io_tsc;   // A: since when, and how long it had anything to do
     struct timer_list timeout_timer; // the next look at deadlines
     uint32_t timeout_armed;          // A
     struct work_struct timeout_work;
@@ -198,10 +206,10 @@ struct gendisk {
     struct gendisk *whole;    // I: of a partition: the disk it lies on, with a reference; else NULL
     uint64_t start;           // I: of a partition: its first sector there
     unsigned partition;       // I: 1 .. ; 0: a whole disk
-    struct disk_stats stats;  // of a partition: A, each number for itself
-    struct page_cache *cache; // L: of kernel/dev/page_cache.c
-    struct list_head link;    // L of the list of disks
-    uint32_t references;      // A
+    struct disk_counts counts; // of a partition: A, each number for itself
+    struct page_cache *cache;  // L: of kernel/dev/page_cache.c
+    struct list_head link;     // L of the list of disks
+    uint32_t references;       // A
 };
 
 void blk_init(void);
@@ -231,7 +239,9 @@ void blk_submit(struct request *request);
 // What a thread submits between the two is kept back, merged where sectors follow each other, and
 // handed down in one go. The thread must not wait for any of it in between. Context: thread.
 struct blk_plug {
-    struct list_head requests; // C: the thread's
+    struct list_head requests;  // C: the thread's
+    struct blk_mq_hw_ctx *hctx; // C: of the first of them
+    bool has_others;            // C: not all are of that queue
     unsigned count;
     struct blk_plug *outer;
 };

@@ -1,4 +1,4 @@
-// The block layer's core: the life of a request.
+// The block layer's core: the life of a request, and its way down to the driver.
 //
 // A disk has one or more hardware queues. Each accepts as many requests at a time as it has tags;
 // the rest wait in its list. A request changes hands four times, and each step is made under the
@@ -8,103 +8,25 @@
 //   IDLE ──blk_submit──> WAITING ──a tag is free──────> STARTED
 //     ^                   │   ^── blk_requeue_request ──┘   │
 //     │                   └──── the disk goes: -ENXIO ──┐   │ blk_complete_request, any context:
-//     │                                                 v   v a list insertion, a raised softirq
+//     │                                                 v   v a place in a batch, or a raised softirq
 //     └────── request->done, in BLOCK_SOFTIRQ ────────── DONE
-//
-// The interrupt only asks (blk_mq_reap). BLOCK_SOFTIRQ on the same CPU lets the driver look what is
-// done, counts it (/proc/diskstats), feeds the driver from the waiting list, and calls `done`; a
-// queue at a time, so that thirty requests which finished together take its lock once. A queue is
-// never reaped on two CPUs at once: who asks while it runs makes it run once more.
-//
-//   reap_state   0 ──asked──> WANTED ──softirq──> RUNNING ──> 0
-//                                                  └─asked──> RUNNING|WANTED ──> again
 //
 // There is no elevator: what an emulated disk and an SSD gain from one is nothing, and the path
 // stays short enough to read. Requests that follow each other on the disk are merged (block_merge.c).
 //
-// Context: blk_submit from threads and softirqs; blk_mq_reap and blk_complete_request from anywhere.
-// Next: kernel/dev/block_io.c (whole transfers that sleep), drivers/block/ahci/ahci_disk.c (a
-// driver).
+// Context: blk_submit from threads and softirqs. Next: kernel/dev/block_done.c (the way up),
+// kernel/dev/block_io.c (whole transfers that sleep), drivers/block/ahci/ahci_disk.c (a driver).
 #include <lib/errno.h>
 #include <core/clock.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <core/trace.h>
-#include <mm/slab.h>
-#include <sched/sleep.h>
 #include <sched/thread.h>
-#include <defer/softirq.h>
 #include <dev/block.h>
 
 #include "block_internal.h"
-#include "page_cache_internal.h"
 
-enum { REAP_WANTED = 1, REAP_RUNNING = 2, REAP_MAX_ROUNDS = 4, BLK_QUIESCE_MS = 10000 };
-
-struct blk_cpu {
-    struct list_head reap; // C: queues that this CPU was asked to look at
-    struct list_head done; // C: completed requests
-} __aligned(64);
-
-static struct blk_cpu blk_cpus[MAX_CPUS];
-
-// ---- accounting ---------------------------------------------------------------------------------
-
-// How long the disk had anything to do: from the first request in to the last one out. Two CPUs that
-// meet at the turn may lose the time between their readings of the clock.
-static void blk_account_begin(struct gendisk *disk, uint64_t now_ns)
-{
-    if (__atomic_fetch_add(&disk->in_flight, 1, __ATOMIC_RELAXED) == 0) {
-        WRITE_ONCE(disk->io_stamp_ns, now_ns);
-    }
-}
-
-static void blk_account_end(struct gendisk *disk, uint64_t now_ns, uint32_t count)
-{
-    if (__atomic_sub_fetch(&disk->in_flight, count, __ATOMIC_RELAXED) == 0) {
-        uint64_t since_ns = READ_ONCE(disk->io_stamp_ns);
-        if (now_ns > since_ns) {
-            __atomic_fetch_add(&disk->io_ns, now_ns - since_ns, __ATOMIC_RELAXED);
-        }
-    }
-}
-
-// A partition counts for itself; whoever reads its numbers sees each of them whole, not all of one
-// moment.
-static void blk_account_partition(struct request *request, uint64_t now_ns)
-{
-    struct disk_stats *stats = &request->disk->stats;
-    __atomic_fetch_add(&stats->ios[request->op], 1, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&stats->ticks_ns[request->op], now_ns - request->start_ns, __ATOMIC_RELAXED);
-    if (request->status == 0) {
-        __atomic_fetch_add(&stats->sectors[request->op], request->sectors, __ATOMIC_RELAXED);
-    }
-    blk_account_end(request->disk, now_ns, 1);
-}
-
-// Counts a request that is over, under its queue's lock; returns how many were merged into it.
-static uint32_t blk_account_done_locked(struct blk_mq_hw_ctx *hctx, struct request *request,
-                                        uint64_t now_ns)
-{
-    struct disk_stats *stats = &hctx->stats;
-    enum req_op op = request->op;
-    uint32_t count = 0;
-    if (likely((unsigned)op < REQ_OP_COUNT)) {
-        stats->ios[op]++;
-        stats->ticks_ns[op] += now_ns - request->start_ns;
-        stats->sectors[op] += request->status == 0 ? request->total_sectors : 0;
-    }
-    for (struct request *part = request; part != NULL; part = part->merged) {
-        part->status = request->status;
-        count++;
-        if (unlikely(part->disk->whole != NULL) && (unsigned)op < REQ_OP_COUNT) {
-            blk_account_partition(part, now_ns);
-        }
-    }
-    return count;
-}
-
-// ---- down: to the driver ------------------------------------------------------------------------
+// ---- what is asked for --------------------------------------------------------------------------
 
 static int blk_check_segments(const struct gendisk *disk, const struct request *request)
 {
@@ -152,8 +74,10 @@ static int blk_check(const struct gendisk *disk, const struct gendisk *whole,
     return blk_check_segments(whole, request);
 }
 
+// ---- to the driver ------------------------------------------------------------------------------
+
 // The driver gets it next. Caller holds the lock and has seen a free tag.
-static void blk_start_locked(struct blk_mq_hw_ctx *hctx, struct request *request)
+static inline void blk_start_locked(struct blk_mq_hw_ctx *hctx, struct request *request)
 {
     struct gendisk *disk = hctx->disk;
     uint16_t tag = hctx->free_tags[--hctx->free_count];
@@ -164,27 +88,24 @@ static void blk_start_locked(struct blk_mq_hw_ctx *hctx, struct request *request
     WRITE_ONCE(request->state, REQUEST_STARTED);
 }
 
-static void blk_free_tag_locked(struct blk_mq_hw_ctx *hctx, struct request *request)
+// Takes from the head of a list, as far as there are tags. Caller holds the lock and must call
+// blk_dispatch for what it gets.
+static unsigned blk_take_locked(struct blk_mq_hw_ctx *hctx, struct list_head *list,
+                                struct request **batch)
 {
-    if (likely(request->tag != BLK_NO_TAG)) {
-        hctx->by_tag[request->tag] = NULL;
-        hctx->free_tags[hctx->free_count++] = request->tag;
-        request->tag = BLK_NO_TAG;
-    }
-}
-
-// Takes what waits, as far as there are tags. Caller holds the lock and must call blk_dispatch for
-// what it gets.
-static unsigned blk_take_locked(struct blk_mq_hw_ctx *hctx, struct request **batch)
-{
+    struct list_head *link = list->next;
     unsigned count = 0;
-    while (!list_empty(&hctx->waiting) && hctx->free_count != 0 && count < BLK_BATCH &&
-           READ_ONCE(hctx->disk->stopped) == 0) {
-        batch[count] = list_first_entry(&hctx->waiting, struct request, link);
-        list_del(&batch[count]->link);
+    if (READ_ONCE(hctx->disk->stopped) != 0) {
+        return 0;
+    }
+    while (link != list && hctx->free_count != 0 && count < BLK_BATCH) {
+        batch[count] = list_entry(link, struct request, link);
+        link = link->next;
         blk_start_locked(hctx, batch[count++]);
     }
     if (count != 0) {
+        list->next = link; // they are out, all at once
+        link->prev = list;
         __atomic_fetch_add(&hctx->submitting, 1, __ATOMIC_RELAXED);
     }
     return count;
@@ -194,7 +115,7 @@ static unsigned blk_take(struct blk_mq_hw_ctx *hctx, struct request **batch)
 {
     unsigned long flags;
     spin_lock_irqsave(&hctx->lock, flags);
-    unsigned count = blk_take_locked(hctx, batch);
+    unsigned count = blk_take_locked(hctx, &hctx->waiting, batch);
     spin_unlock_irqrestore(&hctx->lock, flags);
     return count;
 }
@@ -216,27 +137,39 @@ static bool blk_put_back(struct blk_mq_hw_ctx *hctx, struct request **batch, uns
     return again;
 }
 
-// Offers the batch to the driver. False: it had no room, and there is no reason to try again now.
-static bool blk_offer(struct blk_mq_hw_ctx *hctx, struct request **batch, unsigned count)
+// The driver did not take a batch's request number i. -EBUSY: nor the later ones; another error: it
+// is over. False: there is no reason to try again now.
+static __noinline bool blk_not_taken(struct blk_mq_hw_ctx *hctx, struct request **batch, unsigned i,
+                                     unsigned count, uint32_t kicks, int error)
 {
     const struct blk_mq_ops *ops = hctx->disk->ops;
-    uint32_t kicks = READ_ONCE(hctx->kicks);
-    int error = 0;
-    for (unsigned i = 0; i < count; i++) {
-        trace(TRACE_BLOCK_SUBMIT, blk_trace_device(hctx->disk), batch[i]->pos);
-        error = ops->queue_rq(hctx, batch[i], i + 1 == count);
-        if (unlikely(error == -EBUSY)) {
-            if (i != 0 && ops->commit_rqs != NULL) {
-                ops->commit_rqs(hctx);
-            }
-            return blk_put_back(hctx, batch + i, count - i, kicks);
-        }
-        if (unlikely(error != 0)) {
-            blk_complete_request(batch[i], error);
+    if (error != -EBUSY) {
+        blk_complete_request(batch[i], error);
+        if (i + 1 != count) {
+            return true;
         }
     }
-    if (unlikely(error != 0) && count > 1 && ops->commit_rqs != NULL) {
+    if (i != 0 && ops->commit_rqs != NULL) {
         ops->commit_rqs(hctx); // the last one was to ring, and did not
+    }
+    return error != -EBUSY || blk_put_back(hctx, batch + i, count - i, kicks);
+}
+
+// Offers the batch to the driver. False: it had no room, and there is no reason to try again now.
+static inline bool blk_offer(struct blk_mq_hw_ctx *hctx, struct request **batch, unsigned count)
+{
+    const struct blk_mq_ops *ops = hctx->disk->ops;
+    uint32_t kicks = READ_ONCE(hctx->kicks), device = blk_trace_device(hctx->disk);
+    uint64_t now_tsc = rdtsc();
+    for (unsigned i = 0; i < count; i++) {
+        trace_at(now_tsc, TRACE_BLOCK_SUBMIT, device, batch[i]->pos);
+        int error = ops->queue_rq(hctx, batch[i], i + 1 == count);
+        if (unlikely(error != 0)) {
+            bool more = blk_not_taken(hctx, batch, i, count, kicks, error);
+            if (error == -EBUSY) {
+                return more;
+            }
+        }
     }
     return true;
 }
@@ -258,11 +191,8 @@ static __noinline void blk_dispatch_waiting(struct blk_mq_hw_ctx *hctx)
 // Hands what was taken to the driver, outside the lock, and goes on while there is more and it has
 // room. A request may be done, and freed, before queue_rq returns. The disk may not: del_gendisk
 // waits until nobody is submitting.
-static void blk_dispatch(struct blk_mq_hw_ctx *hctx, struct request **batch, unsigned count)
+static inline void blk_dispatch(struct blk_mq_hw_ctx *hctx, struct request **batch, unsigned count)
 {
-    if (unlikely(count == 0)) {
-        return;
-    }
     bool more = blk_offer(hctx, batch, count);
     if (unlikely(READ_ONCE(hctx->disk->timeout_armed) == 0)) {
         blk_timeout_arm(hctx->disk);
@@ -273,15 +203,17 @@ static void blk_dispatch(struct blk_mq_hw_ctx *hctx, struct request **batch, uns
     __atomic_fetch_sub(&hctx->submitting, 1, __ATOMIC_RELEASE);
 }
 
-static void blk_run_hctx(struct blk_mq_hw_ctx *hctx)
+void blk_run_hctx(struct blk_mq_hw_ctx *hctx)
 {
     struct request *batch[BLK_BATCH];
     unsigned long flags;
     spin_lock_irqsave(&hctx->lock, flags);
     hctx->kicks++;
-    unsigned count = blk_take_locked(hctx, batch);
+    unsigned count = blk_take_locked(hctx, &hctx->waiting, batch);
     spin_unlock_irqrestore(&hctx->lock, flags);
-    blk_dispatch(hctx, batch, count);
+    if (count != 0) {
+        blk_dispatch(hctx, batch, count);
+    }
 }
 
 void blk_run_queue(struct gendisk *disk)
@@ -298,14 +230,14 @@ static void blk_wait_locked(struct blk_mq_hw_ctx *hctx, struct request *request)
     if (!list_empty(&hctx->waiting)) {
         struct request *last = list_entry(hctx->waiting.prev, struct request, link);
         if (blk_merge(last, request)) {
-            hctx->stats.merges[request->op]++;
+            hctx->counts.merges[request->op]++;
             return;
         }
     }
     list_add_tail(&request->link, &hctx->waiting);
 }
 
-static void blk_refuse(struct request *request, int error)
+void blk_refuse(struct request *request, int error)
 {
     WRITE_ONCE(request->state, REQUEST_STARTED); // never the driver's, but completed like any other
     blk_complete_request(request, error);
@@ -340,27 +272,37 @@ void blk_enqueue(struct blk_mq_hw_ctx *hctx, struct request *request)
     }
 }
 
-void blk_enqueue_list(struct blk_mq_hw_ctx *hctx, struct list_head *requests)
+// What finds no tag, or older ones before it, waits; when the disk goes it is refused.
+static __noinline void blk_enqueue_rest_locked(struct blk_mq_hw_ctx *hctx,
+                                               struct list_head *requests)
 {
-    struct request *batch[BLK_BATCH];
-    unsigned long flags;
-    unsigned count = 0;
-
-    spin_lock_irqsave(&hctx->lock, flags);
-    bool gone = (READ_ONCE(hctx->disk->stopped) & BLK_GONE) != 0;
-    while (!gone && !list_empty(requests)) {
+    while ((READ_ONCE(hctx->disk->stopped) & BLK_GONE) == 0 && !list_empty(requests)) {
         struct request *request = list_first_entry(requests, struct request, link);
         list_del(&request->link);
         blk_wait_locked(hctx, request);
     }
-    count = blk_take_locked(hctx, batch);
+}
+
+void blk_enqueue_list(struct blk_mq_hw_ctx *hctx, struct list_head *requests)
+{
+    struct request *batch[BLK_BATCH];
+    unsigned long flags;
+
+    spin_lock_irqsave(&hctx->lock, flags);
+    struct list_head *first = list_empty(&hctx->waiting) ? requests : &hctx->waiting;
+    unsigned count = blk_take_locked(hctx, first, batch);
+    if (unlikely(!list_empty(requests))) {
+        blk_enqueue_rest_locked(hctx, requests);
+    }
     spin_unlock_irqrestore(&hctx->lock, flags);
-    while (!list_empty(requests)) {
+    while (unlikely(!list_empty(requests))) {
         struct request *request = list_first_entry(requests, struct request, link);
         list_del(&request->link);
         blk_refuse(request, -ENXIO);
     }
-    blk_dispatch(hctx, batch, count);
+    if (likely(count != 0)) {
+        blk_dispatch(hctx, batch, count);
+    }
 }
 
 void blk_request_init(struct request *request, struct gendisk *disk, enum req_op op,
@@ -395,10 +337,10 @@ void blk_submit(struct request *request)
     request->tag = BLK_NO_TAG;
     request->hctx = &whole->queues[queue];
     request->merged = NULL;
-    request->start_ns = clock_ns();
-    blk_account_begin(whole, request->start_ns);
+    request->start_tsc = rdtsc();
+    blk_account_begin(whole, request->start_tsc);
     if (unlikely(whole != disk)) {
-        blk_account_begin(disk, request->start_ns);
+        blk_account_begin(disk, request->start_tsc);
         error = (READ_ONCE(disk->stopped) & BLK_GONE) != 0 ? -ENXIO : error;
     }
     if (unlikely(error != 0)) {
@@ -417,354 +359,7 @@ void blk_requeue_request(struct request *request)
         blk_free_tag_locked(hctx, request);
         WRITE_ONCE(request->state, REQUEST_WAITING);
         list_add(&request->link, &hctx->waiting);
-        hctx->stats.requeues++;
+        hctx->counts.requeues++;
     }
     spin_unlock_irqrestore(&hctx->lock, flags);
-}
-
-// ---- up: from the driver ------------------------------------------------------------------------
-
-// Adds to one of this CPU's lists, and has the softirq look at it.
-static void blk_leave_to_softirq(struct list_head *link, bool done)
-{
-    unsigned long flags = local_irq_save();
-    struct blk_cpu *self = &this_cpu(blk_cpus);
-    list_add_tail(link, done ? &self->done : &self->reap);
-    raise_softirq_irqoff(BLOCK_SOFTIRQ);
-    local_irq_restore(flags);
-}
-
-// What is not over though the driver is done with it: a merged request failed, and which part of it
-// is to blame shows when each is tried alone.
-static void blk_take_apart_locked(struct blk_mq_hw_ctx *hctx, struct request *request)
-{
-    struct list_head *place = &hctx->waiting;
-    if (request == hctx->examined) { // somebody looks at it, and will end it
-        return;
-    }
-    while (request != NULL) {
-        struct request *next = request->merged;
-        request->merged = NULL;
-        request->alone = true;
-        request->status = 0;
-        request->total_sectors = request->sectors;
-        request->total_segments = (uint16_t)request->segment_count;
-        WRITE_ONCE(request->state, REQUEST_WAITING);
-        list_add(&request->link, place);
-        place = &request->link;
-        request = next;
-    }
-    hctx->stats.requeues++;
-}
-
-// Counts a request that the driver is done with and gives its tag back. Returns how many makers are
-// to be told; 0: it is not over yet.
-static uint32_t blk_settle_locked(struct blk_mq_hw_ctx *hctx, struct request *request,
-                                  uint64_t now_ns)
-{
-    if (unlikely(request == hctx->examined)) {
-        hctx->examined_done = true;
-        return 0;
-    }
-    trace(TRACE_BLOCK_DONE, blk_trace_device(hctx->disk), request->pos);
-    blk_free_tag_locked(hctx, request);
-    if (unlikely(request->status != 0 && request->merged != NULL)) {
-        return 0;
-    }
-    return blk_account_done_locked(hctx, request, now_ns);
-}
-
-static void blk_tell(struct request *request)
-{
-    while (request != NULL) {
-        struct request *next = request->merged; // `done` may free it
-        request->done(request);
-        request = next;
-    }
-}
-
-// Ends the requests of this queue at the head of the list. The driver gets its next ones before their
-// makers are told: it should not be idle meanwhile. When the last is told, the disk may be freed.
-static void blk_finish_queue(struct blk_mq_hw_ctx *hctx, struct list_head *list)
-{
-    struct request *request, *next;
-    uint64_t now_ns = clock_ns();
-    uint32_t ended = 0, told = 0;
-    unsigned long flags;
-
-    spin_lock_irqsave(&hctx->lock, flags);
-    list_for_each_entry_safe (request, next, list, link) {
-        if (request->hctx != hctx) {
-            break;
-        }
-        uint32_t parts = blk_settle_locked(hctx, request, now_ns);
-        ended += parts;
-        if (likely(parts != 0)) {
-            told++;
-        } else {
-            list_del(&request->link);
-            blk_take_apart_locked(hctx, request);
-        }
-    }
-    hctx->kicks++;
-    bool more = !list_empty(&hctx->waiting);
-    spin_unlock_irqrestore(&hctx->lock, flags);
-    if (likely(ended != 0)) {
-        blk_account_end(hctx->disk, now_ns, ended);
-    }
-    if (unlikely(more)) {
-        blk_run_hctx(hctx);
-    }
-    while (told-- != 0) {
-        request = list_first_entry(list, struct request, link);
-        list_del(&request->link);
-        blk_tell(request);
-    }
-}
-
-static void blk_finish_list(struct list_head *list)
-{
-    while (!list_empty(list)) {
-        blk_finish_queue(list_first_entry(list, struct request, link)->hctx, list);
-    }
-}
-
-void blk_finish_one(struct request *request)
-{
-    struct blk_mq_hw_ctx *hctx = request->hctx;
-    uint64_t now_ns = clock_ns();
-    unsigned long flags;
-    spin_lock_irqsave(&hctx->lock, flags);
-    uint32_t parts = blk_settle_locked(hctx, request, now_ns);
-    if (parts == 0) {
-        blk_take_apart_locked(hctx, request);
-    }
-    hctx->kicks++;
-    bool more = !list_empty(&hctx->waiting);
-    spin_unlock_irqrestore(&hctx->lock, flags);
-    if (parts != 0) {
-        blk_account_end(hctx->disk, now_ns, parts);
-    }
-    if (more) {
-        blk_run_hctx(hctx);
-    }
-    if (parts != 0) {
-        blk_tell(request);
-    }
-}
-
-void blk_complete_request(struct request *request, int status)
-{
-    uint32_t state = __atomic_exchange_n(&request->state, REQUEST_DONE, __ATOMIC_RELAXED);
-    if (WARN_ON(state != REQUEST_STARTED)) { // not the driver's: a completion too many
-        __atomic_store_n(&request->state, state, __ATOMIC_RELAXED);
-        return;
-    }
-    request->status = status;
-    struct blk_mq_hw_ctx *hctx = request->hctx;
-    if (unlikely(in_hardirq())) {
-        if (READ_ONCE(hctx->disk->completion) == BLK_COMPLETE_HARDIRQ) {
-            blk_finish_one(request);
-            return;
-        }
-    } else if (likely(READ_ONCE(hctx->reaping_cpu) == cpu_id() + 1)) {
-        list_add_tail(&request->link, &hctx->reaped); // we are inside this queue's reap
-        return;
-    }
-    blk_leave_to_softirq(&request->link, true);
-}
-
-// One look of the driver's, and the end of what it found. How many that was.
-static unsigned blk_reap_once(struct blk_mq_hw_ctx *hctx, unsigned budget)
-{
-    __atomic_store_n(&hctx->reap_state, REAP_RUNNING, __ATOMIC_SEQ_CST);
-    WRITE_ONCE(hctx->reaping_cpu, cpu_id() + 1);
-    unsigned found = hctx->disk->ops->reap(hctx, budget);
-    WRITE_ONCE(hctx->reaping_cpu, 0);
-    if (likely(!list_empty(&hctx->reaped))) {
-        LIST_HEAD(list); // what `done` submits may be done at once
-        list_splice_tail_init(&hctx->reaped, &list);
-        blk_finish_queue(hctx, &list);
-    }
-    return found;
-}
-
-// Nobody has asked meanwhile: it is over. From then on the queue may be reaped elsewhere, or gone.
-static bool blk_reap_ends(struct blk_mq_hw_ctx *hctx)
-{
-    uint32_t state = REAP_RUNNING;
-    return __atomic_compare_exchange_n(&hctx->reap_state, &state, 0, false, __ATOMIC_SEQ_CST,
-                                       __ATOMIC_SEQ_CST);
-}
-
-// Again and again while it is asked to meanwhile, but not for ever.
-static void blk_reap(struct blk_mq_hw_ctx *hctx)
-{
-    for (unsigned rounds = 0; rounds < REAP_MAX_ROUNDS; rounds++) {
-        blk_reap_once(hctx, hctx->disk->queue_depth);
-        if (likely(blk_reap_ends(hctx))) {
-            return;
-        }
-    }
-    __atomic_store_n(&hctx->reap_state, REAP_WANTED, __ATOMIC_SEQ_CST);
-    blk_leave_to_softirq(&hctx->reap_link, false);
-}
-
-// The same by IRQ_POLL softirq: `budget` at a time, then it is another device's turn. It is ours, and
-// not to be scheduled, until the state is 0; so completing comes first.
-int blk_irq_poll(struct irq_poll *iop, int budget)
-{
-    struct blk_mq_hw_ctx *hctx = container_of(iop, struct blk_mq_hw_ctx, iop);
-    unsigned found = blk_reap_once(hctx, (unsigned)budget);
-    if (found >= (unsigned)budget) {
-        return budget;
-    }
-    irq_poll_complete(iop);
-    if (!blk_reap_ends(hctx)) {
-        irq_poll_sched(iop);
-    }
-    return (int)found;
-}
-
-void blk_mq_reap(struct blk_mq_hw_ctx *hctx)
-{
-    if (__atomic_fetch_or(&hctx->reap_state, REAP_WANTED, __ATOMIC_SEQ_CST) != 0) {
-        return; // whoever was asked first looks once more
-    }
-    if (unlikely((READ_ONCE(hctx->disk->stopped) & BLK_GONE) != 0 &&
-                 READ_ONCE(hctx->disk->in_flight) == 0)) { // an interrupt after del_gendisk
-        __atomic_store_n(&hctx->reap_state, 0, __ATOMIC_SEQ_CST);
-        return;
-    }
-    enum blk_completion completion = READ_ONCE(hctx->disk->completion);
-    if (completion == BLK_COMPLETE_HARDIRQ && in_hardirq()) {
-        blk_reap(hctx);
-        return;
-    }
-    if (completion == BLK_COMPLETE_IRQ_POLL) {
-        irq_poll_sched(&hctx->iop);
-        return;
-    }
-    blk_leave_to_softirq(&hctx->reap_link, false);
-}
-
-// The handler of BLOCK_SOFTIRQ. What comes in while it runs raises it again.
-static void blk_softirq(void)
-{
-    LIST_HEAD(reap);
-    LIST_HEAD(done);
-    local_irq_disable();
-    struct blk_cpu *self = &this_cpu(blk_cpus);
-    list_splice_tail_init(&self->reap, &reap);
-    list_splice_tail_init(&self->done, &done);
-    local_irq_enable();
-    while (!list_empty(&reap)) {
-        struct blk_mq_hw_ctx *hctx = list_first_entry(&reap, struct blk_mq_hw_ctx, reap_link);
-        list_del(&hctx->reap_link); // before it may be asked for again
-        blk_reap(hctx);
-    }
-    blk_finish_list(&done);
-}
-
-void blk_init(void)
-{
-    for (unsigned cpu = 0; cpu < MAX_CPUS; cpu++) {
-        INIT_LIST_HEAD(&blk_cpus[cpu].reap);
-        INIT_LIST_HEAD(&blk_cpus[cpu].done);
-    }
-    open_softirq(BLOCK_SOFTIRQ, blk_softirq);
-    blk_timeout_init();
-    page_cache_init();
-}
-
-// ---- standing still -----------------------------------------------------------------------------
-
-// Whoever takes a lock after this sees what was written to `stopped` before.
-static void blk_see_stopped(struct gendisk *disk)
-{
-    unsigned long flags;
-    for (unsigned i = 0; i < disk->queue_count; i++) {
-        spin_lock_irqsave(&disk->queues[i].lock, flags);
-        spin_unlock_irqrestore(&disk->queues[i].lock, flags);
-    }
-}
-
-static bool blk_nobody_submits(const struct gendisk *disk)
-{
-    for (unsigned i = 0; i < disk->queue_count; i++) {
-        if (__atomic_load_n(&disk->queues[i].submitting, __ATOMIC_ACQUIRE) != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-void blk_mq_quiesce_queue(struct gendisk *disk)
-{
-    might_sleep();
-    __atomic_fetch_add(&disk->stopped, BLK_QUIESCED, __ATOMIC_SEQ_CST);
-    blk_see_stopped(disk);
-    for (unsigned waited_ms = 0; !blk_nobody_submits(disk); waited_ms++) {
-        if (WARN_ON(waited_ms == BLK_QUIESCE_MS)) { // a driver whose queue_rq does not end
-            return;
-        }
-        msleep(1);
-    }
-}
-
-void blk_mq_unquiesce_queue(struct gendisk *disk)
-{
-    WARN_ON(__atomic_fetch_sub(&disk->stopped, BLK_QUIESCED, __ATOMIC_SEQ_CST) < BLK_QUIESCED);
-    blk_run_queue(disk);
-}
-
-bool blk_is_quiet(struct gendisk *disk)
-{
-    for (unsigned i = 0; i < disk->queue_count; i++) {
-        if (__atomic_load_n(&disk->queues[i].reap_state, __ATOMIC_SEQ_CST) != 0) {
-            return false;
-        }
-    }
-    return __atomic_load_n(&disk->in_flight, __ATOMIC_ACQUIRE) == 0 && blk_nobody_submits(disk);
-}
-
-void blk_refuse_waiting(struct gendisk *disk)
-{
-    unsigned long flags;
-    for (unsigned i = 0; i < disk->queue_count; i++) {
-        struct blk_mq_hw_ctx *hctx = &disk->queues[i];
-        LIST_HEAD(refused);
-        spin_lock_irqsave(&hctx->lock, flags);
-        list_splice_tail_init(&hctx->waiting, &refused);
-        spin_unlock_irqrestore(&hctx->lock, flags);
-        while (!list_empty(&refused)) {
-            struct request *request = list_first_entry(&refused, struct request, link);
-            list_del(&request->link);
-            for (struct request *part = request, *next; part != NULL; part = next) {
-                next = part->merged; // each gets its own error: nothing is tried again
-                part->merged = NULL;
-                blk_refuse(part, -ENXIO);
-            }
-        }
-    }
-}
-
-// ---- what the driver has ------------------------------------------------------------------------
-
-struct request *blk_mq_tag_to_rq(struct blk_mq_hw_ctx *hctx, uint32_t tag)
-{
-    return tag < hctx->disk->queue_depth ? READ_ONCE(hctx->by_tag[tag]) : NULL;
-}
-
-void blk_mq_busy_iter(struct gendisk *disk, void (*visit)(struct request *request, void *arg),
-                      void *arg)
-{
-    for (unsigned i = 0; i < disk->queue_count; i++) {
-        for (unsigned tag = 0; tag < disk->queue_depth; tag++) {
-            struct request *request = blk_mq_tag_to_rq(&disk->queues[i], tag);
-            if (request != NULL && READ_ONCE(request->state) == REQUEST_STARTED) {
-                visit(request, arg);
-            }
-        }
-    }
 }

@@ -51,7 +51,6 @@ static bool disk_make_queue(struct gendisk *disk, unsigned index)
     hctx->index = index;
     spin_lock_init(&hctx->lock, "block queue");
     INIT_LIST_HEAD(&hctx->waiting);
-    INIT_LIST_HEAD(&hctx->reaped);
     irq_poll_init(&hctx->iop, IRQ_POLL_MAX_WEIGHT, blk_irq_poll);
     hctx->by_tag = kcalloc(depth, sizeof(*hctx->by_tag), GFP_KERNEL);
     hctx->free_tags = kcalloc(depth, sizeof(*hctx->free_tags), GFP_KERNEL);
@@ -358,13 +357,13 @@ void blk_put(struct gendisk *disk)
 
 // ---- counted ------------------------------------------------------------------------------------
 
-static void stats_add(struct disk_stats *sum, const struct disk_stats *part)
+static void stats_add(struct disk_stats *sum, const struct disk_counts *part)
 {
     for (unsigned op = 0; op < REQ_OP_COUNT; op++) {
         sum->ios[op] += part->ios[op];
         sum->sectors[op] += part->sectors[op];
         sum->merges[op] += part->merges[op];
-        sum->ticks_ns[op] += part->ticks_ns[op];
+        sum->ticks_ns[op] += clock_tsc_to_ns(part->ticks_tsc[op]);
     }
     sum->requeues += part->requeues;
     sum->timeouts += part->timeouts;
@@ -374,17 +373,18 @@ void blk_stats(struct gendisk *disk, struct disk_stats *stats)
 {
     unsigned long flags;
     *stats = (struct disk_stats){0};
-    stats_add(stats, &disk->stats); // of a partition
+    stats_add(stats, &disk->counts); // of a partition
     for (unsigned i = 0; i < disk->queue_count; i++) {
         struct blk_mq_hw_ctx *hctx = &disk->queues[i];
         spin_lock_irqsave(&hctx->lock, flags);
-        stats_add(stats, &hctx->stats);
+        stats_add(stats, &hctx->counts);
         spin_unlock_irqrestore(&hctx->lock, flags);
     }
     stats->in_flight = __atomic_load_n(&disk->in_flight, __ATOMIC_RELAXED);
-    stats->io_ns = __atomic_load_n(&disk->io_ns, __ATOMIC_RELAXED);
-    uint64_t since_ns = READ_ONCE(disk->io_stamp_ns), now_ns = clock_ns();
-    if (stats->in_flight != 0 && now_ns > since_ns) { // busy at this moment, and not counted yet
-        stats->io_ns += now_ns - since_ns;
+    uint64_t io_tsc = __atomic_load_n(&disk->io_tsc, __ATOMIC_RELAXED);
+    uint64_t since_tsc = READ_ONCE(disk->io_stamp_tsc), now_tsc = rdtsc();
+    if (stats->in_flight != 0 && now_tsc > since_tsc) { // busy at this moment, and not counted yet
+        io_tsc += now_tsc - since_tsc;
     }
+    stats->io_ns = clock_tsc_to_ns(io_tsc);
 }

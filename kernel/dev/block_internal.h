@@ -1,8 +1,9 @@
-// What the files of the block layer know of each other: block.c (the life of a request), block_merge.c
-// (plug and merge), block_timeout.c (requests that take too long), block_disk.c (which disks there
-// are).
+// What the files of the block layer know of each other: block.c (a request's way down), block_done.c
+// (and up), block_merge.c (plug and merge), block_timeout.c (requests that take too long),
+// block_quiesce.c (disks that stand still), block_disk.c (which disks there are).
 #pragma once
 
+#include <core/cpu.h>
 #include <dev/block.h>
 
 enum {
@@ -10,6 +11,12 @@ enum {
     BLK_QUIESCED = 2, // and how often
     BLK_NO_TAG = 0xffff,
     BLK_BATCH = 32, // requests that are handed to the driver in one go
+};
+
+// Requests on their way between the block layer and a driver, as many as go in one go.
+struct blk_batch {
+    unsigned count;
+    struct request *requests[BLK_BATCH];
 };
 
 // The disk that the hardware knows.
@@ -24,12 +31,48 @@ static inline uint32_t blk_trace_device(const struct gendisk *disk)
     return (uint32_t)disk->major << 20 | disk->minor;
 }
 
+// Time between two stamps. Where CPUs differ it may seem to run backward.
+static inline uint64_t blk_tsc_since(uint64_t since_tsc, uint64_t now_tsc)
+{
+    return likely(now_tsc > since_tsc) ? now_tsc - since_tsc : 0;
+}
+
+// How long the disk had anything to do: from the first request in to the last one out. Two CPUs that
+// meet at the turn may lose the time between their readings of the clock.
+static inline void blk_account_begin(struct gendisk *disk, uint64_t now_tsc)
+{
+    if (__atomic_fetch_add(&disk->in_flight, 1, __ATOMIC_RELAXED) == 0) {
+        WRITE_ONCE(disk->io_stamp_tsc, now_tsc);
+    }
+}
+
+static inline void blk_account_end(struct gendisk *disk, uint64_t now_tsc, uint32_t count)
+{
+    if (__atomic_sub_fetch(&disk->in_flight, count, __ATOMIC_RELAXED) == 0) {
+        __atomic_fetch_add(&disk->io_tsc, blk_tsc_since(READ_ONCE(disk->io_stamp_tsc), now_tsc),
+                           __ATOMIC_RELAXED);
+    }
+}
+
+static inline void blk_free_tag_locked(struct blk_mq_hw_ctx *hctx, struct request *request)
+{
+    if (likely(request->tag != BLK_NO_TAG)) {
+        hctx->by_tag[request->tag] = NULL;
+        hctx->free_tags[hctx->free_count++] = request->tag;
+        request->tag = BLK_NO_TAG;
+    }
+}
+
 // Cuts [offset, offset + *size) to the disk.
 void blk_clip(const struct gendisk *disk, uint64_t offset, size_t *size);
+// Gives the driver what waits, as far as it has room. Context: any that may call queue_rq.
+void blk_run_hctx(struct blk_mq_hw_ctx *hctx);
 // Queues what blk_submit accepted and counted: one request, or a list of them for one queue, in
 // order. Context: thread, softirq.
 void blk_enqueue(struct blk_mq_hw_ctx *hctx, struct request *request);
 void blk_enqueue_list(struct blk_mq_hw_ctx *hctx, struct list_head *requests);
+// Ends a request that never was the driver's, like any other. Context: any.
+void blk_refuse(struct request *request, int error);
 // Appends `later` to `earlier` when it follows it on the disk and the disk can do both at once.
 bool blk_merge(struct request *earlier, struct request *later);
 // Keeps the request in the thread's plug. False: it has none, or this is not the thread.

@@ -22,7 +22,7 @@
 
 enum {
     PLUG_MAX = 64, // requests; then they go down anyway
-    PLUG_LOOK = 4, // that a new one is compared with
+    PLUG_LOOK = 2, // that a new one is compared with: a copy makes two rows in turn
 };
 
 static struct request *blk_last_part(struct request *request)
@@ -65,10 +65,10 @@ static void blk_count_merge(struct request *request)
 {
     unsigned long flags;
     spin_lock_irqsave(&request->hctx->lock, flags);
-    request->hctx->stats.merges[request->op]++;
+    request->hctx->counts.merges[request->op]++;
     spin_unlock_irqrestore(&request->hctx->lock, flags);
     if (request->disk->whole != NULL) {
-        __atomic_fetch_add(&request->disk->stats.merges[request->op], 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&request->disk->counts.merges[request->op], 1, __ATOMIC_RELAXED);
     }
 }
 
@@ -96,21 +96,31 @@ static bool plug_merge(struct blk_plug *plug, struct request *request)
     return false;
 }
 
-// Hands everything down, a queue at a time.
+// The requests of one queue, in order, without the others.
+static void plug_take(struct blk_plug *plug, struct blk_mq_hw_ctx *hctx, struct list_head *same)
+{
+    struct request *request, *next;
+    list_for_each_entry_safe (request, next, &plug->requests, link) {
+        if (request->hctx == hctx) {
+            list_del(&request->link);
+            list_add_tail(&request->link, same);
+        }
+    }
+}
+
+// Hands everything down, a queue at a time. Most often there is only one.
 static void plug_flush(struct blk_plug *plug)
 {
-    while (!list_empty(&plug->requests)) {
+    while (plug->has_others && !list_empty(&plug->requests)) {
         struct blk_mq_hw_ctx *hctx = list_first_entry(&plug->requests, struct request, link)->hctx;
-        struct request *request, *next;
         LIST_HEAD(same);
-        list_for_each_entry_safe (request, next, &plug->requests, link) {
-            if (request->hctx == hctx) {
-                list_del(&request->link);
-                list_add_tail(&request->link, &same);
-            }
-        }
+        plug_take(plug, hctx, &same);
         blk_enqueue_list(hctx, &same);
     }
+    if (!list_empty(&plug->requests)) {
+        blk_enqueue_list(plug->hctx, &plug->requests);
+    }
+    plug->has_others = false;
     plug->count = 0;
 }
 
@@ -120,11 +130,16 @@ bool blk_plug_add(struct request *request)
     if (!in_task() || plug == NULL) { // a softirq that interrupted the thread
         return false;
     }
-    if (!plug_merge(plug, request)) {
-        list_add_tail(&request->link, &plug->requests);
-        if (++plug->count >= PLUG_MAX) {
-            plug_flush(plug);
-        }
+    if (plug_merge(plug, request)) {
+        return true;
+    }
+    if (plug->count == 0) {
+        plug->hctx = request->hctx;
+    }
+    plug->has_others |= request->hctx != plug->hctx;
+    list_add_tail(&request->link, &plug->requests);
+    if (++plug->count >= PLUG_MAX) {
+        plug_flush(plug);
     }
     return true;
 }
@@ -133,6 +148,7 @@ void blk_start_plug(struct blk_plug *plug)
 {
     assert_context(CTX_THREAD | CTX_ATOMIC);
     INIT_LIST_HEAD(&plug->requests);
+    plug->has_others = false;
     plug->count = 0;
     plug->outer = current->plug;
     current->plug = plug;

@@ -38,7 +38,7 @@ static bool timeout_look(struct blk_mq_hw_ctx *hctx, unsigned tag, uint32_t *nex
     } else if (request != NULL && READ_ONCE(request->state) == REQUEST_STARTED) {
         hctx->examined = request;
         hctx->examined_done = false;
-        hctx->stats.timeouts++;
+        hctx->counts.timeouts++;
         spin_unlock_irqrestore(&hctx->lock, flags);
         enum blk_eh_timer_return answer = disk->ops->timeout(request);
         spin_lock_irqsave(&hctx->lock, flags);

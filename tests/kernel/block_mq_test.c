@@ -455,7 +455,7 @@ KTEST(blkmq, a_queue_for_each_cpu)
     EXPECT_EQ(errors, 0);
     unsigned used = 0;
     for (unsigned i = 0; i < MQ_QUEUES; i++) {
-        used += t->mq.disk->queues[i].stats.ios[REQ_OP_READ] != 0;
+        used += t->mq.disk->queues[i].counts.ios[REQ_OP_READ] != 0;
     }
     EXPECT(used >= 1 && used <= cpu_count);
     EXPECT_EQ(mq_stats(t).ios[REQ_OP_READ] + mq_stats(t).merges[REQ_OP_READ], 12 * 200);
