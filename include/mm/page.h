@@ -77,7 +77,12 @@ struct page_stats {
     uint64_t largest_free_order;
 };
 void page_stats(struct page_stats *stats);
-bool page_is_ram(phys_t address); // usable RAM of the boot map
+extern phys_t page_main_start, page_main_size; // I: the largest piece of usable RAM
+bool page_is_ram_anywhere(phys_t address);
+static inline bool page_is_ram(phys_t address) // usable RAM of the boot map
+{
+    return likely(address - page_main_start < page_main_size) || page_is_ram_anywhere(address);
+}
 // The pieces of usable RAM in whole pages, ascending, and whether one of them touches [address,
 // address + size).
 bool page_ram_piece(unsigned index, phys_t *start, phys_t *end); // false behind the last

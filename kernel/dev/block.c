@@ -28,18 +28,26 @@
 
 // ---- what is asked for --------------------------------------------------------------------------
 
-static int blk_check_segments(const struct gendisk *disk, const struct request *request)
+// What holds for each piece of memory.
+static inline bool blk_segment_fits(const struct gendisk *disk, const struct blk_segment *segment)
 {
-    uint64_t bytes = 0, boundary = disk->segment_boundary;
-    uint32_t align = disk->dma_alignment, most = disk->max_segment_size;
+    uintptr_t start = (uintptr_t)segment->data;
+    uint32_t length = segment->length, most = disk->max_segment_size;
+    return length != 0 && ((start | length) & disk->dma_alignment) == 0 &&
+           (most == 0 || length <= most) &&
+           (likely(disk->segment_boundary == 0) ||
+            ((start ^ (start + length - 1)) & ~disk->segment_boundary) == 0);
+}
+
+// And for several: the seams between them.
+static __noinline int blk_check_segments(const struct gendisk *disk, const struct request *request)
+{
+    uint64_t bytes = 0;
     for (unsigned i = 0; i < request->segment_count; i++) {
         const struct blk_segment *segment = &request->segments[i];
         uintptr_t start = (uintptr_t)segment->data, end = start + segment->length;
-        if (segment->length == 0 || ((start | segment->length) & align) != 0 ||
-            (most != 0 && segment->length > most) ||
-            (i != 0 && (start & disk->virt_boundary) != 0) ||
-            (i + 1 != request->segment_count && (end & disk->virt_boundary) != 0) ||
-            (boundary != 0 && ((start ^ (end - 1)) & ~boundary) != 0)) {
+        if (!blk_segment_fits(disk, segment) || (i != 0 && (start & disk->virt_boundary) != 0) ||
+            (i + 1 != request->segment_count && (end & disk->virt_boundary) != 0)) {
             return -EINVAL;
         }
         bytes += segment->length;
@@ -48,10 +56,10 @@ static int blk_check_segments(const struct gendisk *disk, const struct request *
 }
 
 // What a driver need not check again. Returns 0, -EINVAL, -ENOSPC (beyond the end), -EROFS.
-static int blk_check(const struct gendisk *disk, const struct gendisk *whole,
-                     const struct request *request)
+static inline int blk_check(const struct gendisk *disk, const struct gendisk *whole,
+                            const struct request *request)
 {
-    if (request->op == REQ_OP_FLUSH) {
+    if (unlikely(request->op == REQ_OP_FLUSH)) {
         return request->sectors == 0 && request->segment_count == 0 ? 0 : -EINVAL;
     }
     if (request->op != REQ_OP_READ && request->op != REQ_OP_WRITE) {
@@ -70,6 +78,12 @@ static int blk_check(const struct gendisk *disk, const struct gendisk *whole,
     uint64_t pos = request->sector + disk->start;
     if (((pos | request->sectors) & (whole->logical_block_size / SECTOR_SIZE - 1)) != 0) {
         return -EINVAL; // the disk has larger blocks than a sector
+    }
+    if (likely(request->segment_count == 1)) {
+        return blk_segment_fits(whole, request->segments) &&
+                       request->segments->length == (uint64_t)request->sectors * SECTOR_SIZE
+                   ? 0
+                   : -EINVAL;
     }
     return blk_check_segments(whole, request);
 }
@@ -327,6 +341,7 @@ void blk_request_init(struct request *request, struct gendisk *disk, enum req_op
 void blk_submit(struct request *request)
 {
     struct gendisk *disk = request->disk, *whole = blk_whole(disk);
+    struct blk_plug *plug = current->plug;
     int error = blk_check(disk, whole, request);
     unsigned queue = whole->queue_count == 1 ? 0 : cpu_id() % whole->queue_count;
 
@@ -345,8 +360,10 @@ void blk_submit(struct request *request)
     }
     if (unlikely(error != 0)) {
         blk_refuse(request, error);
-    } else if (likely(current->plug == NULL) || !blk_plug_add(request)) {
+    } else if (likely(plug == NULL) || !in_task()) { // a softirq has interrupted that thread
         blk_enqueue(request->hctx, request);
+    } else {
+        blk_plug_add(plug, request);
     }
 }
 

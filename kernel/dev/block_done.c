@@ -48,7 +48,7 @@ static inline void blk_leave_to_softirq(struct list_head *link, bool done)
 
 // A partition counts for itself; whoever reads its numbers sees each of them whole, not all of one
 // moment.
-static __noinline void blk_account_partition(struct request *request, uint64_t now_tsc)
+static void blk_account_partition(struct request *request, uint64_t now_tsc)
 {
     struct disk_counts *counts = &request->disk->counts;
     __atomic_fetch_add(&counts->ios[request->op], 1, __ATOMIC_RELAXED);
@@ -60,6 +60,20 @@ static __noinline void blk_account_partition(struct request *request, uint64_t n
     blk_account_end(request->disk, now_tsc, 1);
 }
 
+// A request that others were merged into, or of a partition: each maker's part for itself. How many.
+static __noinline uint32_t blk_account_parts(struct request *request, uint64_t now_tsc)
+{
+    uint32_t parts = 0;
+    for (struct request *part = request; part != NULL; part = part->merged) {
+        part->status = request->status;
+        parts++;
+        if (part->disk->whole != NULL && (unsigned)part->op < REQ_OP_COUNT) {
+            blk_account_partition(part, now_tsc);
+        }
+    }
+    return parts;
+}
+
 // Counts a request that is over, under its queue's lock; returns how many makers are to be told of
 // it: with those whose requests were merged into it.
 static inline uint32_t blk_account_done_locked(struct blk_mq_hw_ctx *hctx, struct request *request,
@@ -67,20 +81,15 @@ static inline uint32_t blk_account_done_locked(struct blk_mq_hw_ctx *hctx, struc
 {
     struct disk_counts *counts = &hctx->counts;
     enum req_op op = request->op;
-    uint32_t makers = 0;
     if (likely((unsigned)op < REQ_OP_COUNT)) {
         counts->ios[op]++;
         counts->ticks_tsc[op] += blk_tsc_since(request->start_tsc, now_tsc);
         counts->sectors[op] += likely(request->status == 0) ? request->total_sectors : 0;
     }
-    for (struct request *part = request; part != NULL; part = part->merged) {
-        part->status = request->status;
-        makers++;
-        if (unlikely(part->disk->whole != NULL) && (unsigned)op < REQ_OP_COUNT) {
-            blk_account_partition(part, now_tsc);
-        }
+    if (likely(request->merged == NULL && request->disk->whole == NULL)) {
+        return 1;
     }
-    return makers;
+    return blk_account_parts(request, now_tsc);
 }
 
 // What is not over though the driver is done with it: a merged request failed, and which part of it
@@ -183,28 +192,40 @@ static __noinline void blk_finish_list(struct list_head *list)
     }
 }
 
+// By somebody else than this queue's reap.
+static __noinline void blk_complete_elsewhere(struct request *request)
+{
+    if (in_hardirq() && READ_ONCE(request->hctx->disk->completion) == BLK_COMPLETE_HARDIRQ) {
+        blk_finish_one(request);
+    } else {
+        blk_leave_to_softirq(&request->link, true);
+    }
+}
+
+// It is not the driver's: a completion too many.
+static __noinline void blk_complete_strange(struct request *request, uint32_t state)
+{
+    WARN_ON(true);
+    __atomic_store_n(&request->state, state, __ATOMIC_RELAXED);
+}
+
 void blk_complete_request(struct request *request, int status)
 {
+    struct blk_mq_hw_ctx *hctx = request->hctx;
     uint32_t state = __atomic_exchange_n(&request->state, REQUEST_DONE, __ATOMIC_RELAXED);
-    if (WARN_ON(state != REQUEST_STARTED)) { // not the driver's: a completion too many
-        __atomic_store_n(&request->state, state, __ATOMIC_RELAXED);
+    if (unlikely(state != REQUEST_STARTED)) {
+        blk_complete_strange(request, state);
         return;
     }
     request->status = status;
-    struct blk_mq_hw_ctx *hctx = request->hctx;
-    if (unlikely(in_hardirq())) {
-        if (READ_ONCE(hctx->disk->completion) == BLK_COMPLETE_HARDIRQ) {
-            blk_finish_one(request);
-            return;
-        }
-    } else if (likely(READ_ONCE(hctx->reaping_cpu) == cpu_id() + 1)) { // inside this queue's reap
+    if (likely(READ_ONCE(hctx->reaping_cpu) == cpu_id() + 1 && !in_hardirq())) {
         struct blk_batch *batch = hctx->reaped;
         if (likely(batch->count < BLK_BATCH)) {
             batch->requests[batch->count++] = request;
             return;
         }
     }
-    blk_leave_to_softirq(&request->link, true);
+    blk_complete_elsewhere(request);
 }
 
 // ---- reaping ------------------------------------------------------------------------------------

@@ -75,8 +75,8 @@ void blk_enqueue_list(struct blk_mq_hw_ctx *hctx, struct list_head *requests);
 void blk_refuse(struct request *request, int error);
 // Appends `later` to `earlier` when it follows it on the disk and the disk can do both at once.
 bool blk_merge(struct request *earlier, struct request *later);
-// Keeps the request in the thread's plug. False: it has none, or this is not the thread.
-bool blk_plug_add(struct request *request);
+// Keeps the request in its thread's plug. Context: thread.
+void blk_plug_add(struct blk_plug *plug, struct request *request);
 // The poll function of each queue. Context: IRQ_POLL softirq.
 int blk_irq_poll(struct irq_poll *iop, int budget);
 // Sees to it that somebody looks at the deadline of what was just started. Context: any.

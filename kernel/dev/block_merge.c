@@ -7,10 +7,11 @@
 //
 // A merged request is a chain: the one with the lowest sector first, the others hang at `merged`.
 // The driver sees the sum (blk_rq_sectors, rq_for_each_segment); the makers are told one by one.
-// When a chain fails it is taken apart and each part is tried alone (block.c), so that an error hits
-// exactly who asked for the bad sector.
+// When a chain fails it is taken apart and each part is tried alone (block_done.c), so that an error
+// hits exactly who asked for the bad sector.
 //
-// Requests that wait for a free tag are merged too, at the end of the waiting list (block.c).
+// A request that closes the gap between two joins both. Requests that wait for a free tag are merged
+// too, at the end of the waiting list (block.c).
 //
 // Context: thread (plug); blk_merge: under the lock of whoever owns both. Previous: block.c.
 #include <core/cpu.h>
@@ -72,24 +73,60 @@ static void blk_count_merge(struct request *request)
     }
 }
 
+// One that has grown may have closed the gap to its neighbour in the plug: then they are one. Returns
+// which one stands there now.
+static struct request *plug_join(struct blk_plug *plug, struct request *grown,
+                                 struct list_head *neighbour)
+{
+    if (neighbour == &plug->requests) {
+        return grown;
+    }
+    struct request *other = list_entry(neighbour, struct request, link);
+    struct request *first = grown->pos < other->pos ? grown : other;
+    struct request *second = first == grown ? other : grown;
+    if (!blk_merge(first, second)) {
+        return grown;
+    }
+    list_del(&second->link);
+    plug->count--;
+    blk_count_merge(second);
+    return first;
+}
+
+static void plug_grown(struct blk_plug *plug, struct request *grown)
+{
+    blk_count_merge(grown);
+    grown = plug_join(plug, grown, grown->link.next);
+    plug_join(plug, grown, grown->link.prev);
+}
+
+// The new request goes behind `other`, or before it and takes its place. False: not these two.
+static __noinline bool plug_merge_with(struct blk_plug *plug, struct request *other,
+                                       struct request *request)
+{
+    if (blk_merge(other, request)) {
+        plug_grown(plug, other);
+        return true;
+    }
+    if (blk_merge(request, other)) {
+        request->link = other->link;
+        request->link.prev->next = &request->link;
+        request->link.next->prev = &request->link;
+        plug_grown(plug, request);
+        return true;
+    }
+    return false;
+}
+
 // Looks at the newest few: what follows each other is mostly submitted so.
-static bool plug_merge(struct blk_plug *plug, struct request *request)
+static inline bool plug_merge(struct blk_plug *plug, struct request *request)
 {
     uint64_t start = request->pos, end = start + request->sectors;
-    unsigned left = PLUG_LOOK;
-    for (struct list_head *link = plug->requests.prev; link != &plug->requests && left-- != 0;
-         link = link->prev) {
+    struct list_head *link = plug->requests.prev;
+    for (unsigned i = 0; i < PLUG_LOOK && link != &plug->requests; i++, link = link->prev) {
         struct request *other = list_entry(link, struct request, link);
-        if (other->pos + other->total_sectors == start &&
-            blk_merge(other, request)) { // at the back
-            blk_count_merge(request);
-            return true;
-        }
-        if (end == other->pos && blk_merge(request, other)) { // at the front: takes its place
-            request->link = other->link;
-            request->link.prev->next = &request->link;
-            request->link.next->prev = &request->link;
-            blk_count_merge(request);
+        bool touches = other->pos + other->total_sectors == start || other->pos == end;
+        if (unlikely(touches) && plug_merge_with(plug, other, request)) {
             return true;
         }
     }
@@ -124,14 +161,10 @@ static void plug_flush(struct blk_plug *plug)
     plug->count = 0;
 }
 
-bool blk_plug_add(struct request *request)
+void blk_plug_add(struct blk_plug *plug, struct request *request)
 {
-    struct blk_plug *plug = current->plug;
-    if (!in_task() || plug == NULL) { // a softirq that interrupted the thread
-        return false;
-    }
     if (plug_merge(plug, request)) {
-        return true;
+        return;
     }
     if (plug->count == 0) {
         plug->hctx = request->hctx;
@@ -141,7 +174,6 @@ bool blk_plug_add(struct request *request)
     if (++plug->count >= PLUG_MAX) {
         plug_flush(plug);
     }
-    return true;
 }
 
 void blk_start_plug(struct blk_plug *plug)

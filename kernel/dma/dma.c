@@ -50,23 +50,19 @@ static phys_t dma_phys_of(const void *cpu)
     return (uintptr_t)cpu - PHYS_BASE;
 }
 
-// Why this memory may be lent to no device at all; NULL when it may.
-static inline const char *dma_buffer_fault(const void *cpu, size_t size)
+static bool dma_was_freed(const void *cpu)
+{
+    return dma_debug_is_on() && slab_is_freed(cpu);
+}
+
+// May this memory be lent to any device at all? Not to be used before dma_was_freed() is asked too.
+static inline bool dma_is_lendable(const void *cpu, size_t size)
 {
     uintptr_t virt = (uintptr_t)cpu;
     phys_t first = dma_phys_of(cpu), last = first + size - 1;
 
-    if (size == 0 || virt + size < virt) {
-        return "has no size";
-    }
-    if (virt < PHYS_BASE || !page_is_ram(first) ||
-        (first >> PAGE_SHIFT != last >> PAGE_SHIFT && !page_is_ram(last))) {
-        return "is not from kmalloc or the page allocator";
-    }
-    if (dma_debug_is_on() && unlikely(slab_is_freed(cpu))) {
-        return "was freed";
-    }
-    return NULL;
+    return size != 0 && virt + size >= virt && virt >= PHYS_BASE && page_is_ram(first) &&
+           (first >> PAGE_SHIFT == last >> PAGE_SHIFT || page_is_ram(last));
 }
 
 // Only a device that never said how far it reaches has a mask of 0: it gets what every PCI device
@@ -139,12 +135,13 @@ static uint64_t dma_memory_of(struct device *dev, uint64_t bus)
 static __noinline dma_addr_t dma_map_refused(struct device *dev, void *cpu, size_t size,
                                              enum dma_data_direction direction, const void *caller)
 {
-    struct dma_use use = {.dev = dev,
-                          .bus = (uintptr_t)cpu,
-                          .size = size,
-                          .direction = (uint8_t)direction,
-                          .caller = caller};
-    dma_debug_refuse(&use, dma_buffer_fault(cpu, size));
+    uintptr_t virt = (uintptr_t)cpu;
+    struct dma_use use = {
+        .dev = dev, .bus = virt, .size = size, .direction = (uint8_t)direction, .caller = caller};
+    dma_debug_refuse(&use, size == 0 || virt + size < virt ? "has no size"
+                           : dma_is_lendable(cpu, size)
+                               ? "was freed"
+                               : "is not from kmalloc or the page allocator");
     return dma_address(DMA_NO_ADDRESS);
 }
 
@@ -187,7 +184,7 @@ static __always_inline dma_addr_t dma_map_at(struct device *dev, void *cpu, size
                                              enum dma_data_direction direction, const void *caller)
 {
     dma_default_mask(dev);
-    if (unlikely(dma_buffer_fault(cpu, size) != NULL)) {
+    if (unlikely(!dma_is_lendable(cpu, size)) || dma_was_freed(cpu)) {
         return dma_map_refused(dev, cpu, size, direction, caller);
     }
     phys_t phys = dma_phys_of(cpu);

@@ -154,7 +154,9 @@ unsigned page_order(size_t size)
     return order;
 }
 
-bool page_is_ram(phys_t address)
+phys_t page_main_start, page_main_size;
+
+bool page_is_ram_anywhere(phys_t address)
 {
     const struct page *page = page_at(address >> PAGE_SHIFT);
 
@@ -702,6 +704,21 @@ static void page_add_resources(void)
     }
 }
 
+// The largest piece of RAM that has struct pages: where most memory is, for page_is_ram().
+static void page_find_main(void)
+{
+    phys_t start, end;
+
+    page_main_size = 0;
+    for (unsigned i = 0; page_ram_piece(i, &start, &end); i++) {
+        if (end - start > page_main_size && page_at(start >> PAGE_SHIFT) != NULL &&
+            page_at((end - 1) >> PAGE_SHIFT) != NULL) {
+            page_main_start = start;
+            page_main_size = end - start;
+        }
+    }
+}
+
 void page_init(const struct boot_info *boot)
 {
     phys_t start, end;
@@ -728,6 +745,7 @@ void page_init(const struct boot_info *boot)
     }
     page_place_array();
     page_mark_holes();
+    page_find_main();
     page_release_all();
     page_add_resources();
     pr_info("memory: %llu KiB of RAM in %u piece%s, %llu KiB free",

@@ -68,7 +68,9 @@ void page_lend(phys_t start, uint64_t size, int change)
     }
 }
 
-bool page_is_ram(phys_t address)
+phys_t page_main_start, page_main_size; // none: each address is looked up
+
+bool page_is_ram_anywhere(phys_t address)
 {
     return address >= PAGE_SIZE && address < RAM_SIZE;
 }

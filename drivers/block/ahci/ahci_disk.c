@@ -6,7 +6,7 @@
 //              interrupts
 //   handler    PxIS acknowledged, reaping asked for (ahci.c)                          hard irq
 //   reap       which issued slots have no bit in PxSACT? unmap, blk_complete_request  BLOCK softirq
-//   done       waiter woken (kernel/dev/block.c)                                      the same
+//   done       waiter woken (kernel/dev/block_done.c)                                      the same
 //
 // With NCQ the device has up to 32 commands at a time and ends them in any order. Commands that are
 // not queued (FLUSH, and everything of a disk without NCQ) must not meet queued ones on the way

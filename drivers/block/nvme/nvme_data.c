@@ -173,7 +173,7 @@ int nvme_data_map(struct nvme_queue *queue, uint16_t tag, struct request *reques
     struct nvme_slot *slot = &queue->slots[tag];
     bool by_sgl = data_prefers_sgl(queue->ctrl, request);
 
-    slot->list = NVME_NO_LIST;
+    *slot = (struct nvme_slot){.list = NVME_NO_LIST};
     int error = data_needs_list(request, by_sgl) ? data_take_list(queue, slot) : 0;
     if (error != 0) {
         return error;

@@ -35,7 +35,7 @@
 #include <core/panic.h>
 #include <mm/slab.h>
 
-enum { REAP_BATCH = 16 };
+enum { REAP_BATCH = 32 }; // as many as the block layer asks for at a time
 
 // ---- down: the command --------------------------------------------------------------------------
 
@@ -44,26 +44,20 @@ uint16_t nvme_request_tag(const struct nvme_ns *ns, const struct request *reques
     return (uint16_t)(ns->first_tag + request->tag);
 }
 
-// Everything but the data pointer and the identifier.
-static inline int nvme_build(const struct nvme_ns *ns, const struct request *request,
-                             struct nvme_io *io)
+// Everything of a read or write but the data pointer and the identifier. -EINVAL: not whole blocks of
+// this namespace.
+static inline int nvme_build_rw(const struct nvme_ns *ns, const struct request *request,
+                                struct nvme_io *io)
 {
-    static const uint8_t opcodes[] = {NVME_IO_READ, NVME_IO_WRITE, NVME_IO_FLUSH};
     uint64_t sector = blk_rq_pos(request);
     uint32_t sectors = blk_rq_sectors(request);
+    uint8_t shift = ns->shift;
 
-    io->cdw0 = opcodes[request->op];
+    io->cdw0 = request->op == REQ_OP_WRITE ? NVME_IO_WRITE : NVME_IO_READ;
     io->nsid = ns->nsid;
-    if (unlikely(request->op == REQ_OP_FLUSH)) {
-        io->block = 0;
-        io->cdw12 = 0;
-        io->prp[0] = io->prp[1] = 0;
-        return 0;
-    }
-    io->block = sector >> ns->shift;
-    io->cdw12 = (sectors >> ns->shift) - 1; // counted from 0
-    // Whole blocks of this namespace?
-    return likely(((sector | sectors) & (BIT(ns->shift) - 1)) == 0) ? 0 : -EINVAL;
+    io->block = sector >> shift;
+    io->cdw12 = (sectors >> shift) - 1; // counted from 0
+    return likely(((sector | sectors) & (BIT(shift) - 1)) == 0) ? 0 : -EINVAL;
 }
 
 static void nvme_ring_doorbell(struct nvme_queue *queue)
@@ -74,23 +68,32 @@ static void nvme_ring_doorbell(struct nvme_queue *queue)
     nvme_stamp(queue, doorbell);
 }
 
-// From here on the tag is the device's. False: the queue is closed.
-static inline bool nvme_issue(struct nvme_queue *queue, uint16_t tag, struct nvme_io *io, bool last)
+// The queue is closed: by a reset, or for good.
+static __noinline int nvme_turn_away(struct nvme_queue *queue, uint16_t tag)
+{
+    nvme_slot_release(queue, tag);
+    return nvme_state(queue->ctrl) == NVME_DEAD ? -EIO : -EBUSY;
+}
+
+// From here on the tag is the device's. 0, -EIO, -EBUSY.
+static __always_inline int nvme_issue(struct nvme_queue *queue, uint16_t tag, struct nvme_io *io,
+                                      bool last)
 {
     unsigned long flags;
     spin_lock_irqsave(&queue->sq_lock, flags);
-    bool open = nvme_state(queue->ctrl) == NVME_LIVE;
-    if (likely(open)) {
-        io->cdw0 |= (uint32_t)nvme_tag_issue(&queue->tags, tag) << 16;
-        nvme_ring_push_io(&queue->ring, io);
-        queue->counters.commands++;
-        nvme_stamp(queue, written);
-        if (last) {
-            nvme_ring_doorbell(queue);
-        }
+    if (unlikely(nvme_state(queue->ctrl) != NVME_LIVE)) {
+        spin_unlock_irqrestore(&queue->sq_lock, flags);
+        return nvme_turn_away(queue, tag);
+    }
+    io->cdw0 |= (uint32_t)nvme_tag_issue(&queue->tags, tag) << 16;
+    nvme_ring_push_io(&queue->ring, io);
+    queue->counters.commands++;
+    nvme_stamp(queue, written);
+    if (last) {
+        nvme_ring_doorbell(queue);
     }
     spin_unlock_irqrestore(&queue->sq_lock, flags);
-    return open;
+    return 0;
 }
 
 static inline void nvme_release(struct nvme_queue *queue, struct nvme_slot *slot,
@@ -138,8 +141,7 @@ static inline int nvme_map_short(struct nvme_ctrl *ctrl, struct request *request
     if (unlikely(dma_mapping_error(ctrl->dev, only->bus))) {
         return -EFAULT;
     }
-    slot->request = request;
-    slot->list = NVME_NO_LIST;
+    *slot = (struct nvme_slot){.request = request, .list = NVME_NO_LIST};
     nvme_prp_short(io->prp, only->bus.value, only->length);
     return 0;
 }
@@ -158,32 +160,46 @@ static bool nvme_skip_flush(struct blk_mq_hw_ctx *hctx, struct request *request,
     return true;
 }
 
+// Data of many pieces or pages, and none.
+static __noinline int nvme_queue_long(struct blk_mq_hw_ctx *hctx, struct request *request,
+                                      bool last)
+{
+    struct nvme_queue *queue = hctx->private_data;
+    struct nvme_ns *ns = hctx->disk->private_data;
+    uint16_t tag = nvme_request_tag(ns, request);
+    struct nvme_io io = {.cdw0 = NVME_IO_FLUSH, .nsid = ns->nsid};
+
+    if (nvme_skip_flush(hctx, request, last)) {
+        return 0;
+    }
+    int error = request->op == REQ_OP_FLUSH ? 0 : nvme_build_rw(ns, request, &io);
+    if (error == 0) {
+        error = nvme_data_map(queue, tag, request, &io);
+    }
+    if (unlikely(error != 0)) {
+        return error;
+    }
+    return nvme_issue(queue, tag, &io, last);
+}
+
 static int nvme_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, bool last)
 {
     struct nvme_queue *queue = hctx->private_data;
     struct nvme_ns *ns = hctx->disk->private_data;
+    uint16_t tag = nvme_request_tag(ns, request);
     struct nvme_io io;
 
-    if (unlikely(request->op == REQ_OP_FLUSH) && nvme_skip_flush(hctx, request, last)) {
-        return 0;
+    if (unlikely(!nvme_is_short(request))) {
+        return nvme_queue_long(hctx, request, last);
     }
-    uint16_t tag = nvme_request_tag(ns, request);
-    struct nvme_slot *slot = &queue->slots[tag];
-    int error = nvme_build(ns, request, &io);
+    int error = nvme_build_rw(ns, request, &io);
+    if (likely(error == 0)) {
+        error = nvme_map_short(ns->ctrl, request, &queue->slots[tag], &io);
+    }
     if (unlikely(error != 0)) {
         return error;
     }
-    slot->aborting = false;
-    error = nvme_is_short(request) ? nvme_map_short(ns->ctrl, request, slot, &io)
-                                   : nvme_data_map(queue, tag, request, &io);
-    if (unlikely(error != 0)) {
-        return error;
-    }
-    if (likely(nvme_issue(queue, tag, &io, last))) {
-        return 0;
-    }
-    nvme_slot_release(queue, tag);
-    return nvme_state(ns->ctrl) == NVME_DEAD ? -EIO : -EBUSY;
+    return nvme_issue(queue, tag, &io, last);
 }
 
 // ---- up: the top half ---------------------------------------------------------------------------
@@ -208,14 +224,14 @@ irqreturn_t nvme_interrupt(int irq, void *dev_id)
 // ---- up: reaping --------------------------------------------------------------------------------
 
 // An answer that no command of ours can have got: counted, said, and not obeyed.
-static void nvme_report_answer(const struct nvme_queue *queue, enum nvme_answer kind,
-                               const struct nvme_cqe *answer)
+static __noinline void nvme_report_answer(struct nvme_queue *queue, enum nvme_answer kind,
+                                          uint16_t sq_id, uint16_t cid, uint16_t status)
 {
     static const char *const kinds[] = {"", "", "for another queue", "to no command of ours",
                                         "to a command that is not out"};
+    queue->counters.answers[kind]++;
     pr_ratelimited(LOG_WARNING, "%s: queue %u: an answer %s: id 0x%04x, queue %u, status 0x%x",
-                   queue->ctrl->name, queue->ring.id, kinds[kind], answer->cid, answer->sq_id,
-                   answer->status);
+                   queue->ctrl->name, queue->ring.id, kinds[kind], cid, sq_id, status);
 }
 
 struct nvme_done {
@@ -224,24 +240,25 @@ struct nvme_done {
 
 // Takes answers out of the queue; its lock is held no longer than that. How many good ones are in
 // *done. What comes after the last look brings an interrupt of its own.
-static unsigned nvme_take_answers(struct nvme_queue *queue, struct nvme_done *done, unsigned room)
+static inline unsigned nvme_take_answers(struct nvme_queue *queue, struct nvme_done *done,
+                                         unsigned room)
 {
     unsigned good = 0, strange = 0;
     unsigned long flags;
 
     spin_lock_irqsave(&queue->cq_lock, flags);
     // A device that writes strange ones as fast as we read gets a bound too.
-    while (nvme_ring_has_answer(&queue->ring) && good < room && likely(queue->running) &&
-           likely(strange < queue->ring.depth)) {
+    while (good < room && likely(queue->running) && likely(strange < queue->ring.depth)) {
         struct nvme_cqe answer;
         uint16_t tag;
         enum nvme_answer kind = nvme_ring_take(&queue->ring, &queue->tags, &answer, &tag);
         if (likely(kind == NVME_ANSWER_GOOD)) {
             done[good++] = (struct nvme_done){.tag = tag, .status = answer.status};
+        } else if (kind == NVME_ANSWER_NONE) {
+            break;
         } else {
             strange++;
-            queue->counters.answers[kind]++;
-            nvme_report_answer(queue, kind, &answer);
+            nvme_report_answer(queue, kind, answer.sq_id, answer.cid, answer.status);
         }
     }
     queue->counters.answers[NVME_ANSWER_GOOD] += good;
@@ -254,20 +271,26 @@ static unsigned nvme_take_answers(struct nvme_queue *queue, struct nvme_done *do
     return good;
 }
 
-static void nvme_complete(struct nvme_queue *queue, const struct nvme_done *done)
+static __noinline int nvme_failed(struct nvme_queue *queue, const struct request *request,
+                                  uint16_t status)
 {
-    struct nvme_slot *slot = &queue->slots[done->tag];
+    static const char *const names[] = {"read", "write", "flush"};
+    __atomic_fetch_add(&queue->ctrl->failed, 1, __ATOMIC_RELAXED);
+    pr_ratelimited(LOG_ERR, "%s: %s of %u sectors at %llu failed: %s (status 0x%x)",
+                   request->hctx->disk->name, names[request->op], blk_rq_sectors(request),
+                   (unsigned long long)blk_rq_pos(request), nvme_status_text(status),
+                   NVME_CQE_STATUS(status));
+    return nvme_status_error(status);
+}
+
+static inline void nvme_complete(struct nvme_queue *queue, struct nvme_done done)
+{
+    struct nvme_slot *slot = &queue->slots[done.tag];
     struct request *request = slot->request;
     int error = 0;
 
-    if (unlikely(NVME_CQE_STATUS(done->status) != 0)) {
-        static const char *const names[] = {"read", "write", "flush"};
-        error = nvme_status_error(done->status);
-        __atomic_fetch_add(&queue->ctrl->failed, 1, __ATOMIC_RELAXED);
-        pr_ratelimited(LOG_ERR, "%s: %s of %u sectors at %llu failed: %s (status 0x%x)",
-                       request->hctx->disk->name, names[request->op], blk_rq_sectors(request),
-                       (unsigned long long)blk_rq_pos(request), nvme_status_text(done->status),
-                       NVME_CQE_STATUS(done->status));
+    if (unlikely(NVME_CQE_STATUS(done.status) != 0)) {
+        error = nvme_failed(queue, request, done.status);
     }
     nvme_release(queue, slot, request);
     blk_complete_request(request, error);
@@ -283,7 +306,7 @@ static unsigned nvme_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
         room = min(budget - completed, (unsigned)REAP_BATCH);
         good = nvme_take_answers(queue, done, room);
         for (unsigned i = 0; i < good; i++) {
-            nvme_complete(queue, &done[i]);
+            nvme_complete(queue, done[i]);
         }
         completed += good;
     } while (good == room && completed < budget);

@@ -24,6 +24,7 @@
 #pragma once
 
 #include <lib/types.h>
+#include <dma/dma.h>
 
 #include "nvme_regs.h"
 
@@ -94,7 +95,10 @@ static inline bool nvme_ring_has_answer(const struct nvme_ring *ring)
 void nvme_tags_init(struct nvme_tags *tags, struct nvme_tag *memory, uint16_t count);
 // An answer to this one is not wanted any more: the device was reset, or too slow. True when there
 // was none yet.
-bool nvme_tag_revoke(struct nvme_tags *tags, uint16_t tag);
+static inline bool nvme_tag_revoke(struct nvme_tags *tags, uint16_t tag)
+{
+    return __atomic_exchange_n(&tags->tags[tag].issued, false, __ATOMIC_RELAXED);
+}
 // The identifier that the tag was issued with last.
 static inline uint16_t nvme_tag_cid(const struct nvme_tags *tags, uint16_t tag)
 {
@@ -105,10 +109,11 @@ static inline uint16_t nvme_tag_cid(const struct nvme_tags *tags, uint16_t tag)
 static inline uint16_t nvme_tag_issue(struct nvme_tags *tags, uint16_t tag)
 {
     struct nvme_tag *entry = &tags->tags[tag];
-    uint8_t next = (uint8_t)(entry->generation + 1);
-    entry->generation = next == NVME_GENERATIONS ? 0 : next;
+    unsigned next = entry->generation + 1u;
+    next = next == NVME_GENERATIONS ? 0 : next;
+    entry->generation = (uint8_t)next;
     WRITE_ONCE(entry->issued, true);
-    return nvme_tag_cid(tags, tag);
+    return (uint16_t)(next << NVME_TAG_BITS | tag);
 }
 
 enum nvme_answer {
@@ -119,7 +124,48 @@ enum nvme_answer {
     NVME_ANSWER_STALE,       // answered before, or given up
     NVME_ANSWER_KINDS,
 };
+// Is a command with this identifier out? From here on it is not.
+static inline enum nvme_answer nvme_tag_match(struct nvme_tags *tags, uint16_t cid, uint16_t *tag)
+{
+    uint16_t index = cid & (NVME_MAX_DEPTH - 1);
+    if (unlikely(index >= tags->count)) {
+        return NVME_ANSWER_WILD;
+    }
+    if (unlikely(tags->tags[index].generation != cid >> NVME_TAG_BITS ||
+                 !nvme_tag_revoke(tags, index))) {
+        return NVME_ANSWER_STALE;
+    }
+    *tag = index;
+    return NVME_ANSWER_GOOD;
+}
 // Takes the next answer out of the queue, whatever it is. GOOD: *tag is whose, result and status
 // are in *answer. The doorbell is the caller's: it writes ring->cq_head, once for several.
-enum nvme_answer nvme_ring_take(struct nvme_ring *ring, struct nvme_tags *tags,
-                                struct nvme_cqe *answer, uint16_t *tag);
+//
+// Read the word with the phase, observe, only then read the rest, which the device wrote before it.
+// Every entry is taken, good or not, or a bad one would stop the queue for ever.
+static inline enum nvme_answer nvme_ring_take(struct nvme_ring *ring, struct nvme_tags *tags,
+                                              struct nvme_cqe *answer, uint16_t *tag)
+{
+    const volatile struct nvme_cqe *entry = &ring->cq[ring->cq_head];
+    // Its last four words in one read: the device may change its mind between two.
+    uint64_t words = *(const volatile uint64_t *)(const volatile void *)&entry->sq_head;
+    uint16_t next = (uint16_t)(ring->cq_head + 1);
+
+    if ((words >> 48 & NVME_CQE_PHASE) != ring->phase) {
+        return NVME_ANSWER_NONE;
+    }
+    dma_observe();
+    answer->result = entry->result;
+    answer->sq_id = (uint16_t)(words >> 16);
+    answer->cid = (uint16_t)(words >> 32);
+    answer->status = (uint16_t)(words >> 48);
+    if (unlikely(next == ring->depth)) {
+        next = 0;
+        ring->phase ^= 1;
+    }
+    ring->cq_head = next;
+    if (unlikely(answer->sq_id != ring->id)) {
+        return NVME_ANSWER_WRONG_QUEUE;
+    }
+    return nvme_tag_match(tags, answer->cid, tag);
+}
