@@ -4,6 +4,8 @@
 //   PIO   an interrupt and a rep insw for each sector: the cost grows with the bytes
 //   DMA   a list, a command, an interrupt: the cost is that of the request, however large
 //
+// What the CPU did is counted by the driver: words that it carried through the data port, or
+// descriptors that it wrote, and interrupts. A page is 2,048 words by PIO, and one descriptor by DMA.
 // Busy is the time in which the CPUs did anything but wait (the sums of /proc/stat), so what the
 // interrupts cost is in it. Needs an IDE disk: QEMU's -M pc with -drive if=ide. Context: thread.
 #include <lib/errno.h>
@@ -20,8 +22,14 @@
 enum { PIO_READS = 64, PIO_LARGEST = 128 * 1024 };
 
 static const struct lab_column pio_columns[] = {
-    {"request", 9},          {"way", -4},          {"busy us", 9},
+    {"request", 9},          {"way", -4},          {"words", 7},
+    {"descriptors", 11},     {"irqs", 5},          {"busy us", 9},
     {"cycles per byte", 15}, {"bytes per us", 12}, {NULL, 0},
+};
+
+// Of the first channel, since boot.
+struct pio_counts {
+    uint64_t interrupts, words, descriptors;
 };
 
 static int pio_set_mode(const char *mode)
@@ -37,6 +45,39 @@ static int pio_set_mode(const char *mode)
     return error;
 }
 
+static uint64_t pio_count(const char *text, const char *name)
+{
+    const char *at = strstr(text, name);
+    uint64_t count = 0;
+
+    for (at = at != NULL ? at + strlen(name) : ""; *at >= '0' && *at <= '9'; at++) {
+        count = count * 10 + (uint64_t)(*at - '0');
+    }
+    return count;
+}
+
+// As /proc/driver/ide tells. 0 or -errno.
+static int pio_get_counts(struct pio_counts *counts)
+{
+    char text[512];
+    struct file *file;
+    int error = vfs_open("/proc/driver/ide", OPEN_READ, &file);
+
+    if (error != 0) {
+        return error;
+    }
+    long length = vfs_read(file, text, sizeof(text) - 1);
+    vfs_close(file);
+    if (length < 0) {
+        return (int)length;
+    }
+    text[length] = '\0';
+    *counts = (struct pio_counts){.interrupts = pio_count(text, "interrupts "),
+                                  .words = pio_count(text, "words "),
+                                  .descriptors = pio_count(text, "descriptors ")};
+    return 0;
+}
+
 static uint64_t pio_busy_ns(void)
 {
     uint64_t idle = 0;
@@ -47,45 +88,85 @@ static uint64_t pio_busy_ns(void)
     return clock_ns() * cpumask_weight(&cpu_online_mask) - idle;
 }
 
-static int pio_measure(struct shell *sh, struct gendisk *disk, void *buffer, uint32_t bytes,
-                       const char *mode)
+// What one of PIO_READS cost on average; `passed_ns` from its start to its end.
+struct pio_cost {
+    struct pio_counts counts;
+    uint64_t busy_ns, passed_ns;
+};
+
+static int pio_measure(struct gendisk *disk, void *buffer, uint32_t bytes, struct pio_cost *cost)
 {
-    char request[16], busy[LAB_CELL_SIZE], cycles[16], rate[16];
+    struct pio_counts before, after;
+    int error = pio_get_counts(&before);
     uint64_t start_ns = clock_ns(), start_busy = pio_busy_ns();
 
-    for (unsigned i = 0; i < PIO_READS; i++) {
-        int error = blk_read(disk, 0, bytes / SECTOR_SIZE, buffer);
-        if (error != 0) {
-            return shell_error(sh, "%s: reading failed: error %d", disk->name, error);
-        }
+    for (unsigned i = 0; i < PIO_READS && error == 0; i++) {
+        error = blk_read(disk, 0, bytes / SECTOR_SIZE, buffer);
     }
-    uint64_t busy_ns = (pio_busy_ns() - start_busy) / PIO_READS;
-    uint64_t passed_ns = max((clock_ns() - start_ns) / PIO_READS, 1ull);
-    uint64_t hundredths = busy_ns * (clock_tsc_hz() / 1000000) / 10 / bytes;
+    cost->busy_ns = (pio_busy_ns() - start_busy) / PIO_READS;
+    cost->passed_ns = max((clock_ns() - start_ns) / PIO_READS, 1ull);
+    error = error != 0 ? error : pio_get_counts(&after);
+    if (error == 0) {
+        cost->counts = (struct pio_counts){
+            .interrupts = (after.interrupts - before.interrupts) / PIO_READS,
+            .words = (after.words - before.words) / PIO_READS,
+            .descriptors = (after.descriptors - before.descriptors) / PIO_READS};
+    }
+    return error;
+}
 
-    snprintf(request, sizeof(request), "%u", bytes);
-    snprintf(cycles, sizeof(cycles), "%llu.%02llu", (unsigned long long)hundredths / 100,
+static void pio_row(struct shell *sh, uint32_t bytes, const char *mode, const struct pio_cost *cost)
+{
+    char cells[8][LAB_CELL_SIZE];
+    const char *row[ARRAY_SIZE(cells)];
+    uint64_t hundredths = cost->busy_ns * (clock_tsc_hz() / 1000000) / 10 / bytes;
+    const uint64_t counts[] = {cost->counts.words, cost->counts.descriptors,
+                               cost->counts.interrupts};
+
+    snprintf(cells[0], LAB_CELL_SIZE, "%u", bytes);
+    strscpy(cells[1], mode, LAB_CELL_SIZE);
+    for (unsigned i = 0; i < ARRAY_SIZE(counts); i++) {
+        snprintf(cells[2 + i], LAB_CELL_SIZE, "%llu", (unsigned long long)counts[i]);
+    }
+    lab_us(cells[5], cost->busy_ns);
+    snprintf(cells[6], LAB_CELL_SIZE, "%llu.%02llu", (unsigned long long)hundredths / 100,
              (unsigned long long)hundredths % 100);
-    snprintf(rate, sizeof(rate), "%llu", (unsigned long long)(bytes * 1000ull / passed_ns));
-    lab_row(sh, pio_columns,
-            (const char *const[]){request, mode, lab_us(busy, busy_ns), cycles, rate});
+    snprintf(cells[7], LAB_CELL_SIZE, "%llu",
+             (unsigned long long)(bytes * 1000ull / cost->passed_ns));
+    for (unsigned i = 0; i < ARRAY_SIZE(cells); i++) {
+        row[i] = cells[i];
+    }
+    lab_row(sh, pio_columns, row);
+}
+
+// One size, one way. The command's status.
+static int pio_one(struct shell *sh, struct gendisk *disk, void *buffer, uint32_t bytes,
+                   const char *mode)
+{
+    struct pio_cost cost;
+    int error = shell_interrupted(sh) ? -EINTR : pio_set_mode(mode);
+
+    if (error == -EINTR) {
+        return 130;
+    }
+    error = error != 0 ? error : pio_measure(disk, buffer, bytes, &cost);
+    if (error != 0) {
+        return shell_error(sh, "%s: %u bytes by %s: %s", disk->name, bytes, mode, strerror(-error));
+    }
+    pio_row(sh, bytes, mode, &cost);
     return 0;
 }
 
 static int pio_compare(struct shell *sh, struct gendisk *disk, void *buffer)
 {
     static const char *const modes[] = {"pio", "dma"};
+    static const uint32_t sizes[] = {SECTOR_SIZE, PAGE_SIZE, 16384, 65536, PIO_LARGEST};
     int status = 0;
 
     lab_table(sh, pio_columns);
-    for (uint32_t bytes = SECTOR_SIZE; bytes <= PIO_LARGEST && status == 0; bytes *= 4) {
-        for (unsigned i = 0; i < ARRAY_SIZE(modes) && status == 0; i++) {
-            int error = shell_interrupted(sh) ? -EINTR : pio_set_mode(modes[i]);
-
-            status = error == -EINTR ? 130
-                     : error != 0    ? shell_error(sh, "/proc/driver/ide: error %d", error)
-                                     : pio_measure(sh, disk, buffer, bytes, modes[i]);
-        }
+    for (unsigned i = 0; i < ARRAY_SIZE(sizes) * ARRAY_SIZE(modes) && status == 0; i++) {
+        status =
+            pio_one(sh, disk, buffer, sizes[i / ARRAY_SIZE(modes)], modes[i % ARRAY_SIZE(modes)]);
     }
     pio_set_mode("dma");
     return status;

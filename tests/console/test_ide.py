@@ -108,8 +108,16 @@ def test_coming_and_going(images):
 def test_what_a_byte_costs(images):
     """By PIO the cost of a byte does not fall with the size of the request; by DMA it does."""
     with Machine(machine="pc", cpus=1, name="ide-lab", extra=drives(images)) as machine:
-        rows = re.findall(r"^ *(\d+) (pio|dma) +[\d.]+ +([\d.]+) ", machine.ok("lab pio-dma"), re.M)
-        cost = {(int(size), way): float(cycles) for size, way, cycles in rows}
+        rows = re.findall(r"^ *(\d+) (pio|dma) +(\d+) +(\d+) +(\d+) +[\d.]+ +([\d.]+) ",
+                          machine.ok("lab pio-dma"), re.M)
+        cost = {(int(size), way): float(cycles) for size, way, *_, cycles in rows}
         assert len(cost) == 10, rows
+        for size, way, words, descriptors, irqs, _ in rows:
+            counts = (int(words), int(descriptors), int(irqs))
+            if way == "pio":  # each word through the CPU, an interrupt for each sector
+                assert counts == (int(size) // 2, 0, int(size) // 512)
+            else:  # a page: one descriptor, one interrupt; no piece has more than 64 KiB
+                pieces = (int(size) + 65535) // 65536
+                assert counts == (0, pieces, pieces)
         assert cost[131072, "dma"] * 4 < cost[512, "dma"]
         assert cost[131072, "dma"] * 4 < cost[131072, "pio"]

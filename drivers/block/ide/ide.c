@@ -243,11 +243,16 @@ void ide_show(struct ide_channel *channel, struct text *t)
                         channel->disks[i].identity.model);
         }
     }
-    text_printf(t, "  interrupts %llu, not ours %llu; sectors by PIO %llu, by DMA %llu\n",
+    text_printf(t,
+                "  interrupts %llu, not ours %llu; sectors by PIO %llu, by DMA %llu; words %llu, "
+                "descriptors "
+                "%llu\n",
                 (unsigned long long)channel->counters.interrupts,
                 (unsigned long long)channel->counters.foreign,
                 (unsigned long long)channel->counters.pio_sectors,
-                (unsigned long long)channel->counters.dma_sectors);
+                (unsigned long long)channel->counters.dma_sectors,
+                (unsigned long long)channel->counters.words,
+                (unsigned long long)channel->counters.descriptors);
     text_printf(t, "  errors %llu, time-outs %llu, resets %llu\n",
                 (unsigned long long)channel->counters.errors,
                 (unsigned long long)channel->counters.timeouts,

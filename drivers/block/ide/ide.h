@@ -65,6 +65,7 @@ struct ide_channel {
     struct {
         uint64_t interrupts, foreign;      // H
         uint64_t pio_sectors, dma_sectors; // L
+        uint64_t words, descriptors;       // L: what the CPU did for them: reads of the data port
         uint64_t errors, timeouts, resets; // L
     } counters;
 };

@@ -53,6 +53,7 @@ static void ide_move_sector_locked(struct ide_channel *channel)
 
     now->left -= left;
     channel->counters.pio_sectors++;
+    channel->counters.words += left / 2;
     while (left > 0 && now->part != NULL) {
         const struct blk_segment *segment = &now->part->segments[now->segment];
         uint32_t bytes = min(left, segment->length - now->offset);
@@ -111,6 +112,7 @@ static int ide_map_locked(struct ide_channel *channel, struct request *request)
         }
     }
     ide_prd_end(channel->prds, (unsigned)count);
+    channel->counters.descriptors += (unsigned)count;
     return 0;
 }
 
