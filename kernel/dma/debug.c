@@ -8,7 +8,8 @@
 //   freed meanwhile     by kfree or free_pages: kernel/mm asks, where a page bears the mark that each
 //                       record leaves in it (page_lend); the memory is not freed then
 //   written meanwhile   the CPU changed what the device was to read (dma_debug=strict, or echo strict
-//                       > /proc/dma-map: sums of the first page are compared)
+//                       > /proc/dma-map: sums of the first page are compared). With swiotlb=force also
+//                       what the device is to write, as it writes to a copy then
 //
 // Records hang in buckets by the page that the mapping starts in. Most mappings, packets and
 // sectors, are at most a page long, so what overlaps them starts in their own page; the page before
@@ -26,19 +27,14 @@
 // released.
 #include <lib/errno.h>
 #include <lib/string.h>
-#include <lib/text.h>
 #include <lib/types.h>
 #include <contract/boot_option.h>
 #include <contract/device.h>
-#include <contract/proc_file.h>
-#include <core/clock.h>
-#include <core/kallsyms.h>
 #include <core/log.h>
-#include <core/panic.h>
 #include <core/spinlock.h>
 #include <mm/page.h>
-#include <mm/slab.h>
 #include <dma/dma.h>
+#include <dma/iommu.h>
 
 #include "debug.h"
 
@@ -50,13 +46,6 @@ enum {
     DEBUG_REGION_BITS = 6, // pages of a region: 256 KiB
     DEBUG_REGIONS = 256,   // counters; regions 64 MiB apart share one
     DEBUG_SPARE = 8,       // records that a bucket keeps for itself
-    DEBUG_REPORTS = 128,   // reports that are printed in a second; all are counted
-};
-
-struct dma_record {
-    struct dma_record *next; // L of its bucket, or of the pool
-    struct dma_use use;      // L
-    bool cpu_looks;          // L: between sync_for_cpu and sync_for_device
 };
 
 struct dma_bucket {
@@ -73,7 +62,6 @@ static uint32_t dma_crossing_count;         // A: short mappings that touch two 
 static uint32_t dma_live, dma_peak;         // A
 static uint32_t dma_regions[DEBUG_REGIONS]; // A: short mappings that start in such a region
 static uint64_t dma_unrecorded;             // A
-static uint64_t dma_errors;                 // A
 bool dma_debug_off;
 static bool dma_debug_strict; // A: boot option, or somebody's wish
 
@@ -86,73 +74,9 @@ bool dma_debug_be_strict(bool strict)
     return __atomic_exchange_n(&dma_debug_strict, strict, __ATOMIC_RELAXED);
 }
 
-uint64_t dma_debug_errors(void)
-{
-    return __atomic_load_n(&dma_errors, __ATOMIC_RELAXED);
-}
-
 uint64_t dma_debug_unrecorded(void)
 {
     return __atomic_load_n(&dma_unrecorded, __ATOMIC_RELAXED);
-}
-
-// ---- reports ------------------------------------------------------------------------------------
-
-static const char *const dma_direction_names[] = {"bidirectional", "to-device", "from-device"};
-
-static const char *dma_kind_name(const struct dma_use *use)
-{
-    return use->coherent ? "coherent" : dma_direction_names[use->direction % 3];
-}
-
-static void dma_describe(struct text *t, const struct dma_use *use)
-{
-    text_printf(t, "%s [%#llx, +%llu) %s by ", use->dev->name, (unsigned long long)use->bus,
-                (unsigned long long)use->size, dma_kind_name(use));
-    text_symbol(t, (uintptr_t)use->caller);
-}
-
-// A driver that is wrong with every packet must not drown the log.
-static bool dma_may_report(void)
-{
-    static uint64_t second;  // A
-    static uint32_t printed; // A: in that second
-    uint64_t now = clock_ns() / 1000000000;
-
-    if (__atomic_exchange_n(&second, now, __ATOMIC_RELAXED) != now) {
-        __atomic_store_n(&printed, 0, __ATOMIC_RELAXED);
-    }
-    return __atomic_fetch_add(&printed, 1, __ATOMIC_RELAXED) < DEBUG_REPORTS;
-}
-
-// `other` is the mapping that is in the way, or NULL.
-static __noinline void dma_report(const struct dma_use *use, const char *what,
-                                  const struct dma_use *other)
-{
-    char buffer[400];
-    struct text t = TEXT_INIT(buffer);
-
-    __atomic_fetch_add(&dma_errors, 1, __ATOMIC_RELAXED);
-    if (!dma_may_report()) {
-        return;
-    }
-    dma_describe(&t, use);
-    pr_err("DMA-API: %s: %s", what, buffer);
-    if (other != NULL) {
-        text_init(&t, buffer, sizeof(buffer));
-        dma_describe(&t, other);
-        pr_err("DMA-API:   mapped: %s", buffer);
-    }
-    warn_at(__FILE__, __LINE__, "DMA is used wrongly");
-}
-
-void dma_debug_refuse(const struct dma_use *use, const char *what)
-{
-    char buffer[96];
-    struct text t = TEXT_INIT(buffer);
-
-    text_printf(&t, "refused, the memory %s", what);
-    dma_report(use, buffer, NULL);
 }
 
 // ---- records ------------------------------------------------------------------------------------
@@ -308,13 +232,20 @@ static bool dma_find_elsewhere(const struct dma_use *use, struct dma_use *found)
     return collides;
 }
 
-// Of what only the device may read now. Zero: not looked at.
+// Nobody may change this memory now: the device only reads it, or works on a copy (bounce.c).
+static bool dma_is_still(const struct dma_use *use)
+{
+    return !use->coherent &&
+           (use->direction == DMA_TO_DEVICE || (dma_iommu == NULL && use->bus != use->phys));
+}
+
+// Of what nobody may change. Zero: not looked at.
 static uint32_t dma_sum(const struct dma_use *use)
 {
     const uint8_t *at = phys_to_virt(use->phys);
     uint32_t sum = 1;
 
-    if (!READ_ONCE(dma_debug_strict) || use->coherent || use->direction != DMA_TO_DEVICE) {
+    if (!READ_ONCE(dma_debug_strict) || !dma_is_still(use)) {
         return 0;
     }
     for (uint64_t i = 0; i < min(use->size, (uint64_t)PAGE_SIZE); i++) {
@@ -353,7 +284,7 @@ void dma_debug_map(const struct dma_use *use)
                 DEBUG_RECORDS);
     }
     if (unlikely(collides || dma_find_elsewhere(use, &other))) {
-        dma_report(use, "mapped although a device owns it already", &other);
+        dma_debug_report(use, "mapped although a device owns it already", &other);
     }
 }
 
@@ -378,7 +309,7 @@ bool dma_debug_freed(const void *start, size_t size, const void *caller)
                            .direction = other.direction,
                            .coherent = other.coherent,
                            .caller = caller};
-    dma_report(&use, "freed although a device owns it, and left alone", &other);
+    dma_debug_report(&use, "freed although a device owns it, and left alone", &other);
     return true;
 }
 
@@ -455,10 +386,10 @@ static bool dma_unmap_strange(const struct dma_use *use, struct dma_use *was)
         return true;
     }
     if (dma_find_foreign(by_page, use->phys, was) || dma_find_foreign(by_length, use->phys, was)) {
-        dma_report(use, "unmapped by another device than mapped it", was);
+        dma_debug_report(use, "unmapped by another device than mapped it", was);
         return false;
     }
-    dma_report(use, "unmapped, but is not mapped (unmapped twice?)", NULL);
+    dma_debug_report(use, "unmapped, but is not mapped (unmapped twice?)", NULL);
     return false;
 }
 
@@ -492,21 +423,21 @@ bool dma_debug_unmap(struct dma_use *use)
         }
     }
     if (unlikely(was.coherent != use->coherent)) {
-        dma_report(use,
-                   was.coherent ? "is coherent memory: dma_free_coherent gives it back"
-                                : "is a streaming mapping: dma_unmap_single gives it back",
-                   &was);
+        dma_debug_report(use,
+                         was.coherent ? "is coherent memory: dma_free_coherent gives it back"
+                                      : "is a streaming mapping: dma_unmap_single gives it back",
+                         &was);
         return false;
     }
     dma_count(&was, -1u);
     if (unlikely(was.size != use->size)) {
-        dma_report(use, "unmapped with another size", &was);
+        dma_debug_report(use, "unmapped with another size", &was);
     } else if (unlikely(was.direction != use->direction)) {
-        dma_report(use, "unmapped with another direction", &was);
+        dma_debug_report(use, "unmapped with another direction", &was);
     }
     uint32_t sum = was.sum != 0 ? dma_sum(&was) : 0;
     if (unlikely(sum != 0 && sum != was.sum)) {
-        dma_report(use, "the CPU wrote to it while the device owned it", &was);
+        dma_debug_report(use, "the CPU wrote to it while the device owned it", &was);
     }
     use->size = was.size;
     return true;
@@ -549,9 +480,7 @@ void dma_debug_sync(const struct dma_use *use, bool for_cpu)
             if (found) {
                 have = r->use;
                 r->cpu_looks = for_cpu;
-                if (!for_cpu) {
-                    r->use.sum = dma_sum(&r->use); // the CPU may have written until now
-                }
+                r->use.sum = for_cpu ? 0 : dma_sum(&r->use); // between the two it may write
             }
         }
         spin_unlock_irqrestore(&places[i]->lock, flags);
@@ -560,26 +489,25 @@ void dma_debug_sync(const struct dma_use *use, bool for_cpu)
         fault = dma_sync_fault(use, &have);
     }
     if (unlikely(fault != NULL)) {
-        dma_report(use, fault, found ? &have : NULL);
+        dma_debug_report(use, fault, found ? &have : NULL);
     }
 }
 
-// ---- looking at it ------------------------------------------------------------------------------
+// ---- for /proc/dma-map (debug_show.c), and the boot option -----------------------------------
 
-static void dma_show_record(struct text *t, const struct dma_record *r)
+void dma_debug_counts(uint32_t *live, uint32_t *peak)
 {
-    text_printf(t, "%-14s %#018llx %8llu %-13s %-6s ", r->use.dev->name,
-                (unsigned long long)r->use.bus, (unsigned long long)r->use.size,
-                dma_kind_name(&r->use),
-                r->use.coherent ? "both"
-                : r->cpu_looks  ? "cpu"
-                                : "device");
-    text_symbol(t, (uintptr_t)r->use.caller);
-    text_putc(t, '\n');
+    *live = READ_ONCE(dma_live);
+    *peak = READ_ONCE(dma_peak);
+}
+
+bool dma_debug_is_strict(void)
+{
+    return READ_ONCE(dma_debug_strict);
 }
 
 // Copies the records, as many as fit, so that no lock is held while they are sorted and printed.
-static uint32_t dma_copy_records(struct dma_record *to, uint32_t room)
+uint32_t dma_debug_copy(struct dma_record *to, uint32_t room)
 {
     uint32_t count = 0;
 
@@ -595,71 +523,6 @@ static uint32_t dma_copy_records(struct dma_record *to, uint32_t room)
     }
     return count;
 }
-
-static bool dma_stands_before(const struct dma_record *a, const struct dma_record *b)
-{
-    int order = strcmp(a->use.dev->name, b->use.dev->name);
-
-    return order != 0 ? order < 0 : a->use.bus < b->use.bus;
-}
-
-// By device and address; Shell's sort, as there are hundreds.
-static void dma_sort_records(struct dma_record *records, uint32_t count)
-{
-    for (uint32_t gap = count / 2; gap > 0; gap /= 2) {
-        for (uint32_t i = gap; i < count; i++) {
-            struct dma_record record = records[i];
-            uint32_t at = i;
-
-            for (; at >= gap && dma_stands_before(&record, &records[at - gap]); at -= gap) {
-                records[at] = records[at - gap];
-            }
-            records[at] = record;
-        }
-    }
-}
-
-static void dma_show_map(struct text *t, unsigned long index)
-{
-    uint32_t room = READ_ONCE(dma_live) + 64; // some may come meanwhile
-
-    (void)index;
-    if (dma_debug_off) {
-        text_puts(t, "mappings are not recorded (boot option dma_debug=off)\n");
-        return;
-    }
-    text_printf(t, "mappings %u, most at once %u, unrecorded %llu, errors %llu%s\n",
-                READ_ONCE(dma_live), READ_ONCE(dma_peak),
-                (unsigned long long)dma_debug_unrecorded(), (unsigned long long)dma_debug_errors(),
-                READ_ONCE(dma_debug_strict) ? ", strict" : "");
-    text_printf(t, "%-14s %-18s %8s %-13s %-6s %s\n", "device", "bus address", "bytes", "direction",
-                "owner", "mapped by");
-    struct dma_record *records = kcalloc(room, sizeof(*records), GFP_KERNEL);
-    if (records == NULL) {
-        text_puts(t, "(no memory to list them)\n");
-        return;
-    }
-    uint32_t count = dma_copy_records(records, room);
-    dma_sort_records(records, count);
-    for (uint32_t i = 0; i < count; i++) {
-        dma_show_record(t, &records[i]);
-    }
-    kfree(records);
-}
-
-static int dma_write_map(const char *line, unsigned long index)
-{
-    (void)index;
-    if (strcmp(line, "strict") != 0 && strcmp(line, "on") != 0) {
-        return -EINVAL;
-    }
-    if (dma_debug_off) { // what is mapped by now was not recorded
-        return -EOPNOTSUPP;
-    }
-    dma_debug_be_strict(strcmp(line, "strict") == 0);
-    return 0;
-}
-PROC_FILE_RW("dma-map", dma_show_map, dma_write_map);
 
 static int dma_set_debug(const char *value)
 {

@@ -26,3 +26,20 @@ bool dma_debug_unmap(struct dma_use *use);
 void dma_debug_sync(const struct dma_use *use, bool for_cpu);
 // A request that could not be a mapping at all; `what` says why. Context: any.
 void dma_debug_refuse(const struct dma_use *use, const char *what);
+
+// ---- among debug.c, debug_report.c and debug_show.c ----
+
+// Says what is wrong with `use`; `other` is the mapping that is in the way, or NULL. Context: any.
+void dma_debug_report(const struct dma_use *use, const char *what, const struct dma_use *other);
+
+struct dma_record {
+    struct dma_record *next; // L of its bucket, or of the pool
+    struct dma_use use;      // L
+    bool cpu_looks;          // L: between sync_for_cpu and sync_for_device
+};
+
+const char *dma_debug_kind(const struct dma_use *use); // "coherent", or its direction
+void dma_debug_counts(uint32_t *live, uint32_t *peak); // mappings that are recorded; the most ever
+bool dma_debug_is_strict(void);
+// Copies the records, as many as fit; how many those are. Context: any.
+uint32_t dma_debug_copy(struct dma_record *to, uint32_t room);

@@ -16,6 +16,8 @@
 
 #include "kernel/dma/bounce.c"
 #include "kernel/dma/debug.c"
+#include "kernel/dma/debug_report.c"
+#include "kernel/dma/debug_show.c"
 #include "kernel/dma/dma.c"
 #include "stubs/stubs.h"
 
@@ -535,6 +537,28 @@ static void strict_sees_the_cpu_write(void **state)
     quiet();
 }
 
+// What the device writes lies in the copy: the original is nobody's to write until it is unmapped.
+static void strict_sees_more_of_copies(void **state)
+{
+    (void)state;
+    dma_debug_strict = dma_bounce_forced = true;
+    dma_addr_t handle = map(&nic, 0x5000, 64, DMA_FROM_DEVICE);
+    memset(ram + handle.value, 'd', 64);
+    dma_unmap_single(&nic, handle, 64, DMA_FROM_DEVICE);
+    assert_int_equal(ram[0x5010], 'd');
+    quiet();
+    handle = map(&nic, 0x5000, 64, DMA_FROM_DEVICE);
+    ram[0x5010]++; // which is lost
+    dma_unmap_single(&nic, handle, 64, DMA_FROM_DEVICE);
+    reported("the CPU wrote to it");
+    handle = map(&nic, 0x5000, 64, DMA_BIDIRECTIONAL);
+    memset(ram + handle.value, 'e', 64);
+    dma_sync_single_for_cpu(&nic, handle, 64, DMA_BIDIRECTIONAL);
+    ram[0x5010]++;
+    dma_unmap_single(&nic, handle, 64, DMA_BIDIRECTIONAL); // it need not be the device's again
+    quiet();
+}
+
 static void mapped_twice(void **state)
 {
     (void)state;
@@ -883,6 +907,7 @@ int main(void)
         cmocka_unit_test_setup(a_list_is_mapped_whole_or_not_at_all, reset),
         cmocka_unit_test_setup(strict_sees_the_cpu_write, reset),
         cmocka_unit_test_setup(refused_memory, reset),
+        cmocka_unit_test_setup(strict_sees_more_of_copies, reset),
         cmocka_unit_test_setup(mapped_twice, reset),
         cmocka_unit_test_setup(overlaps_are_found, reset),
         cmocka_unit_test_setup(freed_while_a_device_owns_it, reset),
