@@ -19,8 +19,8 @@ MISTAKES = {
     "dma-double-map": (r"mapped although a device owns it already: break \[0x\w+, \+512\) "
                        r"from-device by break_double_map\+", "break_dma_begin"),
     "dma-map-stack": (r"refused, the memory is not from kmalloc or the page allocator: break "
-                      r"\[0xffffc0\w+, \+64\) from-device by break_map\+", None),
-    "dma-map-freed": (r"refused, the memory was freed: break .* by break_map\+", None),
+                      r"\[0xffffc0\w+, \+64\) from-device by break_map", None),
+    "dma-map-freed": (r"refused, the memory was freed: break .* by break_map", None),
     "dma-unmap-size": (r"unmapped with another size: break \[0x\w+, \+1024\) from-device by "
                        r"break_unmap_size\+", "break_dma_begin"),
     "dma-unmap-direction": (r"unmapped with another direction: break \[0x\w+, \+2048\) to-device "

@@ -6,6 +6,8 @@ import struct
 import uuid
 import zlib
 
+from test_disk import scanned
+
 MIB = 1 << 20
 SECTORS = 4 * MIB // 512
 
@@ -76,7 +78,7 @@ def test_gpt(boot, tmp_path):
     path = tmp_path / "d.img"
     data = image(path, gpt([(40, 99, "first"), (2048, 4095, "data")]), 2)
     m = boot(disks=[str(path)], append="loglevel=6")
-    assert "sda: 2 partitions (gpt)" in m.ok("dmesg")
+    assert "sda: 2 partitions (gpt)" in scanned(m).ok("dmesg")
     assert m.ok("sha256sum /dev/sda2").split()[0] == \
         hashlib.sha256(data[2048 * 512:4096 * 512]).hexdigest()
 
@@ -89,7 +91,7 @@ def test_broken_gpt(boot, tmp_path):
     data[512 + 60] ^= 1
     path.write_bytes(data)
     m = boot(disks=[str(path)])
-    assert "sda: the first GPT is broken, the second one is used" in m.ok("dmesg")
+    assert "sda: the first GPT is broken, the second one is used" in scanned(m).ok("dmesg")
     assert "sda1" in m.ok("lsblk")
     m.close()
     data[(SECTORS - 1) * 512 + 60] ^= 1
