@@ -46,5 +46,8 @@ struct lab_sample_cells {
 // Fills in minimum, median, p99, maximum as microseconds with two decimals, "-" without samples.
 // The samples must be sorted (samples_sort).
 void lab_sample_cells(struct lab_sample_cells *cells, const struct samples *samples);
+// How long the CPUs have done anything but wait, summed: the difference of two is the cost of what
+// was between them, interrupts included.
+uint64_t lab_busy_ns(void);
 // ns as microseconds with two decimals: "12.34".
 const char *lab_us(char cell[LAB_CELL_SIZE], uint64_t ns);

@@ -42,6 +42,7 @@ int page_cache_fsync(struct page_cache_file *file); // all of it
 // Writes out and flushes a disk for nobody in particular. 0, -errno; -ETIMEDOUT after timeout_ms,
 // 0 for no bound. Context: thread.
 int page_cache_sync(struct gendisk *disk, unsigned timeout_ms);
+void page_cache_forget(struct gendisk *disk);          // drops what is clean; context: thread
 uint64_t page_cache_dirty_bytes(struct gendisk *disk); // what would be lost now
 
 // What the lab of copies counts.
@@ -51,6 +52,7 @@ struct page_cache_stats {
     uint64_t filled, written;        // pages, by DMA
     uint64_t evicted, lost;          // pages
     uint64_t copied_to, copied_from; // bytes, by the CPU: to readers, from writers
+    uint64_t bounced;                // bytes past the cache, through memory that the disk can reach
     uint64_t throttled;              // how often a writer waited
 };
 void page_cache_stats(struct gendisk *disk, struct page_cache_stats *stats);

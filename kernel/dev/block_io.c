@@ -207,6 +207,14 @@ static struct blk_step blk_next_step(struct gendisk *disk, uint64_t offset, cons
     return step;
 }
 
+// For `lab copies`.
+static void blk_count_copy(struct gendisk *disk, uint32_t bytes)
+{
+    if (cache_of(disk) != NULL) {
+        cache_count(&cache_of(disk)->stats.bounced, bytes);
+    }
+}
+
 static int blk_read_step(struct gendisk *disk, const struct blk_step *step, void *data,
                          uint8_t *bounce)
 {
@@ -214,6 +222,7 @@ static int blk_read_step(struct gendisk *disk, const struct blk_step *step, void
     int error = blk_read(disk, step->sector, step->sectors, to);
     if (error == 0 && !step->direct) {
         memcpy(data, bounce + step->skip, step->bytes);
+        blk_count_copy(disk, step->bytes);
     }
     return error;
 }
@@ -230,6 +239,7 @@ static int blk_write_step(struct gendisk *disk, const struct blk_step *step, con
     }
     if (error == 0) {
         memcpy(bounce + step->skip, data, step->bytes);
+        blk_count_copy(disk, step->bytes);
         error = blk_write(disk, step->sector, step->sectors, bounce);
     }
     return error;

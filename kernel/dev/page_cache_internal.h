@@ -1,5 +1,6 @@
-// What the files of the page cache know of each other: page_cache.c (pages, readers, writers),
-// page_cache_io.c (requests), page_cache_wb.c (write-back), page_cache_lru.c (pages that go).
+// What the files of the page cache know of each other: page_cache.c (pages), page_cache_read.c,
+// page_cache_write.c, page_cache_io.c (requests), page_cache_wb.c (write-back), page_cache_lru.c
+// (pages that go).
 #pragma once
 
 #include <core/spinlock.h>
@@ -35,6 +36,7 @@ enum page_state {
 };
 
 enum {
+    CACHE_TRIES = 16,          // to get hold of a page that others take away meanwhile
     CACHE_IO_PAGES = 64,       // of one request; more are merged by the plug
     CACHE_WRITES_MAX = 8,      // requests of write-back under way, of one disk
     CACHE_SHRINK_BATCH = 32,   // pages that go under one hold of the lock
@@ -123,6 +125,19 @@ void cache_page_wait(struct cache_page *page, uint32_t bits);
 bool cache_page_lock(struct cache_page *page);
 void cache_page_unlock(struct cache_page *page);
 struct cache_page *cache_page_find(struct page_cache *cache, uint64_t index); // takes a reference
+// The same for who holds the lock.
+struct cache_page *cache_page_find_locked(struct page_cache *cache, uint64_t index);
+// Puts a new page into the index, which takes a reference of its own. 0; -EEXIST; -ENXIO.
+int cache_page_insert(struct cache_page *page);
+int cache_check(const struct page_cache *cache); // 0; -ENXIO, -ENOMEDIUM: nothing may be given out
+
+// ---- page_cache_read.c --------------------------------------------------------------------------
+
+// Reads one page again, or for the first time, which the caller has LOCKED: this request's result is
+// that of the page. 0; -ENOMEM, and then the page is not LOCKED any more.
+int cache_fill_alone(struct page_cache_file *file, struct cache_page *page);
+// Sleeps until a page is up to date. 0; -EAGAIN: it has left the cache; why it cannot be read.
+int cache_page_ready(struct page_cache_file *file, struct cache_page *page);
 
 // ---- page_cache_io.c ----------------------------------------------------------------------------
 
@@ -164,11 +179,10 @@ void lru_init(void);
 void lru_add_locked(struct cache_page *page); // if it is clean and idle
 void lru_del_locked(struct cache_page *page);
 void lru_wake(void); // clean pages have come; context: any
-// Makes room for one more page before it is allocated.
-void lru_make_room(void);
+// Gives back as many pages as are about to be taken, when few are free.
+void lru_make_room(uint32_t pages);
 // For transfers past the cache, of sectors of the whole disk. Context: thread.
 void page_cache_before_direct(struct gendisk *disk, uint64_t sector, uint32_t sectors);
 void page_cache_after_direct_write(struct gendisk *disk, uint64_t sector, uint32_t sectors);
-void page_cache_forget(struct gendisk *whole); // all that is clean; context: thread
 // The disk takes no request any more: what it had is dropped, and said. Context: thread.
 void page_cache_leave(struct gendisk *whole);

@@ -8,7 +8,7 @@
 // partition through which a reader came, as long as all of it lies there.
 //
 // Context: submitting: thread; the ends: softirq, or hard irq where the disk completes there.
-// Previous: page_cache.c. Next: page_cache_wb.c.
+// Previous: page_cache_read.c. Next: page_cache_wb.c.
 #include <lib/errno.h>
 #include <core/log.h>
 #include <core/trace.h>

@@ -136,10 +136,10 @@ void lru_wake(void)
     }
 }
 
-void lru_make_room(void)
+void lru_make_room(uint32_t pages)
 {
     if (page_free_count() < lru_reserve) {
-        page_cache_shrink(CACHE_SHRINK_BATCH);
+        page_cache_shrink(max(pages, (uint32_t)CACHE_SHRINK_BATCH));
     }
 }
 
@@ -228,10 +228,10 @@ void page_cache_after_direct_write(struct gendisk *disk, uint64_t sector, uint32
     }
 }
 
-void page_cache_forget(struct gendisk *whole)
+void page_cache_forget(struct gendisk *disk)
 {
-    if (whole->cache != NULL) {
-        cache_drop_clean(whole->cache, 0, CACHE_END - 1);
+    if (cache_of(disk) != NULL) {
+        cache_drop_clean(cache_of(disk), 0, CACHE_END - 1);
     }
 }
 

@@ -18,7 +18,7 @@
 // As described for Linux (mm/readahead.c's comment, and F. Wu et al., "On the design of a new Linux
 // readahead framework", 2008); the sizes are its. What of it was left out: thrashing is not noticed.
 //
-// Context: any. Pure. Previous: page_cache.c. Next: page_cache_wb.c.
+// Context: any. Pure. Previous: page_cache_read.c. Next: page_cache_wb.c.
 #include "page_cache_ra.h"
 
 // The first window: four pages for who reads one at a time.

@@ -6,6 +6,9 @@
 #include <lib/string.h>
 #include <contract/command.h>
 #include <contract/lab.h>
+#include <core/clock.h>
+#include <core/cpu.h>
+#include <sched/cputime.h>
 
 LINKER_SET(lab, lab);
 
@@ -42,6 +45,16 @@ const char *lab_us(char cell[LAB_CELL_SIZE], uint64_t ns)
     snprintf(cell, LAB_CELL_SIZE, "%llu.%02llu", (unsigned long long)(ns / 1000),
              (unsigned long long)(ns % 1000 / 10));
     return cell;
+}
+
+uint64_t lab_busy_ns(void)
+{
+    uint64_t idle = 0;
+
+    for_each_online_cpu (cpu) {
+        idle += sched_cpu_time_ns(cpu, CPU_IDLE) + sched_cpu_time_ns(cpu, CPU_IOWAIT);
+    }
+    return clock_ns() * cpumask_weight(&cpu_online_mask) - idle;
 }
 
 void lab_sample_cells(struct lab_sample_cells *cells, const struct samples *samples)

@@ -13,9 +13,7 @@
 #include <lib/string.h>
 #include <contract/lab.h>
 #include <core/clock.h>
-#include <core/cpu.h>
 #include <mm/page.h>
-#include <sched/cputime.h>
 #include <dev/block.h>
 #include <fs/vfs.h>
 
@@ -78,16 +76,6 @@ static int pio_get_counts(struct pio_counts *counts)
     return 0;
 }
 
-static uint64_t pio_busy_ns(void)
-{
-    uint64_t idle = 0;
-
-    for_each_online_cpu (cpu) {
-        idle += sched_cpu_time_ns(cpu, CPU_IDLE) + sched_cpu_time_ns(cpu, CPU_IOWAIT);
-    }
-    return clock_ns() * cpumask_weight(&cpu_online_mask) - idle;
-}
-
 // What one of PIO_READS cost on average; `passed_ns` from its start to its end.
 struct pio_cost {
     struct pio_counts counts;
@@ -98,12 +86,12 @@ static int pio_measure(struct gendisk *disk, void *buffer, uint32_t bytes, struc
 {
     struct pio_counts before, after;
     int error = pio_get_counts(&before);
-    uint64_t start_ns = clock_ns(), start_busy = pio_busy_ns();
+    uint64_t start_ns = clock_ns(), start_busy = lab_busy_ns();
 
     for (unsigned i = 0; i < PIO_READS && error == 0; i++) {
         error = blk_read(disk, 0, bytes / SECTOR_SIZE, buffer);
     }
-    cost->busy_ns = (pio_busy_ns() - start_busy) / PIO_READS;
+    cost->busy_ns = (lab_busy_ns() - start_busy) / PIO_READS;
     cost->passed_ns = max((clock_ns() - start_ns) / PIO_READS, 1ull);
     error = error != 0 ? error : pio_get_counts(&after);
     if (error == 0) {
