@@ -1,8 +1,9 @@
-// A tree of files mounted at a fixed place ("/proc", "/dev", "/tmp"), found by kernel/fs through
-// this record.
+// Trees of files, found by kernel/fs through records: those at a fixed place ("/proc", "/dev",
+// "/tmp"), and kinds of file system that a disk can be mounted with.
 #pragma once
 
 #include <contract/section.h>
+#include <lib/list.h>
 #include <lib/types.h>
 
 enum file_type { FILE_REGULAR, FILE_DIRECTORY, FILE_BLOCK, FILE_CHAR };
@@ -14,10 +15,13 @@ struct file_info {
     uint16_t major, minor;
 };
 
+struct super_block;
+
 // An open file; the filesystem keeps what it needs in node and state.
 struct file {
     const struct filesystem *fs;
-    unsigned flags; // OPEN_*
+    struct super_block *sb; // NULL: of a filesystem at a fixed place
+    unsigned flags;         // OPEN_*
     uint64_t position;
     void *node;
     void *state;
@@ -32,21 +36,42 @@ enum {
     OPEN_SYNC = 64,   // a write returns when the medium has it; as Linux's O_SYNC and O_DSYNC
 };
 
-// Paths are below the mount point, "" for its root, without leading or trailing slash. Context:
-// thread; all may sleep. -errno.
+// Paths are below the mount point, "" for its root, without leading or trailing slash. `sb` as in
+// struct file. Context: thread; all may sleep. -errno.
 struct filesystem {
-    const char *mount; // "/proc"
+    const char *mount; // "/proc"; NULL: mounted by hand
+    const char *name;  // as /proc/mounts has it
     int (*open)(struct file *file, const char *path);
     void (*close)(struct file *file);
     long (*read)(struct file *file, void *to,
                  size_t size); // from file->position, which vfs advances
     long (*write)(struct file *file, const void *from, size_t size); // likewise
-    int (*stat)(const char *path, struct file_info *info);
+    int (*stat)(struct super_block *sb, const char *path, struct file_info *info);
     // The k-th name in a directory: 0, or -ENOENT past the end.
-    int (*list)(const char *path, unsigned k, char *name, size_t size);
-    int (*unlink)(const char *path); // NULL: read-only names
-    int (*sync)(struct file *file);  // NULL: nothing to do
-    bool can_direct;                 // of some of its files: open refuses OPEN_DIRECT for others
+    int (*list)(struct super_block *sb, const char *path, unsigned k, char *name, size_t size);
+    int (*unlink)(struct super_block *sb, const char *path); // NULL: read-only names
+    int (*sync)(struct file *file);                          // NULL: nothing to do
+    bool can_direct; // of some of its files: open refuses OPEN_DIRECT for others
 };
 #define FILESYSTEM(name) LINKER_RECORD(filesystem, filesystem, name)
-// Use: FILESYSTEM(proc_filesystem) = {.mount = "/proc", ...};
+// Use: FILESYSTEM(proc_filesystem) = {.mount = "/proc", .name = "proc", ...};
+
+// A file system that is mounted from a disk.
+struct super_block {
+    const struct file_system_type *type; // I
+    struct gendisk *disk;                // I: open, as long as it is mounted
+    void *s_fs_info;                     // I: of the file system, from fill_super to kill_sb
+    char source[24], point[32];          // I: "/dev/sr0", "/mnt"
+    unsigned users;                      // L of kernel/fs/mount.c: open files, and who looks now
+    struct list_head link;               // L
+};
+
+// A kind of it.
+struct file_system_type {
+    const char *name; // "iso9660"
+    const struct filesystem *operations;
+    // Looks whether sb->disk holds one. 0; -EINVAL: it does not, *why says what in words; -errno.
+    int (*fill_super)(struct super_block *sb, const char **why);
+    void (*kill_sb)(struct super_block *sb); // after a fill_super that worked; nobody uses it
+};
+#define FILE_SYSTEM_TYPE(name) LINKER_RECORD(file_system_type, file_system_type, name)

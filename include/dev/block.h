@@ -199,13 +199,13 @@ struct gendisk {
     struct work_struct timeout_work;
     struct mutex write_mutex; // held over a byte-wise write: its read-modify-write is one step
     struct mutex open_mutex;
-    unsigned openers;         // L of open_mutex; counted where ops->open is
-    uint32_t medium_lost;     // A: by the driver: what was opened is there no more; reads fail
-    char prefix[16];          // I: "sd"
-    unsigned order;           // I: among the disks of its prefix: 0 is sda
-    struct gendisk *whole;    // I: of a partition: the disk it lies on, with a reference; else NULL
-    uint64_t start;           // I: of a partition: its first sector there
-    unsigned partition;       // I: 1 .. ; 0: a whole disk
+    unsigned openers;      // L of open_mutex; counted where ops->open is
+    uint32_t medium_lost;  // A: by the driver: what was opened is there no more; reads fail
+    char prefix[16];       // I: "sd"
+    unsigned order;        // I: among the disks of its prefix: 0 is sda
+    struct gendisk *whole; // I: of a partition: the disk it lies on, with a reference; else NULL
+    uint64_t start;        // I: of a partition: its first sector there
+    unsigned partition;    // I: 1 .. ; 0: a whole disk
     struct disk_counts counts; // of a partition: A, each number for itself
     struct page_cache *cache;  // L: of kernel/dev/page_cache.c
     struct list_head link;     // L of the list of disks

@@ -3,9 +3,9 @@
 
 #include <contract/filesystem.h>
 
-enum { PATH_MAX_LENGTH = 256, NAME_MAX_LENGTH = 64 };
+enum { PATH_MAX_LENGTH = 512, NAME_MAX_LENGTH = 256 };
 
-// "/" holds the mount points. "." and ".." and doubled slashes are resolved; paths are absolute or
+// "/" holds the mount points (contract/filesystem.h, fs/mount.h). "." and ".." and doubled slashes are resolved; paths are absolute or
 // relative to "/".
 int vfs_open(const char *path, unsigned flags, struct file **file);
 void vfs_close(struct file *file);

@@ -281,8 +281,9 @@ static int dev_sync(struct file *file)
     return file->state ? page_cache_fsync(file->state) : 0;
 }
 
-static int dev_stat(const char *path, struct file_info *info)
+static int dev_stat(struct super_block *sb, const char *path, struct file_info *info)
 {
+    (void)sb;
     if (*path == '\0') {
         info->type = FILE_DIRECTORY;
         return 0;
@@ -306,10 +307,10 @@ static int dev_stat(const char *path, struct file_info *info)
     return 0;
 }
 
-static int dev_list(const char *path, unsigned k, char *name, size_t size)
+static int dev_list(struct super_block *sb, const char *path, unsigned k, char *name, size_t size)
 {
     if (*path != '\0') {
-        int error = dev_stat(path, &(struct file_info){0});
+        int error = dev_stat(sb, path, &(struct file_info){0});
         return error ? error : -ENOTDIR;
     }
     for (size_t i = 0; i < ARRAY_SIZE(dev_nodes); i++) {
@@ -330,6 +331,7 @@ static int dev_list(const char *path, unsigned k, char *name, size_t size)
 FILESYSTEM(dev_filesystem)
 = {
     .mount = "/dev",
+    .name = "devtmpfs",
     .open = dev_open,
     .close = dev_close,
     .read = dev_read,

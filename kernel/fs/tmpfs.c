@@ -203,8 +203,9 @@ static long tmp_write(struct file *file, const void *from, size_t size)
     return done == 0 && size != 0 ? -ENOSPC : (long)done;
 }
 
-static int tmp_stat(const char *path, struct file_info *info)
+static int tmp_stat(struct super_block *sb, const char *path, struct file_info *info)
 {
+    (void)sb;
     if (*path == '\0') {
         *info = (struct file_info){.type = FILE_DIRECTORY, .writable = true};
         return 0;
@@ -218,8 +219,9 @@ static int tmp_stat(const char *path, struct file_info *info)
     return f ? 0 : -ENOENT;
 }
 
-static int tmp_list(const char *path, unsigned k, char *name, size_t size)
+static int tmp_list(struct super_block *sb, const char *path, unsigned k, char *name, size_t size)
 {
+    (void)sb;
     int result = -ENOENT;
     mutex_lock(&tmp_mutex);
     struct tmp_file *f;
@@ -237,8 +239,9 @@ static int tmp_list(const char *path, unsigned k, char *name, size_t size)
     return result;
 }
 
-static int tmp_unlink(const char *path)
+static int tmp_unlink(struct super_block *sb, const char *path)
 {
+    (void)sb;
     mutex_lock(&tmp_mutex);
     struct tmp_file *f = tmp_find(path);
     if (f) {
@@ -253,6 +256,7 @@ static int tmp_unlink(const char *path)
 FILESYSTEM(tmp_filesystem)
 = {
     .mount = "/tmp",
+    .name = "tmpfs",
     .open = tmp_open,
     .close = tmp_close,
     .read = tmp_read,

@@ -1,65 +1,80 @@
 // Paths to files. There is one directory of our own, "/", and its entries are the mount points of
-// the filesystems that the linker collected (contract/filesystem.h); everything below belongs to
-// one of them, which is asked with the rest of the path.
+// the filesystems that the linker collected (contract/filesystem.h) and of the disks that somebody
+// mounted (mount.c); everything below belongs to one of them, which is asked with the rest of the
+// path.
 //
 //   "/proc//irq/../version" ── path_normalize ──> "/proc/version"
-//                                                      └── vfs_find ──> proc_filesystem, "version"
+//                                                      └── vfs_resolve ──> proc_filesystem, "version"
+//
+// A mounted disk that is asked something stays mounted until the answer, and for as long as one of
+// its files is open.
 //
 // Context: thread; a filesystem may sleep.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <mm/slab.h>
 #include <fs/vfs.h>
+#include "mount.h"
 #include "path.h"
 
 LINKER_SET(filesystem, filesystem);
 
-// The filesystem of a normalized path and what it is called there; NULL: "/" itself, or nothing.
-static const struct filesystem *vfs_find(const char *path, const char **below)
+// Where a path leads to. Between vfs_resolve and vfs_leave.
+struct vfs_place {
+    char normal[PATH_MAX_LENGTH];
+    const struct filesystem *fs; // NULL: "/" itself
+    struct super_block *sb;      // of a mounted one, taken
+    const char *below;           // what the path is called there
+};
+
+static int vfs_resolve(const char *path, struct vfs_place *place)
 {
     const struct filesystem *fs;
+    int error = path_normalize(path, place->normal, sizeof(place->normal));
+    place->fs = NULL;
+    place->sb = NULL;
+    if (error != 0 || strcmp(place->normal, "/") == 0) {
+        return error;
+    }
     set_for_each (fs, filesystem) {
-        *below = path_below(path, fs->mount);
-        if (*below) {
-            return fs;
+        place->below = path_below(place->normal, fs->mount);
+        if (place->below) {
+            place->fs = fs;
+            return 0;
         }
     }
-    return NULL;
+    place->sb = mount_get(place->normal, &place->below);
+    if (!place->sb) {
+        return -ENOENT;
+    }
+    place->fs = place->sb->type->operations;
+    return 0;
 }
 
-static int vfs_resolve(const char *path, char *normal, const struct filesystem **fs,
-                       const char **below)
+static void vfs_leave(const struct vfs_place *place)
 {
-    int error = path_normalize(path, normal, PATH_MAX_LENGTH);
-    if (error != 0) {
-        return error;
+    if (place->sb) {
+        mount_put(place->sb);
     }
-    *fs = vfs_find(normal, below);
-    return *fs || strcmp(normal, "/") == 0 ? 0 : -ENOENT;
 }
 
-int vfs_open(const char *path, unsigned flags, struct file **file)
+// The file keeps the place, when that works.
+static int vfs_open_place(const struct vfs_place *place, unsigned flags, struct file **file)
 {
-    char normal[PATH_MAX_LENGTH];
-    const struct filesystem *fs;
-    const char *below;
-    int error = vfs_resolve(path, normal, &fs, &below);
-    if (error != 0) {
-        return error;
-    }
-    if (!fs) {
+    if (!place->fs) {
         return -EISDIR;
     }
-    if ((flags & OPEN_DIRECT) && !fs->can_direct) {
+    if ((flags & OPEN_DIRECT) && !place->fs->can_direct) {
         return -EINVAL;
     }
     struct file *f = kzalloc(sizeof(*f), GFP_KERNEL);
     if (!f) {
         return -ENOMEM;
     }
-    f->fs = fs;
+    f->fs = place->fs;
+    f->sb = place->sb;
     f->flags = flags;
-    error = fs->open(f, below);
+    int error = f->fs->open(f, place->below);
     if (error != 0) {
         kfree(f);
         return error;
@@ -68,10 +83,26 @@ int vfs_open(const char *path, unsigned flags, struct file **file)
     return 0;
 }
 
+int vfs_open(const char *path, unsigned flags, struct file **file)
+{
+    struct vfs_place place;
+    int error = vfs_resolve(path, &place);
+    if (error == 0) {
+        error = vfs_open_place(&place, flags, file);
+        if (error != 0) {
+            vfs_leave(&place);
+        }
+    }
+    return error;
+}
+
 void vfs_close(struct file *file)
 {
     if (file->fs->close) {
         file->fs->close(file);
+    }
+    if (file->sb) {
+        mount_put(file->sb);
     }
     kfree(file);
 }
@@ -121,43 +152,47 @@ int vfs_sync(struct file *file)
 
 int vfs_stat(const char *path, struct file_info *info)
 {
-    char normal[PATH_MAX_LENGTH];
-    const struct filesystem *fs;
-    const char *below;
-    int error = vfs_resolve(path, normal, &fs, &below);
+    struct vfs_place place;
+    int error = vfs_resolve(path, &place);
     if (error != 0) {
         return error;
     }
     *info = (struct file_info){.type = FILE_DIRECTORY};
-    return fs ? fs->stat(below, info) : 0;
+    error = place.fs ? place.fs->stat(place.sb, place.below, info) : 0;
+    vfs_leave(&place);
+    return error;
 }
 
-int vfs_list(const char *path, unsigned k, char *name, size_t size)
+static int vfs_list_root(unsigned k, char *name, size_t size)
 {
-    char normal[PATH_MAX_LENGTH];
-    const struct filesystem *fs;
-    const char *below;
-    int error = vfs_resolve(path, normal, &fs, &below);
-    if (error != 0) {
-        return error;
-    }
-    if (fs) {
-        return fs->list(below, k, name, size);
-    }
-    if (k >= (unsigned)(set_filesystem_end - set_filesystem_start)) {
-        return -ENOENT;
+    unsigned fixed = (unsigned)(set_filesystem_end - set_filesystem_start);
+    if (k >= fixed) {
+        return mount_list(k - fixed, name, size);
     }
     return strscpy(name, set_filesystem_start[k].mount + 1, size) < 0 ? -ENAMETOOLONG : 0;
 }
 
-int vfs_unlink(const char *path)
+int vfs_list(const char *path, unsigned k, char *name, size_t size)
 {
-    char normal[PATH_MAX_LENGTH];
-    const struct filesystem *fs;
-    const char *below;
-    int error = vfs_resolve(path, normal, &fs, &below);
+    struct vfs_place place;
+    int error = vfs_resolve(path, &place);
     if (error != 0) {
         return error;
     }
-    return fs && fs->unlink ? fs->unlink(below) : -EPERM;
+    error = place.fs ? place.fs->list(place.sb, place.below, k, name, size)
+                     : vfs_list_root(k, name, size);
+    vfs_leave(&place);
+    return error;
+}
+
+int vfs_unlink(const char *path)
+{
+    struct vfs_place place;
+    int error = vfs_resolve(path, &place);
+    if (error != 0) {
+        return error;
+    }
+    error = place.fs && place.fs->unlink ? place.fs->unlink(place.sb, place.below) : -EPERM;
+    vfs_leave(&place);
+    return error;
 }

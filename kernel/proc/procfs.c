@@ -123,9 +123,10 @@ static long proc_write(struct file *file, const void *from, size_t size)
     return (long)size;
 }
 
-static int proc_stat(const char *path, struct file_info *info)
+static int proc_stat(struct super_block *sb, const char *path, struct file_info *info)
 {
     struct proc_node node;
+    (void)sb;
     proc_lookup(&proc_records, path, &node);
     if (node.kind == PROC_NOTHING) {
         return -ENOENT;
@@ -138,14 +139,17 @@ static int proc_stat(const char *path, struct file_info *info)
     return 0;
 }
 
-static int proc_list_names(const char *path, unsigned k, char *name, size_t size)
+static int proc_list_names(struct super_block *sb, const char *path, unsigned k, char *name,
+                           size_t size)
 {
+    (void)sb;
     return proc_list(&proc_records, path, k, name, size);
 }
 
 FILESYSTEM(proc_filesystem)
 = {
     .mount = "/proc",
+    .name = "proc",
     .open = proc_open,
     .close = proc_close,
     .read = proc_read,

@@ -11,6 +11,7 @@
 #include <contract/command.h>
 #include <dev/block.h>
 #include <dev/page_cache.h>
+#include <fs/mount.h>
 
 enum { LSBLK_CELL = 48 };
 
@@ -100,11 +101,12 @@ static void column_type(struct text *t, const struct gendisk *disk, bool bytes)
     text_puts(t, disk->partition != 0 ? "part" : str_starts(disk->name, "sr") ? "rom" : "disk");
 }
 
-static void column_empty(struct text *t, const struct gendisk *disk, bool bytes)
+static void column_mount_point(struct text *t, const struct gendisk *disk, bool bytes)
 {
-    (void)t;
-    (void)disk;
+    char point[LSBLK_CELL];
     (void)bytes;
+    vfs_mount_point(disk->name, point, sizeof(point));
+    text_puts(t, point);
 }
 
 static void column_model(struct text *t, const struct gendisk *disk, bool bytes)
@@ -137,11 +139,16 @@ static const struct lsblk_column {
     uint8_t min_width;
     void (*cell)(struct text *t, const struct gendisk *disk, bool bytes);
 } lsblk_columns[] = {
-    {"NAME", false, 4, column_name},         {"MAJ:MIN", false, 7, column_numbers},
-    {"RM", true, 2, column_removable},       {"SIZE", true, 5, column_size},
-    {"RO", true, 2, column_read_only},       {"TYPE", false, 4, column_type},
-    {"MOUNTPOINTS", false, 0, column_empty}, {"MODEL", false, 5, column_model},
-    {"SERIAL", false, 6, column_serial},     {"REV", false, 3, column_firmware},
+    {"NAME", false, 4, column_name},
+    {"MAJ:MIN", false, 7, column_numbers},
+    {"RM", true, 2, column_removable},
+    {"SIZE", true, 5, column_size},
+    {"RO", true, 2, column_read_only},
+    {"TYPE", false, 4, column_type},
+    {"MOUNTPOINTS", false, 0, column_mount_point},
+    {"MODEL", false, 5, column_model},
+    {"SERIAL", false, 6, column_serial},
+    {"REV", false, 3, column_firmware},
     {"TRAN", false, 4, column_transport},
 };
 enum { LSBLK_USUAL = 7 }; // the first so many, unless -o says otherwise

@@ -1,4 +1,4 @@
-// Looking at files and folders: cat, ls; and rm, for the one place where files can be made.
+// Looking at files and folders: cat, ls; and cp and rm, for the one place where files can be made.
 //
 // Context: thread, each in one of its own.
 #include <lib/errno.h>
@@ -56,7 +56,7 @@ static int cmd_cat(struct shell *sh, int argc, char **argv)
 enum { LS_MAX_NAMES = 2048 };
 
 struct ls {
-    char (*names)[NAME_MAX_LENGTH];
+    char **names;
     unsigned count;
     bool is_long;
 };
@@ -71,14 +71,20 @@ static int ls_compare(const char *a, const char *b)
     return strcmp(a, b);
 }
 
-static void ls_insert(struct ls *ls, const char *name)
+static int ls_insert(struct ls *ls, const char *name)
 {
-    unsigned at = ls->count++;
-    while (at > 0 && ls_compare(ls->names[at - 1], name) > 0) {
-        memcpy(ls->names[at], ls->names[at - 1], NAME_MAX_LENGTH);
-        at--;
+    size_t size = strlen(name) + 1;
+    char *copy = kmalloc(size, GFP_KERNEL);
+    if (!copy) {
+        return -ENOMEM;
     }
-    strscpy(ls->names[at], name, NAME_MAX_LENGTH);
+    memcpy(copy, name, size);
+    unsigned at = ls->count++;
+    for (; at > 0 && ls_compare(ls->names[at - 1], name) > 0; at--) {
+        ls->names[at] = ls->names[at - 1];
+    }
+    ls->names[at] = copy;
+    return 0;
 }
 
 static void ls_show_long(struct shell *sh, const char *name, const struct file_info *info)
@@ -137,7 +143,7 @@ static void ls_show(struct shell *sh, const char *folder, const struct ls *ls)
 static int ls_folder(struct shell *sh, const char *path, bool is_long)
 {
     struct ls ls = {.is_long = is_long};
-    ls.names = kmalloc((size_t)LS_MAX_NAMES * NAME_MAX_LENGTH, GFP_KERNEL);
+    ls.names = kcalloc(LS_MAX_NAMES, sizeof(*ls.names), GFP_KERNEL);
     if (!ls.names) {
         return shell_error(sh, "%s: %s", path, strerror(ENOMEM));
     }
@@ -146,12 +152,17 @@ static int ls_folder(struct shell *sh, const char *path, bool is_long)
     for (unsigned k = 0; error == 0 && ls.count < LS_MAX_NAMES; k++) {
         error = vfs_list(path, k, name, sizeof(name));
         if (error == 0) {
-            ls_insert(&ls, name);
+            error = ls_insert(&ls, name);
         }
     }
     ls_show(sh, path, &ls);
+    for (unsigned i = 0; i < ls.count; i++) {
+        kfree(ls.names[i]);
+    }
     kfree(ls.names);
-    return error == 0 ? shell_error(sh, "%s: more than %d names", path, LS_MAX_NAMES) : 0;
+    return error == 0         ? shell_error(sh, "%s: more than %d names", path, LS_MAX_NAMES)
+           : error == -ENOENT ? 0
+                              : shell_error(sh, "%s: %s", path, strerror(error));
 }
 
 static int ls_path(struct shell *sh, const char *path, bool is_long)
@@ -195,6 +206,57 @@ static int cmd_ls(struct shell *sh, int argc, char **argv)
     return status;
 }
 
+enum { CP_SIZE = 64 << 10 };
+
+// Whole pieces, until one is short of what was read. 0 or -errno; *path is whose error it is.
+static int cp_bytes(struct shell *sh, struct file *from, struct file *to, char **argv,
+                    const char **path)
+{
+    char *data = kmalloc(CP_SIZE, GFP_KERNEL);
+    long count = 0, written = 0;
+    *path = argv[1];
+    if (!data) {
+        return -ENOMEM;
+    }
+    while (!shell_interrupted(sh) && (count = vfs_read(from, data, CP_SIZE)) > 0) {
+        for (long done = 0; done < count; done += written) {
+            written = vfs_write(to, data + done, (size_t)(count - done));
+            if (written <= 0) {
+                *path = argv[2];
+                kfree(data);
+                return written == 0 ? -ENOSPC : (int)written;
+            }
+        }
+    }
+    kfree(data);
+    return count < 0 ? (int)count : 0;
+}
+
+static int cmd_cp(struct shell *sh, int argc, char **argv)
+{
+    struct file *from, *to;
+    const char *path;
+    if (argc != 3) {
+        return shell_usage(sh, "from where, and to what name?");
+    }
+    if (strcmp(argv[1], argv[2]) == 0) { // opened for writing it would be empty
+        return shell_error(sh, "%s: the same file twice", argv[1]);
+    }
+    int error = vfs_open(argv[1], OPEN_READ, &from);
+    if (error != 0) {
+        return shell_error(sh, "%s: %s", argv[1], strerror(error));
+    }
+    error = vfs_open(argv[2], OPEN_WRITE | OPEN_CREATE | OPEN_TRUNCATE, &to);
+    if (error != 0) {
+        vfs_close(from);
+        return shell_error(sh, "%s: %s", argv[2], strerror(error));
+    }
+    error = cp_bytes(sh, from, to, argv, &path);
+    vfs_close(to);
+    vfs_close(from);
+    return error != 0 && error != -EINTR ? shell_error(sh, "%s: %s", path, strerror(error)) : 0;
+}
+
 static int cmd_rm(struct shell *sh, int argc, char **argv)
 {
     int status = 0;
@@ -212,6 +274,7 @@ static int cmd_rm(struct shell *sh, int argc, char **argv)
 
 COMMAND("cat", cmd_cat, "cat [FILE]...",
         "show files one after the other\nWithout a file, or for -, what is typed (^D ends it).");
+COMMAND("cp", cmd_cp, "cp FROM TO", "copy a file");
 COMMAND("ls", cmd_ls, "ls [-l] [PATH]...",
         "list a directory\n-l: with kind, permission, size (of devices: major and minor number).");
 COMMAND("rm", cmd_rm, "rm FILE...", "remove files below /tmp");

@@ -6,6 +6,7 @@
 #include <lib/format.h>
 #include <lib/string.h>
 #include <mm/slab.h>
+#include <fs/mount.h>
 #include <fs/vfs.h>
 
 static int write_file(const char *path, unsigned flags, const char *text)
@@ -101,9 +102,9 @@ KTEST(vfs, tmp_refuses_names_that_are_none)
     char path[PATH_MAX_LENGTH + 16];
     memset(path, 'n', sizeof(path));
     memcpy(path, "/tmp/", 5);
-    path[5 + NAME_MAX_LENGTH] = '\0';
+    path[5 + 64] = '\0'; // what /tmp has room for
     EXPECT_EQ(write_file(path, 0, "x"), -ENAMETOOLONG);
-    path[5 + NAME_MAX_LENGTH] = 'n';
+    path[5 + 64] = 'n';
     path[sizeof(path) - 1] = '\0';
     EXPECT_EQ(write_file(path, 0, "x"), -ENAMETOOLONG);
     EXPECT_EQ(write_file("/tmp/a/b", 0, "x"), -ENOENT);
@@ -111,6 +112,21 @@ KTEST(vfs, tmp_refuses_names_that_are_none)
     EXPECT_EQ(write_file("/", 0, "x"), -EISDIR);
     EXPECT_EQ(write_file("/nowhere/x", 0, "x"), -ENOENT);
     EXPECT_EQ(vfs_unlink("/proc/version"), -EPERM);
+}
+
+KTEST(vfs, mounts_that_are_refused)
+{
+    const char *why;
+    EXPECT_EQ(vfs_mount("/dev/none", "/ktest", NULL, &why), -ENODEV);
+    EXPECT_EQ(vfs_mount("/dev/zero", "/ktest", NULL, &why), -ENODEV);
+    EXPECT(strcmp(why, "not a block device") == 0);
+    EXPECT_EQ(vfs_mount("/dev/none", "/tmp", NULL, &why), -EBUSY);
+    EXPECT_EQ(vfs_mount("/dev/none", "/tmp/below", NULL, &why), -EINVAL);
+    EXPECT_EQ(vfs_mount("/dev/none", "/", NULL, NULL), -EINVAL);
+    EXPECT_EQ(vfs_mount("/dev/none", "/..//ktest/.", NULL, NULL), -ENODEV); // a name like any other
+    EXPECT_EQ(vfs_umount("/ktest"), -EINVAL);
+    EXPECT_EQ(vfs_umount("/proc"), -EINVAL);
+    EXPECT_EQ(vfs_stat("/ktest", &(struct file_info){0}), -ENOENT);
 }
 
 KTEST(vfs, proc_text_is_the_same_in_pieces)

@@ -1,0 +1,105 @@
+// mount, umount: disks as trees of files.
+//
+// Context: the command's thread.
+#include <lib/errno.h>
+#include <lib/string.h>
+#include <contract/command.h>
+#include <fs/mount.h>
+#include <fs/vfs.h>
+
+// What /proc/mounts says.
+static int mount_show(struct shell *sh)
+{
+    struct file *file;
+    char data[256];
+    long count = 0;
+    int error = vfs_open("/proc/mounts", OPEN_READ, &file);
+    if (error == 0) {
+        while ((count = vfs_read(file, data, sizeof(data))) > 0 &&
+               shell_write(sh, data, (size_t)count) == 0) {
+        }
+        vfs_close(file);
+        error = count < 0 ? (int)count : 0;
+    }
+    return error != 0 ? shell_error(sh, "/proc/mounts: %s", strerror(error)) : 0;
+}
+
+// Of the options all that a read-only file system means anyway is taken. NULL: all are good.
+static const char *mount_bad_option(const char *list)
+{
+    while (*list != '\0') {
+        size_t length = strcspn(list, ",");
+        if (length != 2 || strncmp(list, "ro", 2) != 0) {
+            return list;
+        }
+        list += length + (list[length] == ',');
+    }
+    return NULL;
+}
+
+static int mount_disk(struct shell *sh, const char *source, const char *point, const char *type)
+{
+    const char *why;
+    int error = vfs_mount(source, point, type, &why);
+    if (error == 0) {
+        return 0;
+    }
+    return shell_error(sh, "%s on %s: %s", source, point, why != NULL ? why : strerror(error));
+}
+
+static int cmd_mount(struct shell *sh, int argc, char **argv)
+{
+    const char *names[2], *type = NULL;
+    int count = 0;
+    if (argc == 1) {
+        return mount_show(sh);
+    }
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "-r") == 0) {
+            continue;
+        }
+        if (strcmp(argv[i], "-t") == 0 && i + 1 < argc) {
+            type = argv[++i];
+        } else if (strcmp(argv[i], "-o") == 0 && i + 1 < argc) {
+            const char *bad = mount_bad_option(argv[++i]);
+            if (bad != NULL) {
+                return shell_usage(sh, "%s: only read-only mounts are there (-o ro)", bad);
+            }
+        } else if (argv[i][0] == '-') {
+            return shell_usage(sh, "%s: unknown option", argv[i]);
+        } else if (count == 2) {
+            return shell_usage(sh, "too many names");
+        } else {
+            names[count++] = argv[i];
+        }
+    }
+    if (count != 2) {
+        return shell_usage(sh, "which disk, and where?");
+    }
+    return mount_disk(sh, names[0], names[1], type);
+}
+
+static int cmd_umount(struct shell *sh, int argc, char **argv)
+{
+    int status = 0;
+    if (argc == 1) {
+        return shell_usage(sh, "what?");
+    }
+    for (int i = 1; i < argc; i++) {
+        int error = vfs_umount(argv[i]);
+        if (error != 0) {
+            status = shell_error(sh, "%s: %s", argv[i],
+                                 error == -EINVAL  ? "not mounted"
+                                 : error == -EBUSY ? "target is busy: a file below it is open"
+                                                   : strerror(error));
+        }
+    }
+    return status;
+}
+
+COMMAND(
+    "mount", cmd_mount, "mount [-r] [-t TYPE] [-o ro] [DISK NAME]",
+    "show a disk's files below a name such as /mnt, read-only\nThe name must be one step below /, "
+    "and be free. Without arguments: what is mounted, as /proc/mounts has it. TYPE: see "
+    "/proc/filesystems.");
+COMMAND("umount", cmd_umount, "umount NAME|DISK...", "end that; not while a file of it is open");
