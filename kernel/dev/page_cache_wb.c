@@ -327,9 +327,9 @@ int page_cache_sync(struct gendisk *disk, unsigned timeout_ms)
     uint32_t deadline = jiffies + msecs_to_jiffies(timeout_ms);
     int error = 0;
     if (cache != NULL) {
-        errseq_t since = __atomic_load_n(&cache->wb_err, __ATOMIC_ACQUIRE);
+        uint64_t lost = __atomic_load_n(&cache->stats.lost, __ATOMIC_RELAXED);
         error = wb_sync(cache, 0, CACHE_END, timeout_ms != 0 ? &deadline : NULL);
-        if (error == 0 && __atomic_load_n(&cache->wb_err, __ATOMIC_ACQUIRE) != since) {
+        if (error == 0 && __atomic_load_n(&cache->stats.lost, __ATOMIC_RELAXED) != lost) {
             error = -EIO; // and each opener is told by his own fsync
         }
     }
