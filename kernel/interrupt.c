@@ -32,8 +32,8 @@
 // no softirq under way, interrupts on.
 static bool interrupt_may_switch(const struct cpu *cpu, const struct frame *frame)
 {
-    return cpu->want_resched && cpu->irq_depth == 0 && cpu->preempt_off == 0 &&
-           cpu->bh_disabled == 0 && !cpu->serving_softirq && (frame->rflags & CPU_FLAGS_IF) != 0;
+    return cpu->want_resched && cpu->above_thread == 0 && cpu->preempt_off == 0 &&
+           (frame->rflags & CPU_FLAGS_IF) != 0;
 }
 
 // The books of the CPU's time (<sched/cputime.h>), when a program's turn ends and begins again.
@@ -96,14 +96,13 @@ static __always_inline void interrupt_external(struct frame *frame, struct irq_d
         irq_dispatch_system(cpu, (uint8_t)frame->vector);
     }
     cpu->irq_depth--;
-    cputime_irq_end(cpu);
+    if (cpu->above_thread == 0 && softirq_pending()) {
+        softirq_run(cpu);
+    } else {
+        cputime_irq_end(cpu);
+    }
     if (frame_is_user(frame)) {
         interrupt_from_user();
-    }
-
-    if (cpu->irq_depth == 0 && !cpu->serving_softirq && cpu->bh_disabled == 0 &&
-        softirq_pending()) {
-        softirq_run();
     }
     if (unlikely(cpu->tick_stopped) && cpu->irq_depth == 0) {
         tick_irq_exit();
@@ -173,7 +172,7 @@ static __noinline void interrupt_policed(struct frame *frame)
 
 void interrupt(struct frame *frame)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         interrupt_policed(frame);
         barrier(); // a call, not a jump: this function stays in the backtrace
     } else {

@@ -312,6 +312,7 @@ __noreturn void kernel_main(const struct boot_info *boot)
     main_tie();
     trace_enable(true);
     main_read_options(boot);
+    police_settle(); // while the kernel's text can still be written
 
     page_init(boot);
     map_init(boot);
@@ -326,6 +327,7 @@ __noreturn void kernel_main(const struct boot_info *boot)
     main_number_cpus();
 
     sched_init();
+    softirq_init_subsystem();
     open_softirq(SCHED_SOFTIRQ, sched_balance_softirq);
     timer_init_subsystem();
     hrtimers_init();

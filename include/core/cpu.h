@@ -14,6 +14,7 @@
 
 struct thread;
 struct run_queue;
+struct softirq_cpu;
 struct trace_ring;
 struct frame;
 
@@ -25,14 +26,19 @@ struct cpu {
     struct thread *thread; // C  16: who runs; `current` of <sched/thread.h>
     uint64_t kernel_rsp;   // C  24: stack top of the running thread, for entries from ring 3
     uint64_t user_rsp;     // C  32: scratch of the SYSCALL entry
-    uint32_t irq_depth;    // C  40: hard interrupt handlers on this stack
-    uint32_t bh_disabled;  // C  44: local_bh_disable() nesting
-    uint32_t preempt_off;  // C  48: preempt_disable() nesting, spinlocks included
-    uint32_t nmi_depth;    // C  52: NMI and #MC handlers
-    bool serving_softirq;  // C  56
-    bool want_resched;     // C  57: a better thread waits; set with interrupts off
-    bool online;           // A
-    bool in_panic;         // C
+    union {
+        struct {
+            uint16_t irq_depth;   // C: hard interrupt handlers on this stack
+            uint16_t bh_disabled; // C: local_bh_disable() nesting
+            uint16_t nmi_depth;   // C: NMI and #MC handlers
+            bool serving_softirq; // C
+        };
+        uint64_t above_thread; // 0: thread code that softirqs may interrupt; one look at all
+    };
+    uint32_t preempt_off; // C: preempt_disable() nesting, spinlocks included
+    bool want_resched;    // C: a better thread waits; set with interrupts off
+    bool online;          // A
+    bool in_panic;        // C
     union {
         struct {
             bool tick_stopped; // C: idles without a tick; read by others (kernel/defer/tick.c)
@@ -43,11 +49,13 @@ struct cpu {
     uint16_t rcu_passes;           // C: RCU quiescent states so far, wraps; read by others
     struct run_queue *queue;       // I: of kernel/sched
     struct cputime *books;         // I: of its time (<sched/cputime.h>)
-    struct trace_ring *trace_ring; // A: where trace() writes; NULL: nowhere
+    struct softirq_cpu *softirqs;  // I: of kernel/defer/softirq.c
+    struct trace_ring *trace_ring; // A: where trace() writes
     const struct frame *irq_frame; // C: what the hard interrupt of this moment interrupted
     uint64_t interrupts;           // C: taken, exceptions aside
     uint64_t irq_since;            // C: TSC when its hard interrupt began; 0: none; read by others
     uint32_t softirq_pending;      // C: bit n: softirq n (<defer/softirq.h>)
+    uint32_t lock_holder;          // I: what spinlocks are marked with: id + 1, as 0 is nobody
 } __aligned(64);
 
 extern struct cpu cpus[MAX_CPUS];
@@ -67,6 +75,27 @@ extern struct cpumask cpu_isolated_mask;
                          : "=r"(cpu_value_)                   \
                          : "i"(offsetof(struct cpu, field))); \
         cpu_value_;                                           \
+    })
+
+// Is that field of this CPU's other than 0? One instruction, and a branch on the flags it sets.
+#define cpu_field_set(field)                                            \
+    ({                                                                  \
+        bool cpu_set_;                                                  \
+        if (sizeof(((struct cpu *)0)->field) == 8) {                    \
+            __asm__ volatile("cmpq $0, %%gs:%c1"                        \
+                             : "=@ccne"(cpu_set_)                       \
+                             : "i"(offsetof(struct cpu, field)));       \
+        } else if (sizeof(((struct cpu *)0)->field) == 4) {             \
+            __asm__ volatile("cmpl $0, %%gs:%c1"                        \
+                             : "=@ccne"(cpu_set_)                       \
+                             : "i"(offsetof(struct cpu, field)));       \
+        } else {                                                        \
+            _Static_assert(sizeof(((struct cpu *)0)->field) != 2, "-"); \
+            __asm__ volatile("cmpb $0, %%gs:%c1"                        \
+                             : "=@ccne"(cpu_set_)                       \
+                             : "i"(offsetof(struct cpu, field)));       \
+        }                                                               \
+        cpu_set_;                                                       \
     })
 
 static inline struct cpu *cpu_self(void)
@@ -89,13 +118,35 @@ static inline struct thread *cpu_current(void)
 #define this_cpu(array) ((array)[cpu_id()])
 
 // The context police: whoever takes a lock, turns interrupts off or preemption, does it under its
-// eyes (kernel/core/lockdep.c, kernel/core/latency.c). Boot option police=off leaves a test and a
-// branch of it.
+// eyes (kernel/core/lockdep.c, kernel/core/latency.c).
+//
+// police_watches() is asked at each of these places, so the answer is in the code itself: a jump to
+// the watched way. Boot option police=off makes an instruction that does nothing of each of them,
+// once, before the kernel's text is made read-only (kernel/core/cpu.c); .set.police_place lists them.
 #ifdef HOST_TEST
 enum { police_on = false };
+static inline bool police_watches(void)
+{
+    return false;
+}
 #else
 extern bool police_on; // I
+
+static __always_inline bool police_watches(void)
+{
+    __asm__ goto("1: .byte 0xe9; .long %l[watched] - 2f\n" // JMP rel32, whatever the distance
+                 "2: .pushsection .set.police_place.all, \"a\", @progbits\n"
+                 "   .long 1b - .\n"
+                 "   .popsection" :: ::watched);
+    return false;
+watched:
+    return true;
+}
 #endif
+
+// What the boot options said becomes the kernel's code. Context: boot CPU, which is alone, interrupts
+// off, no lock held, before map_init().
+void police_settle(void);
 
 // For the functions below (kernel/core/latency.c).
 void police_irq_disable(void);
@@ -150,7 +201,7 @@ static inline void raw_irq_restore(unsigned long flags)
 
 static inline void local_irq_disable(void)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         police_irq_disable();
         return;
     }
@@ -159,7 +210,7 @@ static inline void local_irq_disable(void)
 
 static inline void local_irq_enable(void)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         police_irq_enable();
         return;
     }
@@ -168,7 +219,7 @@ static inline void local_irq_enable(void)
 
 static inline unsigned long local_irq_save(void)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         return police_irq_save();
     }
     return raw_irq_save();
@@ -193,7 +244,7 @@ static inline void cpu_relax(void)
 // lost between the two.
 static inline void cpu_sti_hlt(void)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         police_irqs_on();
     }
     __asm__ volatile("sti; hlt" ::: "memory");
@@ -222,7 +273,7 @@ static inline void raw_preempt_disable(void)
 
 static inline void preempt_disable(void)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         police_preempt_disable();
         return;
     }
@@ -251,7 +302,7 @@ static inline void raw_preempt_enable(void)
 
 static inline void preempt_enable(void)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         police_preempt_enable();
         return;
     }
@@ -281,8 +332,7 @@ static inline bool in_task(void)
 // True where sleeping is a bug.
 static inline bool in_atomic(void)
 {
-    return in_hardirq() || in_nmi() || in_softirq() || cpu_field(preempt_off) != 0 ||
-           irqs_disabled();
+    return cpu_field_set(above_thread) || cpu_field_set(preempt_off) || irqs_disabled();
 }
 
 // Contexts as a set, for assert_context().
@@ -315,7 +365,7 @@ void assert_context_failed(unsigned allowed, const char *function);
 // interrupt handlers run with interrupts off.
 static inline bool may_not_sleep(void)
 {
-    return cpu_field(preempt_off) != 0 || irqs_disabled();
+    return cpu_field_set(preempt_off) || irqs_disabled();
 }
 // The cheap form for what may sleep.
 #define might_sleep()                                    \

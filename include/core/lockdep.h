@@ -53,19 +53,19 @@ bool lockdep_release(const void *lock, uint16_t class, const void *at);
 // fn is a function pointer of any type.
 #define lockdep_function_begins(fn)                                \
     do {                                                           \
-        if (unlikely(police_on)) {                                 \
+        if (unlikely(police_watches())) {                          \
             police_function_begins((const void *)(uintptr_t)(fn)); \
         }                                                          \
     } while (0)
 #define lockdep_function_ends(fn)                                \
     do {                                                         \
-        if (unlikely(police_on)) {                               \
+        if (unlikely(police_watches())) {                        \
             police_function_ends((const void *)(uintptr_t)(fn)); \
         }                                                        \
     } while (0)
 #define lockdep_waits_for(fn)                                \
     do {                                                     \
-        if (unlikely(police_on)) {                           \
+        if (unlikely(police_watches())) {                    \
             police_waits_for((const void *)(uintptr_t)(fn)); \
         }                                                    \
     } while (0)

@@ -57,13 +57,13 @@ static inline bool spin_try(struct spinlock *lock)
 {
     uint32_t free = 0;
 
-    return __atomic_compare_exchange_n(&lock->holder, &free, cpu_id() + 1, false, __ATOMIC_ACQUIRE,
-                                       __ATOMIC_RELAXED);
+    return __atomic_compare_exchange_n(&lock->holder, &free, cpu_field(lock_holder), false,
+                                       __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
 static inline bool spin_is_held(const struct spinlock *lock) // by this CPU; for asserts
 {
-    return READ_ONCE(lock->holder) == cpu_id() + 1;
+    return READ_ONCE(lock->holder) == cpu_field(lock_holder);
 }
 
 // Preemption is off (at least) while a spinlock is held.
@@ -82,7 +82,7 @@ static inline void spin_give(struct spinlock *lock)
 
 static inline void spin_lock(struct spinlock *lock)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         spin_lock_policed(lock);
         return;
     }
@@ -91,7 +91,7 @@ static inline void spin_lock(struct spinlock *lock)
 
 static inline bool spin_trylock(struct spinlock *lock)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         return spin_trylock_policed(lock);
     }
     raw_preempt_disable();
@@ -104,7 +104,7 @@ static inline bool spin_trylock(struct spinlock *lock)
 
 static inline void spin_unlock(struct spinlock *lock)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         spin_unlock_policed(lock);
         return;
     }
@@ -114,7 +114,7 @@ static inline void spin_unlock(struct spinlock *lock)
 
 static inline void spin_lock_irq(struct spinlock *lock)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         spin_lock_irq_policed(lock);
         return;
     }
@@ -124,7 +124,7 @@ static inline void spin_lock_irq(struct spinlock *lock)
 
 static inline void spin_unlock_irq(struct spinlock *lock)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         spin_unlock_irqrestore_policed(lock, CPU_FLAGS_IF);
         return;
     }
@@ -137,7 +137,7 @@ static inline void spin_unlock_irq(struct spinlock *lock)
 // nothing can preempt there, so nothing is counted. With the police on as above.
 static inline void spin_lock_irqs_off(struct spinlock *lock)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         spin_lock_policed(lock);
     } else if (unlikely(!spin_try(lock))) {
         spin_wait(lock);
@@ -146,7 +146,7 @@ static inline void spin_lock_irqs_off(struct spinlock *lock)
 
 static inline void spin_unlock_irqs_off(struct spinlock *lock)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         spin_unlock_policed(lock);
         return;
     }
@@ -171,7 +171,7 @@ static inline void spin_unlock_hardirq(struct spinlock *lock)
 // found, be it on or off.
 static inline unsigned long spin_lock_irqsave_flags(struct spinlock *lock)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         return spin_lock_irqsave_policed(lock);
     }
     unsigned long flags = raw_irq_save();
@@ -182,7 +182,7 @@ static inline unsigned long spin_lock_irqsave_flags(struct spinlock *lock)
 
 static inline void spin_unlock_irqrestore(struct spinlock *lock, unsigned long flags)
 {
-    if (unlikely(police_on)) {
+    if (unlikely(police_watches())) {
         spin_unlock_irqrestore_policed(lock, flags);
         return;
     }

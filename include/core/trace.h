@@ -39,16 +39,17 @@ enum trace_event { // names as Linux's tracepoints where it has them: kernel/cor
 
 struct trace_record {
     uint64_t tsc;
-    uint32_t event; // enum trace_event; from bit 8 on the context, as far as the police is on
+    uint32_t event; // enum trace_event
     uint32_t a;
     uint64_t b;
-};
+    uint32_t context; // cpu_context_flags(), as far as the police is on
+} __aligned(32);      // a power of two: the way from a slot's number to its place is one AND
 
-enum { TRACE_RECORDS = 256, TRACE_CONTEXT_SHIFT = 8 };
+enum { TRACE_RECORDS = 256, TRACE_BYTES = TRACE_RECORDS * sizeof(struct trace_record) };
 
 struct trace_ring {
-    uint32_t next;                              // C: records ever drawn
     struct trace_record records[TRACE_RECORDS]; // C
+    uint64_t next;                              // C: bytes of records ever drawn
 } __aligned(64);
 
 #ifdef HOST_TEST // tests bring a recorder of their own (tests/host/stubs)
@@ -64,15 +65,21 @@ static inline void trace_at(uint64_t tsc, enum trace_event event, uint32_t a, ui
 
 // One instruction on this CPU's own ring draws the slot, so an interrupt cannot draw the same; while
 // it is being filled a reader skips it.
-static inline void trace_put(struct trace_ring *ring, uint64_t tsc, uint32_t event, uint32_t a,
-                             uint64_t b)
+static __always_inline struct trace_record *trace_draw(struct trace_ring *ring)
 {
-    uint32_t slot = 1;
+    uint64_t drawn = sizeof(struct trace_record);
 
-    __asm__ volatile("xaddl %0, %1" : "+r"(slot), "+m"(ring->next)::"memory");
-    struct trace_record *record = &ring->records[slot % TRACE_RECORDS];
+    __asm__ volatile("xaddq %0, %1" : "+r"(drawn), "+m"(ring->next)::"memory", "cc");
+    struct trace_record *record =
+        (struct trace_record *)((char *)ring->records + drawn % TRACE_BYTES);
     WRITE_ONCE(record->event, TRACE_NONE);
     barrier();
+    return record;
+}
+
+static __always_inline void trace_fill(struct trace_record *record, uint64_t tsc,
+                                       enum trace_event event, uint32_t a, uint64_t b)
+{
     record->tsc = tsc;
     record->a = a;
     record->b = b;
@@ -84,18 +91,16 @@ static inline void trace_put(struct trace_ring *ring, uint64_t tsc, uint32_t eve
 void trace_policed(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b);
 
 // For who has read the time stamp counter anyway.
-static inline void trace_at(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b)
+static __always_inline void trace_at(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b)
 {
-    struct trace_ring *ring = cpu_field(trace_ring);
-
-    if (unlikely(ring == NULL)) { // recording is off, or the police adds the context
+    if (unlikely(police_watches())) {
         trace_policed(tsc, event, a, b);
         return;
     }
-    trace_put(ring, tsc, event, a, b);
+    trace_fill(trace_draw(cpu_field(trace_ring)), tsc, event, a, b);
 }
 
-static inline void trace(enum trace_event event, uint32_t a, uint64_t b)
+static __always_inline void trace(enum trace_event event, uint32_t a, uint64_t b)
 {
     trace_at(rdtsc(), event, a, b);
 }

@@ -36,13 +36,13 @@ void softirq_wake_thread(void); // ksoftirqd of this CPU. Interrupts off
 // Marks it pending on this CPU. Context: interrupts off.
 static inline void raise_softirq_irqoff(enum softirq nr)
 {
-    struct cpu *cpu = cpu_self();
-
-    cpu->softirq_pending |= BIT(nr);
+    __asm__ volatile("orl %0, %%gs:%c1" ::"ri"((uint32_t)BIT(nr)),
+                     "i"(offsetof(struct cpu, softirq_pending))
+                     : "memory", "cc");
     trace(TRACE_SOFTIRQ_RAISE, nr, 0);
     // In an interrupt its end will look, in a softirq the next round, with bottom halves off their
     // enabling. In a thread nobody would look before the next interrupt.
-    if (unlikely(cpu->irq_depth == 0) && !cpu->serving_softirq && cpu->bh_disabled == 0) {
+    if (unlikely(!cpu_field_set(above_thread))) {
         softirq_wake_thread();
     }
 }
@@ -51,12 +51,14 @@ void raise_softirq(enum softirq nr); // any context
 
 static inline bool softirq_pending(void) // this CPU
 {
-    return cpu_field(softirq_pending) != 0;
+    return cpu_field_set(softirq_pending);
 }
 
-// The spine's call at the end of the outermost hard interrupt, when softirq_pending(). Entered and
-// left with interrupts off, on in between.
-void softirq_run(void);
+// The spine's call when the outermost hard interrupt is over and something is pending: books the
+// interrupt's time (cputime_irq_end) and runs softirqs. Entered and left with interrupts off, on in
+// between.
+void softirq_run(struct cpu *cpu);
+void softirq_init_subsystem(void); // before the first interrupt
 void softirq_start_threads(void); // ksoftirqd/N for each CPU that is online; called as CPUs come up
 
 void softirq_bh_enabled(void); // for local_bh_enable()
@@ -76,7 +78,7 @@ static inline void local_bh_enable(void)
     struct cpu *cpu = cpu_self();
 
     barrier();
-    int32_t left = (int32_t)--cpu->bh_disabled;
+    int16_t left = (int16_t)--cpu->bh_disabled;
     if (left <= 0 && (cpu->softirq_pending != 0 || left < 0)) {
         softirq_bh_enabled();
     }

@@ -118,12 +118,21 @@ void irq_thread_done(struct irq_desc *desc, irqreturn_t result);
 // 100,000. Called with desc->lock held. Most of the time it is one more that was handled.
 extern uint32_t irq_spurious_window; // A: how many are looked at together
 void irq_note_rest(struct irq_desc *desc, irqreturn_t result);
+static inline void irq_note_handled(struct irq_desc *desc)
+{
+    uint32_t count = desc->spurious_count + 1;
+
+    if (likely(count < READ_ONCE(irq_spurious_window))) {
+        desc->spurious_count = count;
+        desc->handled++;
+    } else {
+        irq_note_rest(desc, IRQ_HANDLED);
+    }
+}
 static inline void irq_note_result(struct irq_desc *desc, irqreturn_t result)
 {
-    if (likely(result == IRQ_HANDLED &&
-               desc->spurious_count + 1 < READ_ONCE(irq_spurious_window))) {
-        desc->spurious_count++;
-        desc->handled++;
+    if (likely(result == IRQ_HANDLED)) {
+        irq_note_handled(desc);
     } else {
         irq_note_rest(desc, result);
     }

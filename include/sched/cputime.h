@@ -77,6 +77,26 @@ static inline void cputime_irq_end(struct cpu *cpu)
     time->sequence++;
 }
 
+// It is over, and the CPU begins something of another kind than what it interrupted: both with one
+// look at the clock, which stands in time->since afterwards. What was interrupted.
+static inline enum cpu_time cputime_irq_end_enter(struct cpu *cpu, enum cpu_time kind)
+{
+    struct cputime *time = cpu->books;
+    enum cpu_time before = time->kind;
+
+    time->sequence++;
+    barrier();
+    uint64_t now = rdtsc(), irq_since = cpu->irq_since;
+    time->tsc[CPU_IRQ] += now - irq_since;
+    time->tsc[before] += irq_since - time->since;
+    time->since = now;
+    time->kind = kind;
+    WRITE_ONCE(cpu->irq_since, 0);
+    barrier();
+    time->sequence++;
+    return before;
+}
+
 // Opens the books of a CPU that has just come up: it was idle until now, or was booting the machine
 // if it is the first. Context: once per CPU, interrupts off.
 void cputime_init_cpu(unsigned cpu);

@@ -52,48 +52,42 @@ static const struct {
     [TRACE_DMA_UNMAP] = {"dma_unmap", "size", "bus"},
 };
 
-static bool trace_on; // A
+// Where records go that nobody will read: those made while recording is off, and those of CPUs
+// without a ring. To write one costs less than to ask each time whether it is wanted.
+static struct trace_ring trace_waste;
 
-// The option police=off may come after the start of the recorder: then the short way is opened here.
 void trace_policed(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b)
 {
-    unsigned cpu = cpu_id();
+    struct trace_ring *ring = cpu_field(trace_ring);
 
-    if (!READ_ONCE(trace_on) || cpu >= TRACE_CPUS) {
-        return;
+    if (likely(ring != NULL)) { // NULL: an exception before the recorder was started
+        struct trace_record *record = trace_draw(ring);
+
+        record->context = cpu_context_flags();
+        trace_fill(record, tsc, event, a, b);
     }
-    if (!police_on) {
-        cpus[cpu].trace_ring = &trace_rings[cpu];
-    }
-    trace_put(&trace_rings[cpu], tsc, event | cpu_context_flags() << TRACE_CONTEXT_SHIFT, a, b);
 }
 
 void trace_enable(bool on)
 {
-    WRITE_ONCE(trace_on, on);
-    for (unsigned cpu = 0; cpu < TRACE_CPUS; cpu++) {
-        WRITE_ONCE(cpus[cpu].trace_ring, on && !police_on ? &trace_rings[cpu] : NULL);
+    for (unsigned cpu = 0; cpu < MAX_CPUS; cpu++) {
+        WRITE_ONCE(cpus[cpu].trace_ring, on && cpu < TRACE_CPUS ? &trace_rings[cpu] : &trace_waste);
     }
-}
-
-static uint32_t trace_event_of(const struct trace_record *r)
-{
-    return r->event & (BIT(TRACE_CONTEXT_SHIFT) - 1);
 }
 
 static void trace_show_record(struct text *t, unsigned cpu, const struct trace_record *r,
                               uint64_t previous_tsc)
 {
     uint64_t us = clock_tsc_to_ns(r->tsc) / 1000;
-    const char *name_a = trace_events[trace_event_of(r)].name_a;
-    const char *name_b = trace_events[trace_event_of(r)].name_b;
+    const char *name_a = trace_events[r->event].name_a;
+    const char *name_b = trace_events[r->event].name_b;
     char context[5];
 
-    cpu_context_letters(r->event >> TRACE_CONTEXT_SHIFT, context);
+    cpu_context_letters(r->context, context);
     text_printf(t, "[%03u] %s %6llu.%06llu +%-8llu %s:", cpu, context,
                 (unsigned long long)(us / 1000000), (unsigned long long)(us % 1000000),
                 (unsigned long long)(previous_tsc != 0 ? r->tsc - previous_tsc : 0),
-                trace_events[trace_event_of(r)].name);
+                trace_events[r->event].name);
     if (name_a != NULL) {
         text_printf(t, " %s=%u", name_a, r->a);
     }
@@ -109,13 +103,13 @@ static void trace_show_record(struct text *t, unsigned cpu, const struct trace_r
 // Merges the rings by time, oldest first: repeatedly the oldest record not yet shown.
 static void trace_show(struct text *t, unsigned long index)
 {
-    uint32_t position[TRACE_CPUS], end[TRACE_CPUS];
+    uint64_t position[TRACE_CPUS], end[TRACE_CPUS];
     uint64_t previous_tsc = 0;
     unsigned rings = min(cpu_count, (unsigned)TRACE_CPUS);
 
     (void)index;
     for (unsigned cpu = 0; cpu < rings; cpu++) {
-        end[cpu] = READ_ONCE(trace_rings[cpu].next);
+        end[cpu] = READ_ONCE(trace_rings[cpu].next) / sizeof(struct trace_record);
         position[cpu] = end[cpu] > TRACE_RECORDS ? end[cpu] - TRACE_RECORDS : 0;
     }
     text_puts(t, "# CPU context seconds     +cycles   event\n"
@@ -130,7 +124,7 @@ static void trace_show(struct text *t, unsigned long index)
 
             for (; position[cpu] != end[cpu]; position[cpu]++) {
                 r = trace_rings[cpu].records[position[cpu] % TRACE_RECORDS];
-                if (trace_event_of(&r) != TRACE_NONE && trace_event_of(&r) < TRACE_COUNT) {
+                if (r.event != TRACE_NONE && r.event < TRACE_COUNT) {
                     break;
                 }
             }

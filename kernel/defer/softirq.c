@@ -32,10 +32,11 @@
 #define SOFTIRQ_FLOOD_NS 1000000000ull
 
 struct softirq_cpu {
-    uint32_t rounds;               // C: of the serving that is under way
     bool handed_over;              // C: ksoftirqd has it; the ends of interrupts keep out
     struct thread *ksoftirqd;      // I
+    uint32_t rounds;               // C: of the serving that is under way
     uint64_t end_ns;               // C: when that serving should come to an end
+    uint64_t called_tsc;           // C: when the handler that runs was called
     struct softirq_stat stat;      // C: read by others
     uint64_t count[SOFTIRQ_SLOTS]; // C
     uint64_t tsc[SOFTIRQ_SLOTS];   // C: time spent in each
@@ -57,6 +58,13 @@ static void softirq_unopened(void)
 
 static void (*softirq_actions[SOFTIRQ_SLOTS])(void) = { // I
     [0 ... SOFTIRQ_SLOTS - 1] = softirq_unopened};
+
+void softirq_init_subsystem(void)
+{
+    for (unsigned cpu = 0; cpu < MAX_CPUS; cpu++) {
+        cpus[cpu].softirqs = &softirq_cpus[cpu];
+    }
+}
 
 void open_softirq(enum softirq nr, void (*action)(void))
 {
@@ -88,7 +96,7 @@ void raise_softirq(enum softirq nr)
 
 // ---- running -----------------------------------------------------------------------------------
 
-static __noinline void softirq_unbalanced(unsigned nr, uint32_t preempt_off)
+static __noinline void softirq_unbalanced(size_t nr, uint32_t preempt_off)
 {
     pr_err("BUG: softirq %s came back with preempt_off %u, went with %u", softirq_names[nr],
            cpu_field(preempt_off), preempt_off);
@@ -96,17 +104,18 @@ static __noinline void softirq_unbalanced(unsigned nr, uint32_t preempt_off)
     WARN_ON(true);
 }
 
-// `tsc`: now.
-static __always_inline void softirq_call(struct softirq_cpu *self, size_t nr, uint64_t tsc)
+// Each handler's end is the next one's beginning: one look at the clock.
+static __always_inline void softirq_call(struct softirq_cpu *self, size_t nr, uint32_t preempt_off)
 {
-    uint32_t preempt_off = cpu_field(preempt_off);
-    void (*action)(void) = softirq_actions[nr];
-
     self->count[nr]++;
-    trace_at(tsc, TRACE_SOFTIRQ_ENTRY, (uint32_t)nr, 0);
-    action();
+    trace_at(self->called_tsc, TRACE_SOFTIRQ_ENTRY, (uint32_t)nr, 0);
+    softirq_actions[nr]();
+    uint64_t now = rdtsc();
+    trace_at(now, TRACE_SOFTIRQ_EXIT, (uint32_t)nr, 0);
+    self->tsc[nr] += now - self->called_tsc;
+    self->called_tsc = now;
     if (unlikely(cpu_field(preempt_off) != preempt_off)) {
-        softirq_unbalanced((unsigned)nr, preempt_off);
+        softirq_unbalanced(nr, preempt_off);
     }
 }
 
@@ -136,28 +145,21 @@ static __noinline bool softirq_go_on(const struct cpu *cpu, struct softirq_cpu *
 
 // Serves what is pending, in rounds. True when it stopped with something left. Interrupts are off
 // on entry and exit, on while handlers run. Preemption stays off: the CPU is in softirq context all
-// the time.
-static __always_inline bool softirq_serve(struct cpu *cpu, struct softirq_cpu *self)
+// the time. The CPU's books say CPU_SOFTIRQ already, since a moment ago; before that: `before`.
+static __always_inline bool softirq_serve(struct cpu *cpu, struct softirq_cpu *self,
+                                          enum cpu_time before)
 {
-    struct cputime *time = &cputimes[cpu->id];
-    uint32_t bits;
+    uint32_t preempt_off = ++cpu->preempt_off;
 
-    cpu->preempt_off++;
+    self->called_tsc = cpu->books->since;
     cpu->serving_softirq = true;
-    enum cpu_time before = cputime_enter(time, CPU_SOFTIRQ);
-    uint64_t tsc = time->since;
     do {
-        bits = cpu->softirq_pending;
+        uint64_t bits = cpu->softirq_pending;
+
         cpu->softirq_pending = 0;
         local_irq_enable();
         do {
-            size_t nr = (size_t)__builtin_ctz(bits);
-
-            softirq_call(self, nr, tsc);
-            uint64_t now = rdtsc();
-            trace_at(now, TRACE_SOFTIRQ_EXIT, (uint32_t)nr, 0);
-            self->tsc[nr] += now - tsc;
-            tsc = now;
+            softirq_call(self, (unsigned)__builtin_ctzll(bits), preempt_off);
             bits &= bits - 1;
         } while (bits != 0);
         local_irq_disable();
@@ -165,7 +167,7 @@ static __always_inline bool softirq_serve(struct cpu *cpu, struct softirq_cpu *s
     } while (unlikely(cpu->softirq_pending != 0) && softirq_go_on(cpu, self));
     self->rounds = 0;
     self->stat.servings++;
-    cputime_enter(time, before);
+    cputime_enter(cpu->books, before);
     cpu->serving_softirq = false;
     cpu->preempt_off--;
     return cpu->softirq_pending != 0;
@@ -180,22 +182,39 @@ static __noinline void softirq_hand_over(struct softirq_cpu *self)
     }
 }
 
-static __always_inline void softirq_run_on(struct cpu *cpu)
+// ksoftirqd cannot catch up while a realtime thread runs; then softirqs go on without it, bounded.
+static bool softirq_left_to_thread(const struct softirq_cpu *self)
 {
-    struct softirq_cpu *self = &softirq_cpus[cpu->id];
+    return unlikely(self->handed_over) && current->rt_priority == 0;
+}
 
-    // ksoftirqd cannot catch up while a realtime thread runs; then softirqs go on here, bounded.
-    if (unlikely(self->handed_over) && current->rt_priority == 0) {
-        return;
-    }
-    if (unlikely(softirq_serve(cpu, self))) {
+static __always_inline void softirq_run_on(struct cpu *cpu, struct softirq_cpu *self,
+                                           enum cpu_time before)
+{
+    if (unlikely(softirq_serve(cpu, self, before))) {
         softirq_hand_over(self);
     }
 }
 
-void softirq_run(void)
+void softirq_run(struct cpu *cpu)
 {
-    softirq_run_on(cpu_self());
+    struct softirq_cpu *self = cpu->softirqs;
+
+    if (softirq_left_to_thread(self)) {
+        cputime_irq_end(cpu);
+    } else {
+        softirq_run_on(cpu, self, cputime_irq_end_enter(cpu, CPU_SOFTIRQ));
+    }
+}
+
+// The same where no interrupt ends.
+static __always_inline void softirq_run_in_thread(struct cpu *cpu)
+{
+    struct softirq_cpu *self = cpu->softirqs;
+
+    if (!softirq_left_to_thread(self)) {
+        softirq_run_on(cpu, self, cputime_enter(cpu->books, CPU_SOFTIRQ));
+    }
 }
 
 // ---- bottom halves off and on ------------------------------------------------------------------
@@ -215,14 +234,14 @@ void softirq_bh_enabled(void)
     struct cpu *cpu = cpu_self();
     unsigned long flags = local_irq_save();
 
-    if (unlikely((int32_t)cpu->bh_disabled < 0)) {
+    if (unlikely((int16_t)cpu->bh_disabled < 0)) {
         softirq_bh_unbalanced(cpu);
     } else if (unlikely((flags & CPU_FLAGS_IF) == 0)) {
         if (cpu->irq_depth == 0 && !cpu->serving_softirq) {
             softirq_wake_thread();
         }
     } else if (!cpu->serving_softirq && cpu->softirq_pending != 0) {
-        softirq_run_on(cpu);
+        softirq_run_in_thread(cpu);
     }
     local_irq_restore(flags);
 }
@@ -280,7 +299,9 @@ static void softirq_thread(void *arg)
             softirq_flood_begin(self, &flood);
         } else {
             self->stat.by_thread++;
-            softirq_serve(cpu_self(), self);
+            struct cpu *cpu = cpu_self();
+
+            softirq_serve(cpu, self, cputime_enter(cpu->books, CPU_SOFTIRQ));
             local_irq_enable();
             sched_preempt();
             softirq_flood_look(self, &flood);

@@ -90,16 +90,21 @@ static __noinline unsigned flow_call_rest(struct irq_desc *desc, struct irqactio
 static __always_inline unsigned flow_walk(struct irq_desc *desc, struct irqaction *action)
 {
     unsigned result = flow_call(desc, action);
-    struct irqaction *rest = READ_ONCE(action->next);
 
-    return unlikely(rest != NULL) ? result | flow_call_rest(desc, rest) : result;
+    if (unlikely(action->next != NULL)) {
+        result |= flow_call_rest(desc, READ_ONCE(action->next));
+    }
+    return result;
 }
 
 // With the lock again.
 static __always_inline void flow_walked(struct irq_desc *desc, unsigned result)
 {
-    __atomic_store_n(&desc->in_progress, (uint16_t)(desc->in_progress - 1), __ATOMIC_RELEASE);
-    if (result != IRQ_WAKE_THREAD) { // else the thread will know, and say (irq_thread_done)
+    barrier(); // x86 keeps stores in order: who sees it fall sees what the handlers did
+    desc->in_progress--;
+    if (likely(result == IRQ_HANDLED)) {
+        irq_note_handled(desc);
+    } else if (result != IRQ_WAKE_THREAD) { // else the thread will know, and say (irq_thread_done)
         irq_note_result(desc, (irqreturn_t)(result & ~(unsigned)IRQ_WAKE_THREAD));
     }
 }

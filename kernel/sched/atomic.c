@@ -15,7 +15,8 @@
 static uint32_t sched_atomic_count(void)
 {
     return cpu_field(preempt_off) | (cpu_field(serving_softirq) ? 0x100u : 0) |
-           cpu_field(bh_disabled) << 9 | cpu_field(irq_depth) << 16 | cpu_field(nmi_depth) << 20;
+           (uint32_t)cpu_field(bh_disabled) << 9 | (uint32_t)cpu_field(irq_depth) << 16 |
+           (uint32_t)cpu_field(nmi_depth) << 20;
 }
 
 static void schedule_atomic_report(const struct cpu *cpu, uint32_t context, bool interrupts_on)

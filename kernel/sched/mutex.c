@@ -140,12 +140,13 @@ static int mutex_wait(struct mutex *mutex, enum thread_state state, uint32_t tim
 // which was reported, and to which as many unlocks belong.
 static inline bool mutex_may_wait(struct mutex *mutex, bool tried, const void *at)
 {
-    return !police_on || !lockdep_acquire(mutex, &mutex->class, mutex->name, LOCK_MUTEX, tried, at);
+    return !police_watches() ||
+           !lockdep_acquire(mutex, &mutex->class, mutex->name, LOCK_MUTEX, tried, at);
 }
 
 static inline bool mutex_may_go(struct mutex *mutex, const void *at)
 {
-    return !police_on || lockdep_release(mutex, mutex->class, at);
+    return !police_watches() || lockdep_release(mutex, mutex->class, at);
 }
 
 static inline __attribute__((always_inline)) int

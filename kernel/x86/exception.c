@@ -267,11 +267,12 @@ int copy_from_kernel_nofault(void *to, const void *from, size_t size)
 // One call of exception_catch under way. It lives on its thread's stack, and the thread is the key:
 // the thread may sleep and move to another CPU meanwhile.
 struct exception_context {
-    struct exception_context *next;    // L by exception_lock: older ones
-    struct thread *thread;             // I
-    struct exception_record *record;   // I: may be NULL
-    uintptr_t resume_rsp;              // I
-    uint32_t preempt_off, bh_disabled; // I: as they were
+    struct exception_context *next;  // L by exception_lock: older ones
+    struct thread *thread;           // I
+    struct exception_record *record; // I: may be NULL
+    uintptr_t resume_rsp;            // I
+    uint32_t preempt_off;            // I: as it was
+    uint16_t bh_disabled;            // I: likewise
 };
 
 static DEFINE_SPINLOCK(exception_lock);

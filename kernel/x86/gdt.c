@@ -91,6 +91,7 @@ void gdt_init_cpu(unsigned cpu, const uintptr_t ist_tops[IST_COUNT])
 {
     cpus[cpu].self = &cpus[cpu];
     cpus[cpu].id = cpu;
+    cpus[cpu].lock_holder = cpu + 1;
     gdt_fill(cpu, ist_tops);
     gdt_load(cpu);
     idt_load();

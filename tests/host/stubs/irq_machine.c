@@ -51,7 +51,7 @@ void fake_hardirq(bool on)
 
 void fake_interrupt(unsigned vector)
 {
-    uint32_t depth = cpu_self()->irq_depth++;
+    uint16_t depth = cpu_self()->irq_depth++;
     struct irq_desc *desc = irq_of_vector((uint8_t)vector);
     if (desc != NULL) {
         irq_dispatch(cpu_self(), desc);
