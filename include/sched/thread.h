@@ -16,6 +16,7 @@ enum thread_state {  // letters as ps shows them
     THREAD_IDLE,     // I: the same, but it has nothing to do: no load
     THREAD_DEAD,     // Z: waits to be reaped
     THREAD_IOWAIT,   // D: blocked, and for a disk: counts in its CPU's iowait
+    THREAD_STATES
 };
 
 enum sched_policy {
@@ -47,7 +48,7 @@ struct thread {
     uint32_t weight;                // L: its share against others, 1024 at nice 0; 0: not fair
     uint16_t cpu;                   // L: its run queue
     bool on_queue;                  // L: runnable: linked, current, or on its way to another queue
-    bool misplaced;                 // L: runs where it may not any more
+    bool misplaced;                 // L: runs, or ran last, where it may not any more
     bool bound;                     // I: serves its CPU: sched_setaffinity() refuses
     bool stop_wanted;               // A: kthread_stop() was called; never cleared
     bool interrupted;               // A: thread_interrupt(), ^C

@@ -18,6 +18,9 @@ struct wait_queue_entry {
     struct list_head link;
     bool exclusive; // woken one at a time
 };
+// An entry of the running thread, on no queue.
+#define DEFINE_WAIT(name) \
+    struct wait_queue_entry name = {.thread = current, .link = LIST_HEAD_INIT((name).link)}
 
 #define WAIT_QUEUE_INIT(name)                                                   \
     {                                                                           \
@@ -34,7 +37,22 @@ bool waitqueue_active(struct wait_queue_head *queue);
 // Steps of the macros below. Context: thread, interrupts on.
 void prepare_to_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry,
                      enum thread_state state);
+void wait_entry_remove(struct wait_queue_head *queue, struct wait_queue_entry *entry);
+#ifdef HOST_TEST // tests bring their own
 void finish_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry);
+#else
+static inline void finish_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry)
+{
+    struct thread *thread = current;
+
+    WRITE_ONCE(thread->state, THREAD_RUNNING);
+    thread->wait_channel = NULL;
+    // The waker's last store (kernel/sched/wait.c): most often it took the entry off.
+    if (unlikely(__atomic_load_n(&entry->link.prev, __ATOMIC_ACQUIRE) != &entry->link)) {
+        wait_entry_remove(queue, entry);
+    }
+}
+#endif
 // Sleeps until woken or until the timeout; returns the jiffies left (0: timed out).
 // MAX_SCHEDULE_TIMEOUT: no bound.
 #define MAX_SCHEDULE_TIMEOUT UINT32_MAX
@@ -54,7 +72,7 @@ static inline uint32_t schedule_timeout_in_line(uint32_t timeout_jiffies)
         uint32_t wait_left_ = (timeout_jiffies);                                    \
         might_sleep();                                                              \
         if (!(condition)) {                                                         \
-            struct wait_queue_entry wait_entry_ = {0};                              \
+            DEFINE_WAIT(wait_entry_);                                               \
             for (;;) {                                                              \
                 prepare_to_wait(queue, &wait_entry_, state_);                       \
                 if (condition) {                                                    \

@@ -59,11 +59,10 @@ void complete_all(struct completion *c)
 // Jiffies left (at least 1), 0: timed out, -EINTR.
 static int64_t completion_wait(struct completion *c, enum thread_state state, uint32_t timeout)
 {
-    struct wait_queue_entry entry = {.thread = current};
+    DEFINE_WAIT(entry);
     int64_t result = 0;
 
     might_sleep();
-    INIT_LIST_HEAD(&entry.link);
     spin_lock_irq(&c->queue.lock);
     while (c->done == 0) {
         if (state == THREAD_SLEEPING && thread_interrupted()) {

@@ -6,7 +6,7 @@
 #define STACK_MAGIC 0x68616c66u // the lowest word of every stack that thread.c made
 
 // Why a thread gives the CPU away.
-enum leave { LEAVE_SLEEP, LEAVE_PREEMPTED, LEAVE_YIELD };
+enum leave { LEAVE_SLEEP, LEAVE_PREEMPTED, LEAVE_YIELD, LEAVE_END };
 
 // sched.c; the comments of these functions are at their bodies.
 extern struct run_queue *run_queues[MAX_CPUS];

@@ -32,7 +32,7 @@ static bool sched_change_begin(struct run_queue *queue, struct thread *thread)
         run_queue_remove(queue, thread);
     }
     if (queue->running == thread) { // in the old class until now
-        run_queue_charge(queue, thread, rdtsc());
+        run_queue_charge(queue, rdtsc());
     }
     return linked;
 }
@@ -114,7 +114,7 @@ int sched_setaffinity(struct thread *thread, const struct cpumask *mask)
     }
     queue = queue_lock_of(thread, &flags);
     bool here = cpumask_test(mask, queue->cpu);
-    thread->misplaced = queue->running == thread && !here; // first: who looks sees one or the other
+    thread->misplaced = !here; // first: who looks sees one or the other
     barrier();
     thread->allowed = *mask;
     if (here) {
@@ -162,7 +162,8 @@ unsigned sched_blocked(void)
     unsigned sum = 0;
 
     for_each_cpu (cpu, &sched_mask) {
-        sum += READ_ONCE(run_queues[cpu]->blocked);
+        sum += READ_ONCE(run_queues[cpu]->asleep[THREAD_BLOCKED]) +
+               READ_ONCE(run_queues[cpu]->asleep[THREAD_IOWAIT]);
     }
     return (int)sum > 0 ? sum : 0; // the queues are read one after another
 }
@@ -172,7 +173,7 @@ unsigned sched_iowait(void)
     unsigned sum = 0;
 
     for_each_cpu (cpu, &sched_mask) {
-        sum += READ_ONCE(run_queues[cpu]->iowait);
+        sum += READ_ONCE(run_queues[cpu]->asleep[THREAD_IOWAIT]);
     }
     return sum;
 }

@@ -240,7 +240,8 @@ static void proc_queue_numbers(struct text *t, const struct run_queue *queue)
     text_printf(t, "  .%-30s: %u\n", "nr_running",
                 queue->waiting + (queue->running != queue->idle));
     text_printf(t, "  .%-30s: %llu\n", "nr_switches", (unsigned long long)queue->switches);
-    text_printf(t, "  .%-30s: %d\n", "nr_uninterruptible", (int)queue->blocked);
+    text_printf(t, "  .%-30s: %d\n", "nr_uninterruptible",
+                (int)(queue->asleep[THREAD_BLOCKED] + queue->asleep[THREAD_IOWAIT]));
     text_printf(t, "  .%-30s: %d\n", "curr->pid", queue->running->tid);
     text_printf(t, "  .%-30s: %llu.%06llu\n", "cfs_rq.min_vruntime",
                 (unsigned long long)(clock_tsc_to_ns(queue->min_vruntime) / 1000000),

@@ -62,7 +62,7 @@ void run_queue_init_times(uint64_t tsc_hz)
 void run_queue_init(struct run_queue *queue, unsigned cpu)
 {
     spin_lock_init(&queue->lock, "run queue");
-    queue->cpu = cpu;
+    queue->cpu = (uint16_t)cpu;
     for (unsigned i = 0; i < RT_PRIORITIES; i++) {
         INIT_LIST_HEAD(&queue->rt[i]);
     }
@@ -135,6 +135,7 @@ struct thread *run_queue_take_rt(struct run_queue *queue)
     if (unlikely(queue->rt_throttled) && !list_empty(&queue->fair)) {
         return run_queue_take_fair(queue);
     }
+    run_queue_catch_up(queue);
     thread = list_first_entry(&queue->rt[run_queue_best_rt(queue)], struct thread, queue_link);
     run_queue_remove(queue, thread);
     return thread;
@@ -174,17 +175,22 @@ struct thread *run_queue_take_for(struct run_queue *queue, unsigned cpu)
 
 // ---- time --------------------------------------------------------------------------------------
 
-bool run_queue_charge_weighted(struct run_queue *queue, struct thread *thread, uint64_t delta)
+void run_queue_book_weighted(struct run_queue *queue, struct thread *thread, uint64_t delta)
 {
     if (thread_is_rt(thread)) {
         queue->rt_used += delta;
-        return false;
+    } else if (thread->weight != 0) {
+        thread->vruntime += delta * WEIGHT_NICE_0 / thread->weight;
     }
-    if (thread->weight == 0) {
-        return false;
+}
+
+void run_queue_catch_up(struct run_queue *queue)
+{
+    if (!list_empty(&queue->fair)) {
+        run_queue_advance(queue, run_queue_first_fair(queue)->vruntime);
+    } else if (queue->running->weight != 0) {
+        run_queue_advance(queue, queue->running->vruntime);
     }
-    thread->vruntime += delta * WEIGHT_NICE_0 / thread->weight;
-    return true;
 }
 
 void run_queue_place_moved(struct run_queue *queue, struct thread *thread, uint64_t origin)

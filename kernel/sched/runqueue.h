@@ -26,12 +26,11 @@ enum {
 
 struct run_queue {
     struct spinlock lock;
-    unsigned cpu;            // I
-    unsigned waiting;        // L: threads on the lists
-    unsigned blocked;        // L: threads that went to sleep here for ever, less those woken
-    unsigned iowait;         // L: those of them that wait for a disk
-    struct thread *running;  // L
-    struct thread *idle;     // I
+    uint16_t cpu;                   // I
+    unsigned waiting;               // L: threads on the lists
+    unsigned asleep[THREAD_STATES]; // L: by state: went to sleep here, less those woken
+    struct thread *running;         // L
+    struct thread *idle;            // I
     struct thread *leftover; // C: what the next thread must see off, see sched_finish_switch()
     uint64_t rt_bits[2];     // L: bit 99 - priority, so that the lowest bit is the best
     struct list_head rt[RT_PRIORITIES]; // L
@@ -83,8 +82,11 @@ struct thread *run_queue_take_rt(struct run_queue *queue); // for run_queue_take
 struct thread *run_queue_find_for(const struct run_queue *queue, unsigned cpu);
 struct thread *run_queue_take_for(struct run_queue *queue, unsigned cpu);
 
-// For run_queue_charge(): all but ordinary threads of nice 0. False: has no virtual time.
-bool run_queue_charge_weighted(struct run_queue *queue, struct thread *thread, uint64_t delta);
+// For run_queue_book(): all but ordinary threads of nice 0.
+void run_queue_book_weighted(struct run_queue *queue, struct thread *thread, uint64_t delta);
+// Moves the queue's virtual time on where no fair thread is chosen: to the first of those who wait,
+// or to the running one.
+void run_queue_catch_up(struct run_queue *queue);
 // A thread that slept, or comes from another queue whose virtual time was `origin`, gets its place
 // in this queue's time.
 void run_queue_place_moved(struct run_queue *queue, struct thread *thread, uint64_t origin);
@@ -136,7 +138,7 @@ static inline struct thread *run_queue_take_fair(struct run_queue *queue)
 // Takes the best one off the lists; NULL when they are empty.
 static inline struct thread *run_queue_take(struct run_queue *queue)
 {
-    if (queue->waiting == 0) {
+    if (unlikely(queue->waiting == 0)) {
         return NULL;
     }
     if (unlikely((queue->rt_bits[0] | queue->rt_bits[1]) != 0)) {
@@ -160,8 +162,9 @@ static inline void run_queue_add_fair(struct run_queue *queue, struct thread *th
     list_add(&thread->queue_link, after);
 }
 
-// Books the time since the last booking and moves the queue's virtual time on.
-static inline void run_queue_charge(struct run_queue *queue, struct thread *thread, uint64_t now)
+// Books the time since the last booking. For who is about to choose the next one: the choice moves
+// the queue's virtual time on.
+static inline void run_queue_book(struct run_queue *queue, struct thread *thread, uint64_t now)
 {
     uint64_t delta = now - thread->switched_in;
 
@@ -172,12 +175,17 @@ static inline void run_queue_charge(struct run_queue *queue, struct thread *thre
     thread->runtime += delta;
     if (likely(thread->weight == WEIGHT_NICE_0)) {
         thread->vruntime += delta;
-    } else if (!run_queue_charge_weighted(queue, thread, delta)) {
-        return;
+    } else {
+        run_queue_book_weighted(queue, thread, delta);
     }
-    // While somebody waits, time moves on with whom run_queue_take() chooses.
+}
+
+// The same for who goes on with the running thread.
+static inline void run_queue_charge(struct run_queue *queue, uint64_t now)
+{
+    run_queue_book(queue, queue->running, now);
     if (list_empty(&queue->fair)) {
-        run_queue_advance(queue, thread->vruntime);
+        run_queue_catch_up(queue);
     }
 }
 
@@ -202,13 +210,21 @@ static inline void run_queue_yield(struct run_queue *queue, struct thread *threa
     }
 }
 
-// Should `woken` have the CPU rather than the one that has it?
-static inline bool run_queue_preempts(const struct run_queue *queue, const struct thread *woken)
+// Should `woken`, an ordinary thread of nice 0, have the CPU rather than the one that has it?
+static inline bool run_queue_preempts_fair(const struct run_queue *queue,
+                                           const struct thread *woken)
 {
     const struct thread *running = queue->running;
 
-    if (likely(woken->weight == WEIGHT_NICE_0 && running->weight == WEIGHT_NICE_0)) {
+    if (likely(running->weight == WEIGHT_NICE_0)) {
         return (int64_t)(running->vruntime - woken->vruntime) > (int64_t)fair_preempt_cycles;
     }
     return run_queue_preempts_by_class(queue, woken);
+}
+
+// The same for any thread.
+static inline bool run_queue_preempts(const struct run_queue *queue, const struct thread *woken)
+{
+    return likely(woken->weight == WEIGHT_NICE_0) ? run_queue_preempts_fair(queue, woken)
+                                                  : run_queue_preempts_by_class(queue, woken);
 }

@@ -70,16 +70,6 @@ struct cpumask sched_waiting_mask;      // A: CPUs on whose queue somebody waits
 
 // ---- switching ---------------------------------------------------------------------------------
 
-static __noinline void queue_put_rare(struct run_queue *queue, struct thread *thread)
-{
-    if (thread->state == THREAD_DEAD) {
-        queue->leftover = thread;
-    } else {
-        queue->blocked++;
-        queue->iowait++;
-    }
-}
-
 // What becomes of the thread that leaves the CPU. One that is dead, or may not run here any more,
 // is left over for its successor: it cannot be dealt with while we stand on its stack.
 static inline void queue_put_current(struct run_queue *queue, struct thread *thread,
@@ -87,9 +77,9 @@ static inline void queue_put_current(struct run_queue *queue, struct thread *thr
 {
     if (thread->state != THREAD_RUNNING && leave != LEAVE_PREEMPTED) {
         thread->on_queue = false;
-        queue->blocked += thread->state == THREAD_BLOCKED;
-        if (unlikely(thread->state >= THREAD_DEAD)) {
-            queue_put_rare(queue, thread);
+        queue->asleep[thread->state]++;
+        if (leave == LEAVE_END) {
+            queue->leftover = thread;
         }
         return;
     }
@@ -125,7 +115,6 @@ static __noinline void sched_see_off(struct run_queue *queue)
     }
     uint64_t origin = queue->min_vruntime;
     leftover->cpu = (uint16_t)place_moved(leftover);
-    leftover->misplaced = false;
     spin_unlock_irqs_off(&queue->lock);
     queue_insert(leftover, origin);
 }
@@ -147,10 +136,10 @@ static inline void sched_finish_switch(void)
 static void sched_idle_begins(struct run_queue *queue)
 {
     cpumask_set(&sched_idle_mask, queue->cpu);
-    cputime_enter(&cputimes[queue->cpu], queue->iowait != 0 ? CPU_IOWAIT : CPU_IDLE);
+    cputime_enter(&cputimes[queue->cpu], queue->asleep[THREAD_IOWAIT] != 0 ? CPU_IOWAIT : CPU_IDLE);
 }
 
-static __noinline void sched_idle_ends(struct run_queue *queue)
+static void sched_idle_ends(struct run_queue *queue)
 {
     cpumask_clear(&sched_idle_mask, queue->cpu);
     cputime_enter(&cputimes[queue->cpu], CPU_SYSTEM);
@@ -162,14 +151,28 @@ static __noinline void sched_idle_ends(struct run_queue *queue)
 // Nobody waits here: somebody who waits elsewhere, or the idle thread.
 static __noinline struct thread *sched_take_elsewhere(struct run_queue *queue)
 {
+    run_queue_catch_up(queue);
     struct thread *thread = queue_steal_any(queue);
 
     if (thread == NULL) {
         thread = queue->idle;
-        if (queue->running != thread) {
-            sched_idle_begins(queue);
-        }
+        sched_idle_begins(queue);
     }
+    return thread;
+}
+
+// For the idle thread: anybody, or itself again.
+static __noinline struct thread *sched_take_after_idle(struct run_queue *queue)
+{
+    struct thread *thread = run_queue_take(queue);
+
+    if (thread == NULL) {
+        thread = queue_steal_any(queue);
+    }
+    if (thread == NULL) {
+        return queue->idle;
+    }
+    sched_idle_ends(queue);
     return thread;
 }
 
@@ -190,8 +193,8 @@ static __noinline void sched_switch_program(const struct thread *prev, const str
     }
 }
 
-static inline void sched_switch_to(struct cpu *cpu, struct run_queue *queue, struct thread *prev,
-                                   struct thread *next, uint64_t now)
+static __always_inline void sched_switch_to(struct cpu *cpu, struct run_queue *queue,
+                                            struct thread *prev, struct thread *next, uint64_t now)
 {
     if (unlikely(*prev->stack_end != STACK_MAGIC)) {
         sched_stack_overrun(prev);
@@ -210,22 +213,25 @@ static inline void sched_switch_to(struct cpu *cpu, struct run_queue *queue, str
 }
 
 // Chooses who runs now. Interrupts off on entry and exit; may be on in between, while others run.
-void sched_switch(enum leave leave)
+// In line where the reason is known: each reason has its own way through.
+static __always_inline void sched_switch_for(enum leave leave, struct thread *prev)
 {
     struct cpu *cpu = cpu_self();
     struct run_queue *queue = cpu->queue;
-    struct thread *prev = cpu->thread, *next;
+    struct thread *next;
 
     rcu_quiescent();
     spin_lock_irqs_off(&queue->lock);
     cpu->want_resched = false;
     uint64_t now = rdtsc(); // the only look at the clock in a switch
-    run_queue_charge(queue, prev, now);
+    run_queue_book(queue, prev, now);
     if (likely(prev != queue->idle)) {
         queue_put_current(queue, prev, leave);
+        next = run_queue_take(queue);
+    } else {
+        next = sched_take_after_idle(queue);
     }
-    next = run_queue_take(queue);
-    if (next == NULL) {
+    if (unlikely(next == NULL)) {
         next = sched_take_elsewhere(queue);
     }
     if (unlikely(next == prev)) {
@@ -233,10 +239,12 @@ void sched_switch(enum leave leave)
         spin_unlock_irqs_off(&queue->lock);
         return;
     }
-    if (unlikely(prev == queue->idle)) {
-        sched_idle_ends(queue);
-    }
     sched_switch_to(cpu, queue, prev, next, now);
+}
+
+void sched_switch(enum leave leave)
+{
+    sched_switch_for(leave, current);
 }
 
 void sched_first_run(void *arg)
@@ -260,32 +268,44 @@ void sched_end(void)
         &queue->lock); // a late waker, who saw it asleep, must not bring it back to life
     thread->state = THREAD_DEAD;
     spin_unlock_irqs_off(&queue->lock);
-    sched_switch(LEAVE_SLEEP);
+    sched_switch(LEAVE_END);
     panic("thread %s (%d) runs after its end", thread->name, thread->tid);
 }
 
 // ---- sleeping ----------------------------------------------------------------------------------
 
+// Of a thread that somebody wants to be told of.
+static __noinline void schedule_with_hook(struct thread *thread)
+{
+    bool sleeps = thread->state != THREAD_RUNNING;
+
+    if (sleeps) {
+        thread->sleep_hook(thread, true);
+    }
+    local_irq_disable();
+    sched_switch(LEAVE_SLEEP);
+    local_irq_enable();
+    if (sleeps) {
+        thread->sleep_hook(thread, false);
+    }
+}
+
 void schedule(void)
 {
-    struct thread *thread = current;
-
     if (unlikely(may_not_sleep())) {
         schedule_atomic();
         return;
     }
-    if (thread->sleep_hook != NULL && thread->state != THREAD_RUNNING) {
-        thread->sleep_hook(thread, true);
-        local_irq_disable();
-        sched_switch(LEAVE_SLEEP);
-        local_irq_enable();
-        thread->sleep_hook(thread, false);
+    struct thread *thread = current;
+
+    if (unlikely(thread->sleep_hook != NULL)) {
+        schedule_with_hook(thread);
     } else {
         local_irq_disable();
-        sched_switch(LEAVE_SLEEP);
+        sched_switch_for(LEAVE_SLEEP, thread);
         local_irq_enable();
     }
-    if (unlikely(cpu_field(want_resched))) {
+    if (unlikely(cpu_field_set(want_resched))) {
         sched_preempt();
     }
 }
@@ -297,7 +317,7 @@ void yield(void)
         return;
     }
     local_irq_disable();
-    sched_switch(LEAVE_YIELD);
+    sched_switch_for(LEAVE_YIELD, current);
     local_irq_enable();
 }
 
@@ -314,7 +334,7 @@ void sched_preempt(void)
 
 void sched_preempt_irq(void)
 {
-    sched_switch(LEAVE_PREEMPTED);
+    sched_switch_for(LEAVE_PREEMPTED, current);
 }
 
 void sched_idle(void)

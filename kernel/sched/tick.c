@@ -14,7 +14,7 @@ void sched_tick(void)
 
     spin_lock(&queue->lock);
     uint64_t now = rdtsc();
-    run_queue_charge(queue, queue->running, now);
+    run_queue_charge(queue, now);
     if (run_queue_tick(queue, now) ||
         (queue->running == queue->idle && place_in(&sched_waiting_mask, &sched_mask) < MAX_CPUS)) {
         cpu_self()->want_resched = true;

@@ -28,26 +28,18 @@ void init_waitqueue_head(struct wait_queue_head *queue, const char *name)
     INIT_LIST_HEAD(&queue->entries);
 }
 
-static bool wait_entry_queued(const struct wait_queue_entry *entry)
-{
-    return entry->link.next != NULL && !list_empty(&entry->link);
-}
-
 void prepare_to_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry,
                      enum thread_state state)
 {
-    struct thread *thread = current;
-
     spin_lock_irq(&queue->lock);
-    if (!wait_entry_queued(entry)) {
-        entry->thread = thread;
-        if (entry->exclusive) { // behind those whom every wake_up() wakes
+    if (likely(list_empty(&entry->link))) {
+        if (unlikely(entry->exclusive)) { // behind those whom every wake_up() wakes
             list_add_tail(&entry->link, &queue->entries);
         } else {
             list_add(&entry->link, &queue->entries);
         }
     }
-    thread->wait_channel = queue->lock.name;
+    entry->thread->wait_channel = queue->lock.name;
     set_current_state(state);
     spin_unlock_irq(&queue->lock);
 }
@@ -55,48 +47,37 @@ void prepare_to_wait(struct wait_queue_head *queue, struct wait_queue_entry *ent
 // The entry's last touch by a waker, and how the sleeper sees that it was.
 static void wait_entry_release(struct wait_queue_entry *entry)
 {
-    struct list_head *link = &entry->link;
+    struct list_head *link = &entry->link, *next = link->next, *prev = link->prev;
 
-    link->next->prev = link->prev;
-    WRITE_ONCE(link->prev->next, link->next);
+    next->prev = prev;
+    WRITE_ONCE(prev->next, next);
     link->next = link;
     __atomic_store_n(&link->prev, link, __ATOMIC_RELEASE);
 }
 
-static bool wait_entry_released(const struct wait_queue_entry *entry)
+// The rest of finish_wait().
+void wait_entry_remove(struct wait_queue_head *queue, struct wait_queue_entry *entry)
 {
-    return __atomic_load_n(&entry->link.prev, __ATOMIC_ACQUIRE) == &entry->link;
-}
-
-void finish_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry)
-{
-    struct thread *thread = current;
-
-    WRITE_ONCE(thread->state, THREAD_RUNNING);
-    thread->wait_channel = NULL;
-    if (likely(wait_entry_released(entry))) {
-        return;
-    }
     spin_lock_irq(&queue->lock);
-    if (wait_entry_queued(entry)) {
+    if (!list_empty(&entry->link)) {
         list_del_init(&entry->link);
     }
     spin_unlock_irq(&queue->lock);
 }
 
-static void wake_up_some(struct wait_queue_head *queue, unsigned exclusive_max)
+static __always_inline void wake_up_some(struct wait_queue_head *queue, unsigned exclusive_max)
 {
-    struct wait_queue_entry *entry, *next;
     unsigned long flags;
 
     spin_lock_irqsave(&queue->lock, flags);
-    list_for_each_entry_safe (entry, next, &queue->entries, link) {
-        bool exclusive = entry->exclusive;
-        bool woken = sched_wake_atomic(entry->thread);
+    while (!list_empty(&queue->entries)) {
+        struct wait_queue_entry *entry =
+            list_first_entry(&queue->entries, struct wait_queue_entry, link);
+        // One who was already awake (a timeout, say) has not used up an exclusive wake-up.
+        bool used_up = sched_wake_atomic(entry->thread) && entry->exclusive;
 
         wait_entry_release(entry);
-        // One who was already awake (a timeout, say) has not used up an exclusive wake-up.
-        if (woken && exclusive && --exclusive_max == 0) {
+        if (used_up && --exclusive_max == 0) {
             break;
         }
     }

@@ -14,20 +14,27 @@
 
 // ---- queues ------------------------------------------------------------------------------------
 
-// The queue that a thread belongs to, locked. The thread may move while we wait for the lock.
-// Interrupts are off.
-static inline struct run_queue *queue_lock_found(struct thread *thread)
+// The thread moved while we waited for the lock of the queue where it was.
+static __noinline struct run_queue *queue_lock_moved(struct thread *thread, struct run_queue *queue)
 {
-    for (;;) {
-        unsigned cpu = READ_ONCE(thread->cpu);
-        struct run_queue *queue = run_queues[cpu];
-
-        spin_lock_irqs_off(&queue->lock);
-        if (likely(thread->cpu == cpu)) {
-            return queue;
-        }
+    while (thread->cpu != queue->cpu) {
         spin_unlock_irqs_off(&queue->lock);
+        queue = run_queues[READ_ONCE(thread->cpu)];
+        spin_lock_irqs_off(&queue->lock);
     }
+    return queue;
+}
+
+// The queue that a thread belongs to, locked. Interrupts are off.
+static __always_inline struct run_queue *queue_lock_found(struct thread *thread)
+{
+    struct run_queue *queue = run_queues[READ_ONCE(thread->cpu)];
+
+    spin_lock_irqs_off(&queue->lock);
+    if (likely(thread->cpu == queue->cpu)) {
+        return queue;
+    }
+    return queue_lock_moved(thread, queue);
 }
 
 struct run_queue *queue_lock_of(struct thread *thread, unsigned long *flags)
@@ -55,15 +62,26 @@ void queue_note_empty(struct run_queue *queue)
 
 // ---- placement ---------------------------------------------------------------------------------
 
-static inline unsigned place_first(const struct cpumask *set, const struct cpumask *allowed)
+static __noinline unsigned place_beyond(const struct cpumask *set, const struct cpumask *allowed)
 {
-    for (unsigned word = 0; word * 64 < cpu_count; word++) {
+    for (unsigned word = 1; word * 64 < cpu_count; word++) {
         uint64_t bits = READ_ONCE(set->bits[word]) & allowed->bits[word];
         if (bits != 0) {
             return word * 64 + (unsigned)__builtin_ctzll(bits);
         }
     }
     return MAX_CPUS;
+}
+
+// The first CPU of a set among those allowed. Most machines have one word of CPUs.
+static inline unsigned place_first(const struct cpumask *set, const struct cpumask *allowed)
+{
+    uint64_t first = READ_ONCE(set->bits[0]) & allowed->bits[0];
+
+    if (first != 0) {
+        return (unsigned)__builtin_ctzll(first);
+    }
+    return unlikely(cpu_count > 64) ? place_beyond(set, allowed) : MAX_CPUS;
 }
 
 unsigned place_in(const struct cpumask *set, const struct cpumask *allowed)
@@ -98,20 +116,18 @@ static unsigned place_shortest(const struct cpumask *allowed)
 }
 
 // Where a thread that wakes should run: where it ran last (its data is in that cache) if that CPU
-// is idle, else on an idle one, else where it ran last. `queue` is that of its last CPU.
-static inline unsigned place_woken(const struct run_queue *queue, const struct thread *thread)
+// is idle, else on an idle one, else where it ran last. `queue` is that of its last CPU. MAX_CPUS:
+// there.
+static __always_inline unsigned place_woken(const struct run_queue *queue,
+                                            const struct thread *thread)
 {
-    unsigned last = queue->cpu, cpu;
-    bool last_allowed = cpumask_test(&thread->allowed, last);
-
-    if (last_allowed && queue->running == queue->idle && queue->waiting == 0) {
-        return last;
+    if (unlikely(thread->misplaced)) {
+        return place_moved(thread);
     }
-    cpu = place_idle(&thread->allowed);
-    if (cpu < MAX_CPUS) {
-        return cpu;
+    if (queue->running == queue->idle && queue->waiting == 0) {
+        return MAX_CPUS;
     }
-    return last_allowed ? last : place_shortest(&thread->allowed);
+    return place_idle(&thread->allowed);
 }
 
 // The same for one that is new or had to leave its CPU.
@@ -147,6 +163,7 @@ void queue_insert(struct thread *thread, uint64_t origin_vruntime)
         queue = run_queues[thread->cpu];
         spin_lock_irqs_off(&queue->lock);
     }
+    thread->misplaced = false;
     run_queue_place_moved(queue, thread, origin_vruntime);
     run_queue_place_woken(queue, thread);
     run_queue_add(queue, thread, false);
@@ -165,33 +182,40 @@ void queue_release_and_insert(struct run_queue *queue, struct thread *thread, un
     uint64_t origin = queue->min_vruntime;
 
     thread->cpu = (uint16_t)cpu;
-    thread->misplaced = false;
     spin_unlock_irqs_off(&queue->lock);
     queue_insert(thread, origin);
 }
 
-// Not one of the usual sleepers: only who waits for a disk is to be woken all the same.
-static __noinline bool queue_wakes_from_iowait(struct run_queue *queue, const struct thread *thread,
-                                               bool only_interruptible)
+// Where it ran last there is no place for it any more, or a better one elsewhere.
+static __noinline void sched_wake_elsewhere(struct run_queue *queue, struct thread *thread,
+                                            unsigned cpu)
 {
-    if (thread->state != THREAD_IOWAIT || only_interruptible) {
-        return false;
-    }
-    if (!thread->on_queue) { // else it had not gone to sleep yet, and was not counted
-        queue->blocked--;
-        queue->iowait--;
-    }
-    return true;
+    trace(TRACE_SCHED_WAKEUP, (uint32_t)thread->tid, cpu);
+    queue->wakeups_elsewhere += cpu != queue->cpu;
+    queue_release_and_insert(queue, thread, cpu);
 }
 
-static inline bool sched_wake_in_line(struct thread *thread, bool only_interruptible)
+// The rest, for who wakes where it ran last. True: it should have that CPU at once.
+static __always_inline bool sched_wake_here(struct run_queue *queue, struct thread *thread)
+{
+    trace(TRACE_SCHED_WAKEUP, (uint32_t)thread->tid, queue->cpu);
+    run_queue_place_woken(queue, thread);
+    queue_note_waiting(queue);
+    if (likely(thread->weight == WEIGHT_NICE_0)) {
+        run_queue_add_fair(queue, thread);
+        return run_queue_preempts_fair(queue, thread);
+    }
+    run_queue_add(queue, thread, false);
+    return run_queue_preempts_by_class(queue, thread);
+}
+
+static __always_inline bool sched_wake_in_line(struct thread *thread, bool only_interruptible)
 {
     struct run_queue *queue = queue_lock_found(thread);
     enum thread_state state = thread->state;
 
-    if (unlikely(state == THREAD_RUNNING || state >= THREAD_DEAD ||
-                 (only_interruptible && state != THREAD_SLEEPING)) &&
-        !queue_wakes_from_iowait(queue, thread, only_interruptible)) {
+    if (unlikely(state == THREAD_RUNNING || state == THREAD_DEAD ||
+                 (only_interruptible && state != THREAD_SLEEPING))) {
         spin_unlock_irqs_off(&queue->lock);
         return false;
     }
@@ -200,25 +224,16 @@ static inline bool sched_wake_in_line(struct thread *thread, bool only_interrupt
         spin_unlock_irqs_off(&queue->lock);
         return true;
     }
-    queue->blocked -= state == THREAD_BLOCKED;
-    queue->wakeups++;
-    unsigned cpu = place_woken(queue, thread);
-    trace(TRACE_SCHED_WAKEUP, (uint32_t)thread->tid, cpu);
     thread->on_queue = true;
-    if (unlikely(cpu != queue->cpu)) {
-        queue->wakeups_elsewhere++;
-        queue_release_and_insert(queue, thread, cpu);
+    queue->asleep[state]--;
+    queue->wakeups++;
+    unsigned elsewhere = place_woken(queue, thread);
+    if (unlikely(elsewhere < MAX_CPUS)) {
+        sched_wake_elsewhere(queue, thread, elsewhere);
         return true;
     }
-    run_queue_place_woken(queue, thread);
-    if (likely(!thread_is_rt(thread))) {
-        run_queue_add_fair(queue, thread);
-    } else {
-        run_queue_add(queue, thread, false);
-    }
-    queue_note_waiting(queue);
-    if (run_queue_preempts(queue, thread)) {
-        queue_kick(cpu);
+    if (sched_wake_here(queue, thread)) {
+        queue_kick(queue->cpu);
     }
     spin_unlock_irqs_off(&queue->lock);
     return true;

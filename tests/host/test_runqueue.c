@@ -36,7 +36,8 @@ static int set_up(void **state)
 
 static void charge(struct thread *thread, uint64_t delta)
 {
-    run_queue_charge(&queue, thread, thread->switched_in + delta);
+    queue.running = thread;
+    run_queue_charge(&queue, thread->switched_in + delta);
 }
 
 static bool thread_preempts(const struct thread *woken, struct thread *running)
@@ -255,7 +256,7 @@ static void test_realtime_is_throttled(void **state)
     run_queue_add(&queue, &other, false);
     queue.running = &fifo;
     for (uint64_t now = TICK; now <= (uint64_t)TICK * TICKS; now += TICK) {
-        run_queue_charge(&queue, queue.running, now);
+        run_queue_charge(&queue, now);
         *(queue.running == &fifo ? &had_fifo : &had_other) += 1;
         if (run_queue_tick(&queue, now)) {
             run_queue_add(&queue, queue.running, queue.running->slice_ticks != 0);
@@ -276,7 +277,7 @@ static void test_realtime_alone_is_not(void **state)
     (void)state;
     queue.running = &fifo;
     for (uint64_t now = 0; now < 3 * HZ_OF_TSC; now += HZ_OF_TSC / HZ) {
-        run_queue_charge(&queue, &fifo, now);
+        run_queue_charge(&queue, now);
         assert_false(run_queue_tick(&queue, now));
     }
     assert_true(queue.rt_throttled);
@@ -288,7 +289,7 @@ static void test_realtime_alone_is_not(void **state)
     struct thread other = make(SCHED_OTHER, 0, 0);
     run_queue_add(&queue, &other, false);
     for (uint64_t now = 3 * HZ_OF_TSC; now < 6 * HZ_OF_TSC; now += HZ_OF_TSC / HZ) {
-        run_queue_charge(&queue, &fifo, now);
+        run_queue_charge(&queue, now);
         assert_false(run_queue_tick(&queue, now));
     }
     rt_limit_set(950000, 1000000, HZ_OF_TSC);

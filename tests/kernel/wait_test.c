@@ -142,9 +142,10 @@ KTEST(wait, wake_up_reaches_everybody)
 
 static void exclusive_thread(void *arg)
 {
-    struct wait_queue_entry entry = {.exclusive = true};
+    DEFINE_WAIT(entry);
 
     (void)arg;
+    entry.exclusive = true;
     prepare_to_wait(&queue, &entry, THREAD_BLOCKED);
     schedule();
     finish_wait(&queue, &entry);
