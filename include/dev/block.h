@@ -107,7 +107,7 @@ struct blk_mq_ops {
     int (*queue_rq)(struct blk_mq_hw_ctx *hctx, struct request *request, bool last);
     void (*commit_rqs)(struct blk_mq_hw_ctx *hctx); // NULL: queue_rq rings for each
     // Looks which of the queue's requests the hardware has done, and completes up to `budget` of
-    // them; returns how many. After blk_mq_reap; never on two CPUs at once. Context: softirq, or
+    // them (32 at most: it is asked again); returns how many. After blk_mq_reap; never on two CPUs at once. Context: softirq, or
     // hard irq when the disk is so switched; any for a disk that is polled.
     unsigned (*reap)(struct blk_mq_hw_ctx *hctx, unsigned budget);
     // The request is overdue. It may be completed meanwhile, but its memory stays until this

@@ -123,8 +123,9 @@ static void blk_tell(struct request *request)
 
 // Counts a batch that the driver is done with, and gives its tags back. How many of it are over: they
 // are the first now. *makers: who is to be told.
-static inline unsigned blk_settle_locked(struct blk_mq_hw_ctx *hctx, struct request **batch,
-                                         unsigned count, uint64_t now_tsc, uint32_t *makers)
+static __always_inline unsigned blk_settle_locked(struct blk_mq_hw_ctx *hctx,
+                                                  struct request **batch, unsigned count,
+                                                  uint64_t now_tsc, uint32_t *makers)
 {
     uint32_t device = blk_trace_device(hctx->disk);
     unsigned over = 0;
@@ -146,7 +147,8 @@ static inline unsigned blk_settle_locked(struct blk_mq_hw_ctx *hctx, struct requ
     return over;
 }
 
-static inline void blk_finish(struct blk_mq_hw_ctx *hctx, struct request **batch, unsigned count)
+static __always_inline void blk_finish(struct blk_mq_hw_ctx *hctx, struct request **batch,
+                                       unsigned count)
 {
     uint64_t now_tsc = rdtsc();
     uint32_t makers = 0;
@@ -231,7 +233,7 @@ void blk_complete_request(struct request *request, int status)
 // ---- reaping ------------------------------------------------------------------------------------
 
 // Looks of the driver's, and the end of what they found. How many that was, `budget` at most.
-static inline unsigned blk_reap_some(struct blk_mq_hw_ctx *hctx, unsigned budget)
+static __always_inline unsigned blk_reap_some(struct blk_mq_hw_ctx *hctx, unsigned budget)
 {
     struct blk_batch batch;
     unsigned found, sum = 0;
@@ -319,13 +321,11 @@ void blk_mq_reap(struct blk_mq_hw_ctx *hctx)
     }
 }
 
-// The handler of BLOCK_SOFTIRQ. What comes in while it runs raises it again.
-static void blk_softirq(void)
+// Several queues, or requests that were completed elsewhere. Interrupts are off, and on at the end.
+static __noinline void blk_softirq_many(struct blk_cpu *self)
 {
     LIST_HEAD(reap);
     LIST_HEAD(done);
-    local_irq_disable();
-    struct blk_cpu *self = &this_cpu(blk_cpus);
     list_splice_tail_init(&self->reap, &reap);
     list_splice_tail_init(&self->done, &done);
     local_irq_enable();
@@ -334,9 +334,22 @@ static void blk_softirq(void)
         list_del(&hctx->reap_link); // before it may be asked for again
         blk_reap(hctx);
     }
-    if (unlikely(!list_empty(&done))) {
-        blk_finish_list(&done);
+    blk_finish_list(&done);
+}
+
+// The handler of BLOCK_SOFTIRQ: one queue, most often. What comes in while it runs raises it again.
+static void blk_softirq(void)
+{
+    local_irq_disable();
+    struct blk_cpu *self = &this_cpu(blk_cpus);
+    struct list_head *first = self->reap.next;
+    if (unlikely(first == &self->reap || first->next != &self->reap || !list_empty(&self->done))) {
+        blk_softirq_many(self);
+        return;
     }
+    INIT_LIST_HEAD(&self->reap);
+    local_irq_enable();
+    blk_reap(container_of(first, struct blk_mq_hw_ctx, reap_link));
 }
 
 void blk_init(void)

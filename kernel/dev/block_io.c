@@ -67,8 +67,8 @@ static int blk_chunk_wait(struct blk_chunk *chunk)
     return chunk->request.status;
 }
 
-static int blk_one(struct gendisk *disk, enum req_op op, uint64_t sector, uint32_t sectors,
-                   void *data)
+static inline int blk_one(struct gendisk *disk, enum req_op op, uint64_t sector, uint32_t sectors,
+                          void *data)
 {
     struct blk_chunk chunk;
     blk_chunk_submit(&chunk, disk, op, sector, sectors, data);
@@ -91,8 +91,8 @@ static int blk_in_turn(struct gendisk *disk, enum req_op op, uint64_t sector, ui
     return error;
 }
 
-static int blk_many(struct gendisk *disk, enum req_op op, uint64_t sector, uint32_t sectors,
-                    uint8_t *data)
+static __noinline int blk_many(struct gendisk *disk, enum req_op op, uint64_t sector,
+                               uint32_t sectors, uint8_t *data)
 {
     struct blk_chunk *chunks = kcalloc(BLK_CHUNKS_IN_FLIGHT, sizeof(*chunks), GFP_KERNEL);
     uint32_t submitted = 0, waited = 0, most = blk_most_sectors(disk);

@@ -300,20 +300,15 @@ static unsigned nvme_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
 {
     struct nvme_queue *queue = hctx->private_data;
     struct nvme_done done[REAP_BATCH];
-    unsigned completed = 0, room, good;
+    unsigned good = nvme_take_answers(queue, done, min(budget, (unsigned)REAP_BATCH));
 
-    do {
-        room = min(budget - completed, (unsigned)REAP_BATCH);
-        good = nvme_take_answers(queue, done, room);
-        for (unsigned i = 0; i < good; i++) {
-            nvme_complete(queue, done[i]);
-        }
-        completed += good;
-    } while (good == room && completed < budget);
-    if (queue->ctrl->level && completed < budget) {
+    for (unsigned i = 0; i < good; i++) {
+        nvme_complete(queue, done[i]);
+    }
+    if (unlikely(queue->ctrl->level) && good < budget) {
         nvme_wr(queue->ctrl, NVME_INTMC, BIT(queue->vector));
     }
-    return completed;
+    return good;
 }
 
 // ---- coming and going ---------------------------------------------------------------------------
