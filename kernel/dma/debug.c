@@ -14,9 +14,10 @@
 // Records hang in buckets by the page that the mapping starts in. Most mappings, packets and
 // sectors, are at most a page long, so what overlaps them starts in their own page; the page before
 // matters only while some mapping crosses into its next page, and the longer ones are few and have
-// a list of their own. So the usual cost is one hash, one lock, a chain of one or two. A long mapping
-// would have to look at the bucket of each of its pages: it skips the regions of 64 pages in which no
-// short one starts, which is most of them.
+// a list of their own, which matters only in regions of 64 pages that one of them reaches into. So
+// the usual cost is one hash, one lock, a chain of one or two. A long mapping would have to look at
+// the bucket of each of its pages: it skips the regions in which no short one starts, which is most of
+// them.
 //
 //   bucket[hash(page)] -> record -> record     records: at most 8192, in pages taken when needed;
 //   bucket[LONG]       -> record               each bucket keeps some spare ones for itself
@@ -57,11 +58,11 @@ struct dma_bucket {
 static struct dma_bucket dma_buckets[] = {
     [0 ... DEBUG_LONG] = {.lock = SPINLOCK_INIT("dma bucket")},
 };
-static uint32_t dma_long_count;             // A: mappings in bucket LONG
-static uint32_t dma_crossing_count;         // A: short mappings that touch two pages
-static uint32_t dma_live, dma_peak;         // A
-static uint32_t dma_regions[DEBUG_REGIONS]; // A: short mappings that start in such a region
-static uint64_t dma_unrecorded;             // A
+static uint32_t dma_long_regions[DEBUG_REGIONS]; // A: long mappings that reach into such a region
+static uint32_t dma_crossing_count;              // A: short mappings that touch two pages
+static uint32_t dma_live, dma_peak;              // A
+static uint32_t dma_regions[DEBUG_REGIONS];      // A: short mappings that start in such a region
+static uint64_t dma_unrecorded;                  // A
 bool dma_debug_off;
 static bool dma_debug_strict; // A: boot option, or somebody's wish
 
@@ -160,11 +161,33 @@ static uint32_t *dma_region_of(uint64_t page)
     return &dma_regions[(page >> DEBUG_REGION_BITS) % DEBUG_REGIONS];
 }
 
+static uint32_t *dma_long_region_of(uint64_t page)
+{
+    return &dma_long_regions[(page >> DEBUG_REGION_BITS) % DEBUG_REGIONS];
+}
+
+static void dma_count_long(const struct dma_use *use, uint32_t change)
+{
+    uint64_t first = use->phys >> PAGE_SHIFT, last = (use->phys + use->size - 1) >> PAGE_SHIFT;
+
+    for (uint64_t region = first >> DEBUG_REGION_BITS; region <= last >> DEBUG_REGION_BITS;
+         region++) {
+        __atomic_fetch_add(dma_long_region_of(region << DEBUG_REGION_BITS), change,
+                           __ATOMIC_RELAXED);
+    }
+}
+
+// May a long mapping reach into this page?
+static bool dma_long_reaches(uint64_t page)
+{
+    return __atomic_load_n(dma_long_region_of(page), __ATOMIC_RELAXED) != 0;
+}
+
 static void dma_count(const struct dma_use *use, uint32_t change)
 {
     page_lend(use->phys, use->size, (int)change);
     if (unlikely(dma_is_long(use))) {
-        __atomic_fetch_add(&dma_long_count, change, __ATOMIC_RELAXED);
+        dma_count_long(use, change);
     } else {
         __atomic_fetch_add(dma_region_of(use->phys >> PAGE_SHIFT), change, __ATOMIC_RELAXED);
         if (dma_is_crossing(use)) {
@@ -216,7 +239,7 @@ static bool dma_find_elsewhere(const struct dma_use *use, struct dma_use *found)
     uint64_t first = use->phys >> PAGE_SHIFT, last = (use->phys + use->size - 1) >> PAGE_SHIFT;
     bool is_long = dma_is_long(use), collides = false;
 
-    if (!is_long && __atomic_load_n(&dma_long_count, __ATOMIC_RELAXED) > 0) {
+    if (!is_long && (dma_long_reaches(first) || dma_long_reaches(last))) {
         collides = dma_find_collision(&dma_buckets[DEBUG_LONG], use, found);
     }
     if (!collides && first > 0 && __atomic_load_n(&dma_crossing_count, __ATOMIC_RELAXED) > 0) {
