@@ -39,6 +39,8 @@ SAME_WORK = {
     "ahci.read_4k": "sda.read_4k",
     "ahci.read_4k_qd32": "sda.read_4k_qd32",
     "ahci.read_1m": "sda.read_1m",
+    "cache.read_4k_cold": "sda.read_4k_cold",
+    "cache.read_4k_warm": "sda.read_4k_warm",
     "nvme.read_4k": "nvme0n1.read_4k",
     "nvme.read_4k_qd32": "nvme0n1.read_4k_qd32",
     "nvme.read_1m": "nvme0n1.read_1m",
