@@ -207,6 +207,7 @@ static int copies_run(struct copies *c)
                       : copies_verdict(c, counts);
 }
 
+// The disk is held open: a CD drive has a capacity only then.
 static int copies_with(struct copies *c)
 {
     uint64_t capacity = c->disk->capacity * SECTOR_SIZE;
@@ -249,7 +250,12 @@ static int lab_copies(struct shell *sh, int argc, char **argv)
         return argc > 1 ? shell_error(sh, "%s: no such disk (lsblk lists them)", argv[1])
                         : shell_error(sh, "no disk");
     }
-    int status = copies_with(&c);
+    int error = blk_open(c.disk);
+    int status =
+        error != 0 ? shell_error(sh, "%s: %s", c.disk->name, strerror(error)) : copies_with(&c);
+    if (error == 0) {
+        blk_close(c.disk);
+    }
     blk_put(c.disk);
     return status;
 }

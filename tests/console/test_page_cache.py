@@ -2,6 +2,7 @@
 what happens when memory is short, the disk fails or goes."""
 
 import hashlib
+import json
 import random
 import re
 
@@ -352,6 +353,27 @@ def test_disk_that_goes_while_dirty(boot, tmp_path):
     assert m.ok("sha256sum /dev/sda").split()[0] == sha(data)
     log = m.ok("dmesg")
     assert "BUG" not in log and "WARN" not in log
+
+
+@pytest.mark.long
+def test_a_hanging_disk_does_not_keep_the_machine_on(boot, tmp_path):
+    """A write a second, two hundred of them: after half a minute it is said how much is lost."""
+    path = tmp_path / "d.img"
+    random_image(path, 2 * MIB, seed=30)
+    m = by_hand(boot(append="ahci.timeout=60000", extra=[
+        "-object", "throttle-group,id=limit,x-iops-total=1",
+        "-blockdev", json.dumps({"driver": "throttle", "node-name": "slow",
+                                 "throttle-group": "limit",
+                                 "file": {"driver": "file", "filename": str(path)}}),
+        "-device", "ide-hd,drive=slow,bus=ide.0"]))
+    for page in range(0, 400, 2):
+        m.ok(f"dd if=/dev/zero of=/dev/sda bs=4K count=1 seek={page} status=none")
+    assert cache_of(m)["dirty"] == 800
+    m.send("poweroff\r")
+    lost = int(m.expect(r"poweroff: sda: (\d+) KiB are not written: Timed out",
+                        timeout=90)[1])
+    assert 0 < lost < 800
+    m.wait_end()
 
 
 # ---- when memory is short -----------------------------------------------------------------------
