@@ -4,23 +4,45 @@
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/command.h>
+#include <mm/slab.h>
 #include <fs/mount.h>
-#include <fs/vfs.h>
+#include "source.h"
 
-// What /proc/mounts says.
+enum { MOUNTS_MOST = 8192 }; // bytes of /proc/mounts
+
+// A line of /proc/mounts, "/dev/sr0 /mnt iso9660 ro 0 0", as mount(8) says it. The kernel shows no name
+// with a blank in it (kernel/fs/mount.c).
+static void mount_show_line(struct shell *sh, char *line)
+{
+    char *field[4];
+    for (unsigned i = 0; i < ARRAY_SIZE(field); i++) {
+        size_t length = strcspn(line, " ");
+        field[i] = line;
+        line += length + (line[length] == ' ');
+        field[i][length] = '\0';
+    }
+    shell_printf(sh, "%s on %s type %s (%s)\n", field[0], field[1], field[2], field[3]);
+}
+
+// What is mounted, from /proc/mounts.
 static int mount_show(struct shell *sh)
 {
-    struct file *file;
-    char data[256];
-    long count = 0;
-    int error = vfs_open("/proc/mounts", OPEN_READ, &file);
+    struct source source;
+    int error = source_open(&source, sh, "/proc/mounts");
+    char *data = error == 0 ? kmalloc(MOUNTS_MOST, GFP_KERNEL) : NULL;
+    long count = data != NULL ? source_read(&source, data, MOUNTS_MOST - 1) : -ENOMEM;
     if (error == 0) {
-        while ((count = vfs_read(file, data, sizeof(data))) > 0 &&
-               shell_write(sh, data, (size_t)count) == 0) {
-        }
-        vfs_close(file);
-        error = count < 0 ? (int)count : 0;
+        source_close(&source);
     }
+    if (error == 0 && count >= 0) {
+        data[count] = '\0';
+        for (char *line = data, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+            *end = '\0';
+            mount_show_line(sh, line);
+        }
+    }
+    kfree(data);
+    error = error == 0 && count < 0 ? (int)count : error;
     return error != 0 ? shell_error(sh, "/proc/mounts: %s", strerror(error)) : 0;
 }
 
@@ -100,6 +122,6 @@ static int cmd_umount(struct shell *sh, int argc, char **argv)
 COMMAND(
     "mount", cmd_mount, "mount [-r] [-t TYPE] [-o ro] [DISK NAME]",
     "show a disk's files below a name such as /mnt, read-only\nThe name must be one step below /, "
-    "and be free. Without arguments: what is mounted, as /proc/mounts has it. TYPE: see "
+    "and be free. Without arguments: what is mounted. TYPE: see "
     "/proc/filesystems.");
 COMMAND("umount", cmd_umount, "umount NAME|DISK...", "end that; not while a file of it is open");
