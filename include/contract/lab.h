@@ -49,5 +49,7 @@ void lab_sample_cells(struct lab_sample_cells *cells, const struct samples *samp
 // How long the CPUs have done anything but wait, summed: the difference of two is the cost of what
 // was between them, interrupts included.
 uint64_t lab_busy_ns(void);
+// The number behind the first `name` in a file of /proc. 0; -ENOENT: it is not there; -errno.
+int lab_proc_number(const char *path, const char *name, uint64_t *number);
 // ns as microseconds with two decimals: "12.34".
 const char *lab_us(char cell[LAB_CELL_SIZE], uint64_t ns);

@@ -105,7 +105,7 @@ static void cache_io_submit(struct cache_io *io, enum req_op op,
     blk_submit(&io->request);
 }
 
-// The common end: waiters, references, memory. `last` to go is the disk.
+// The common end: waiters, references, memory; the disk last.
 static void cache_io_end(struct cache_io *io, bool wake)
 {
     struct gendisk *disk = io->disk;

@@ -111,7 +111,6 @@ struct wb_pass {
     bool wait;                // for pages that a writer has LOCKED; else they are passed over
     const uint32_t *deadline; // NULL: none
     struct cache_page *busy;  // what has to be waited for, with a reference
-    uint64_t number;          // of the last request submitted
     uint32_t pages;           // so many so far
 };
 
@@ -168,7 +167,7 @@ static bool wb_collect(struct wb_pass *pass, struct cache_io *io)
         pass->at = page->dirty.index + 1;
     }
     if (io->count != 0) {
-        io->number = pass->number = ++cache->write_number;
+        io->number = ++cache->write_number;
         list_add_tail(&io->link, &cache->writes);
         cache->writes_in_flight++;
         cache->writeback_pages += io->count;
@@ -249,11 +248,13 @@ static bool wb_write_some(struct wb_pass *pass)
 {
     struct blk_plug plug;
     uint32_t before = pass->pages;
+    bool no_memory = false;
     blk_start_plug(&plug);
     while (wb_has_room(pass->cache) && pass->busy == NULL) {
         struct cache_io *io = cache_io_alloc(pass->cache, pass->cache->disk, pass->cache->io_pages);
         if (io == NULL) {
-            break; // not under the plug: the spare one may be waiting in it
+            no_memory = true; // the spare one is waited for, but not here: it may be in the plug
+            break;
         }
         if (!wb_collect(pass, io)) {
             cache_io_free(io);
@@ -262,7 +263,7 @@ static bool wb_write_some(struct wb_pass *pass)
         cache_io_write(io);
     }
     blk_finish_plug(&plug);
-    if (pass->pages == before && pass->busy == NULL && wb_has_room(pass->cache)) {
+    if (no_memory && pass->pages == before) {
         struct cache_io *io = wb_request(pass);
         if (io != NULL && wb_collect(pass, io)) {
             cache_io_write(io);

@@ -2,6 +2,7 @@
 // print.
 //
 // Context: thread.
+#include <lib/errno.h>
 #include <lib/format.h>
 #include <lib/string.h>
 #include <contract/command.h>
@@ -9,6 +10,7 @@
 #include <core/clock.h>
 #include <core/cpu.h>
 #include <sched/cputime.h>
+#include <fs/vfs.h>
 
 LINKER_SET(lab, lab);
 
@@ -55,6 +57,32 @@ uint64_t lab_busy_ns(void)
         idle += sched_cpu_time_ns(cpu, CPU_IDLE) + sched_cpu_time_ns(cpu, CPU_IOWAIT);
     }
     return clock_ns() * cpumask_weight(&cpu_online_mask) - idle;
+}
+
+int lab_proc_number(const char *path, const char *name, uint64_t *number)
+{
+    char text[512];
+    struct file *file;
+    int error = vfs_open(path, OPEN_READ, &file);
+
+    if (error != 0) {
+        return error;
+    }
+    long length = vfs_read(file, text, sizeof(text) - 1);
+    vfs_close(file);
+    if (length < 0) {
+        return (int)length;
+    }
+    text[length] = '\0';
+    const char *at = strstr(text, name);
+    if (at == NULL) {
+        return -ENOENT;
+    }
+    *number = 0;
+    for (at += strlen(name); *at >= '0' && *at <= '9'; at++) {
+        *number = *number * 10 + (uint64_t)(*at - '0');
+    }
+    return 0;
 }
 
 void lab_sample_cells(struct lab_sample_cells *cells, const struct samples *samples)

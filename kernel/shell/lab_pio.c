@@ -43,37 +43,14 @@ static int pio_set_mode(const char *mode)
     return error;
 }
 
-static uint64_t pio_count(const char *text, const char *name)
-{
-    const char *at = strstr(text, name);
-    uint64_t count = 0;
-
-    for (at = at != NULL ? at + strlen(name) : ""; *at >= '0' && *at <= '9'; at++) {
-        count = count * 10 + (uint64_t)(*at - '0');
-    }
-    return count;
-}
-
 // As /proc/driver/ide tells. 0 or -errno.
 static int pio_get_counts(struct pio_counts *counts)
 {
-    char text[512];
-    struct file *file;
-    int error = vfs_open("/proc/driver/ide", OPEN_READ, &file);
+    static const char path[] = "/proc/driver/ide";
+    int error = lab_proc_number(path, "interrupts ", &counts->interrupts);
 
-    if (error != 0) {
-        return error;
-    }
-    long length = vfs_read(file, text, sizeof(text) - 1);
-    vfs_close(file);
-    if (length < 0) {
-        return (int)length;
-    }
-    text[length] = '\0';
-    *counts = (struct pio_counts){.interrupts = pio_count(text, "interrupts "),
-                                  .words = pio_count(text, "words "),
-                                  .descriptors = pio_count(text, "descriptors ")};
-    return 0;
+    error = error != 0 ? error : lab_proc_number(path, "words ", &counts->words);
+    return error != 0 ? error : lab_proc_number(path, "descriptors ", &counts->descriptors);
 }
 
 // What one of PIO_READS cost on average; `passed_ns` from its start to its end.
