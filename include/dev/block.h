@@ -228,9 +228,24 @@ int del_gendisk(struct gendisk *disk);
 // ---- for whoever wants something of a disk ------------------------------------------------------
 
 // `data` in one piece, NULL when the maker brings segments of its own. Context: any.
-void blk_request_init(struct request *request, struct gendisk *disk, enum req_op op,
-                      uint64_t sector, uint32_t sectors, void *data,
-                      void (*done)(struct request *request), void *private_data);
+static inline void blk_request_init(struct request *request, struct gendisk *disk, enum req_op op,
+                                    uint64_t sector, uint32_t sectors, void *data,
+                                    void (*done)(struct request *request), void *private_data)
+{
+    request->op = op;
+    request->sectors = sectors;
+    request->sector = sector;
+    request->segment_count = sectors == 0 ? 0 : 1;
+    request->segments = &request->segment;
+    request->segment.data = data;
+    request->segment.length = sectors * SECTOR_SIZE;
+    request->done = done;
+    request->private_data = private_data;
+    request->driver_data = NULL;
+    request->disk = disk;
+    request->state = REQUEST_IDLE;
+    request->alone = false;
+}
 // Checks range, size and segments, then starts or queues it: done is called exactly once in any
 // case. Between blk_start_plug and blk_finish_plug of this thread it is only collected. Context: any
 // but hard irq.

@@ -267,7 +267,7 @@ static __noinline void blk_enqueue_late(struct blk_mq_hw_ctx *hctx, struct reque
 }
 
 // The short way of most requests: a tag, and to the driver.
-void blk_enqueue(struct blk_mq_hw_ctx *hctx, struct request *request)
+static inline void blk_enqueue(struct blk_mq_hw_ctx *hctx, struct request *request)
 {
     struct gendisk *disk = hctx->disk;
     unsigned long flags;
@@ -317,25 +317,6 @@ void blk_enqueue_list(struct blk_mq_hw_ctx *hctx, struct list_head *requests)
     if (likely(count != 0)) {
         blk_dispatch(hctx, batch, count);
     }
-}
-
-void blk_request_init(struct request *request, struct gendisk *disk, enum req_op op,
-                      uint64_t sector, uint32_t sectors, void *data,
-                      void (*done)(struct request *request), void *private_data)
-{
-    request->op = op;
-    request->sectors = sectors;
-    request->sector = sector;
-    request->segment_count = sectors == 0 ? 0 : 1;
-    request->segments = &request->segment;
-    request->segment.data = data;
-    request->segment.length = sectors * SECTOR_SIZE;
-    request->done = done;
-    request->private_data = private_data;
-    request->driver_data = NULL;
-    request->disk = disk;
-    request->state = REQUEST_IDLE;
-    request->alone = false;
 }
 
 void blk_submit(struct request *request)

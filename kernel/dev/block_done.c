@@ -262,7 +262,7 @@ static inline bool blk_reap_ends(struct blk_mq_hw_ctx *hctx)
 }
 
 // Again and again while it is asked to meanwhile, but not for ever.
-static void blk_reap(struct blk_mq_hw_ctx *hctx)
+static inline void blk_reap(struct blk_mq_hw_ctx *hctx)
 {
     for (unsigned rounds = 0; rounds < REAP_MAX_ROUNDS; rounds++) {
         blk_reap_some(hctx, hctx->disk->queue_depth);

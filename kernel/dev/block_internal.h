@@ -67,9 +67,8 @@ static inline void blk_free_tag_locked(struct blk_mq_hw_ctx *hctx, struct reques
 void blk_clip(const struct gendisk *disk, uint64_t offset, size_t *size);
 // Gives the driver what waits, as far as it has room. Context: any that may call queue_rq.
 void blk_run_hctx(struct blk_mq_hw_ctx *hctx);
-// Queues what blk_submit accepted and counted: one request, or a list of them for one queue, in
-// order. Context: thread, softirq.
-void blk_enqueue(struct blk_mq_hw_ctx *hctx, struct request *request);
+// Queues requests that blk_submit accepted and counted, all for one queue, in order; the list is empty
+// afterwards. Context: thread, softirq.
 void blk_enqueue_list(struct blk_mq_hw_ctx *hctx, struct list_head *requests);
 // Ends a request that never was the driver's, like any other. Context: any.
 void blk_refuse(struct request *request, int error);

@@ -120,13 +120,13 @@ static __noinline int blk_many(struct gendisk *disk, enum req_op op, uint64_t se
     return error;
 }
 
-static int blk_transfer(struct gendisk *disk, enum req_op op, uint64_t sector, uint32_t sectors,
-                        void *data)
+static inline int blk_transfer(struct gendisk *disk, enum req_op op, uint64_t sector,
+                               uint32_t sectors, void *data)
 {
     if (sectors == 0) {
         return 0;
     }
-    if (sectors <= blk_most_sectors(disk)) {
+    if (likely(sectors <= blk_most_sectors(disk))) {
         return blk_one(disk, op, sector, sectors, data);
     }
     return blk_many(disk, op, sector, sectors, data);
