@@ -13,14 +13,11 @@
 #include "block_internal.h"
 #include "partition_table.h"
 
-static int partition_read(void *context, uint64_t sector, uint8_t *data)
+static int partition_read(void *context, uint64_t block, uint8_t *data)
 {
-    void **of = context; // the disk, and memory that it can reach
-    int error = blk_read(of[0], sector, 1, of[1]);
-    if (error == 0) {
-        memcpy(data, of[1], SECTOR_SIZE);
-    }
-    return error;
+    struct gendisk *whole = context;
+    uint32_t sectors = whole->logical_block_size / SECTOR_SIZE;
+    return blk_read(whole, block * sectors, sectors, data);
 }
 
 static int partition_add(struct gendisk *whole, const struct partition *partition)
@@ -50,11 +47,15 @@ static int partition_add(struct gendisk *whole, const struct partition *partitio
 void blk_add_partitions(struct gendisk *whole)
 {
     struct partition_table *table = kmalloc(sizeof(*table), GFP_KERNEL);
-    void *of[2] = {whole, kmalloc(SECTOR_SIZE, GFP_KERNEL)};
+    struct partition_disk disk = {
+        .blocks = whole->capacity / (whole->logical_block_size / SECTOR_SIZE),
+        .block_size = whole->logical_block_size,
+        .block = kmalloc(whole->logical_block_size, GFP_KERNEL),
+        .read = partition_read,
+        .context = whole,
+    };
     const char *why = NULL;
-    int error = table == NULL || of[1] == NULL
-                    ? -ENOMEM
-                    : partition_parse(table, whole->capacity, partition_read, of, &why);
+    int error = table == NULL || disk.block == NULL ? -ENOMEM : partition_parse(table, &disk, &why);
     if (error != 0) {
         pr_warn("%s: partitions not read: %s", whole->name, why != NULL ? why : strerror(error));
     } else if (why != NULL) {
@@ -66,6 +67,6 @@ void blk_add_partitions(struct gendisk *whole)
     if (error == 0 && table->kind != NULL) {
         pr_info("%s: %u partitions (%s)", whole->name, table->count, table->kind);
     }
-    kfree(of[1]);
+    kfree(disk.block);
     kfree(table);
 }

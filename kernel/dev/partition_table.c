@@ -1,12 +1,15 @@
 // Reads partition tables: the PC's old one (MBR) with its chain of logical partitions, and GPT.
 //
-//   sector 0   [ code ... | 4 entries at 446 | 55 aa ]     one of type ee: a GPT protects itself
+//   block 0    [ code ... | 4 entries at 446 | 55 aa ]     one of type ee: a GPT protects itself
 //      type 5, f: extended ──> [ logical | next ] ──> [ logical | next ] ...
-//   GPT        sector 1 header ──> entries, both with a CRC; the same again at the disk's end,
+//   GPT        block 1 header ──> entries, both with a CRC; the same again at the disk's end,
 //              for the case that the first is broken
 //
+// All numbers count the disk's own blocks, of 512 bytes or of 4 KiB; what is found is told in
+// sectors of 512 bytes, as the rest of the kernel counts.
+//
 // Nothing here is believed: a start or an end beyond the disk, a chain that turns back on itself, a
-// header that says it is larger than a sector. What does not fit is passed over or refused by name.
+// header that says it is larger than a block. What does not fit is passed over or refused by name.
 // Every loop ends: at most PARTITION_MOST partitions, as many links of the chain, and a bounded
 // number of entries.
 //
@@ -19,7 +22,7 @@
 #include "partition_table.h"
 
 enum {
-    SECTOR = 512,
+    SECTOR = 512, // what an MBR is, whatever the block
     MBR_ENTRIES = 446,
     MBR_ENTRY_SIZE = 16,
     MBR_SIGNATURE = 510,
@@ -34,29 +37,28 @@ enum {
 
 struct parser {
     struct partition_table *table;
-    uint64_t capacity;
-    partition_read_t read;
-    void *context;
+    const struct partition_disk *disk;
     const char **why;
-    uint8_t sector[SECTOR];
+    uint8_t *block; // the disk's
 };
 
-static int parser_read(struct parser *p, uint64_t sector)
+static int parser_read(struct parser *p, uint64_t block)
 {
-    return p->read(p->context, sector, p->sector);
+    return p->disk->read(p->disk->context, block, p->block);
 }
 
-static void parser_add(struct parser *p, unsigned number, uint64_t start, uint64_t sectors,
+static void parser_add(struct parser *p, unsigned number, uint64_t start, uint64_t blocks,
                        uint8_t type)
 {
     struct partition_table *table = p->table;
-    if (sectors == 0 || start >= p->capacity || sectors > p->capacity - start) {
+    uint32_t sectors = p->disk->block_size / SECTOR;
+    if (blocks == 0 || start >= p->disk->blocks || blocks > p->disk->blocks - start) {
         *p->why = "a partition reaches beyond the disk, passed over";
     } else if (table->count == PARTITION_MOST) {
         *p->why = "more partitions than are looked at";
     } else {
-        table->partitions[table->count++] =
-            (struct partition){.number = number, .start = start, .sectors = sectors, .type = type};
+        table->partitions[table->count++] = (struct partition){
+            .number = number, .start = start * sectors, .sectors = blocks * sectors, .type = type};
     }
 }
 
@@ -64,14 +66,14 @@ static void parser_add(struct parser *p, unsigned number, uint64_t start, uint64
 
 struct mbr_entry {
     uint8_t status, type;
-    uint32_t start, sectors;
+    uint32_t start, blocks;
 };
 
-static struct mbr_entry mbr_entry(const uint8_t *sector, unsigned index)
+static struct mbr_entry mbr_entry(const uint8_t *block, unsigned index)
 {
-    const uint8_t *at = sector + MBR_ENTRIES + index * MBR_ENTRY_SIZE;
+    const uint8_t *at = block + MBR_ENTRIES + index * MBR_ENTRY_SIZE;
     return (struct mbr_entry){
-        .status = at[0], .type = at[4], .start = get_le32(at + 8), .sectors = get_le32(at + 12)};
+        .status = at[0], .type = at[4], .start = get_le32(at + 8), .blocks = get_le32(at + 12)};
 }
 
 static bool mbr_is_extended(uint8_t type)
@@ -80,14 +82,14 @@ static bool mbr_is_extended(uint8_t type)
 }
 
 // A boot sector of a file system ends in 55 aa too, and has code where entries would be.
-static bool mbr_looks_right(const uint8_t *sector)
+static bool mbr_looks_right(const uint8_t *block)
 {
     bool any = false;
-    if (sector[MBR_SIGNATURE] != 0x55 || sector[MBR_SIGNATURE + 1] != 0xaa) {
+    if (block[MBR_SIGNATURE] != 0x55 || block[MBR_SIGNATURE + 1] != 0xaa) {
         return false;
     }
     for (unsigned i = 0; i < 4; i++) {
-        struct mbr_entry entry = mbr_entry(sector, i);
+        struct mbr_entry entry = mbr_entry(block, i);
         if ((entry.status & 0x7f) != 0) {
             return false;
         }
@@ -102,7 +104,7 @@ static int mbr_logical(struct parser *p, struct mbr_entry extended)
 {
     uint64_t base = extended.start, at = base;
     for (unsigned number = MBR_FIRST_LOGICAL; number < PARTITION_MOST; number++) {
-        if (at >= p->capacity) {
+        if (at >= p->disk->blocks) {
             *p->why = "the chain of logical partitions leaves the disk";
             return 0;
         }
@@ -110,13 +112,13 @@ static int mbr_logical(struct parser *p, struct mbr_entry extended)
         if (error != 0) {
             return error;
         }
-        if (p->sector[MBR_SIGNATURE] != 0x55 || p->sector[MBR_SIGNATURE + 1] != 0xaa) {
+        if (p->block[MBR_SIGNATURE] != 0x55 || p->block[MBR_SIGNATURE + 1] != 0xaa) {
             *p->why = "the chain of logical partitions breaks off";
             return 0;
         }
-        struct mbr_entry logical = mbr_entry(p->sector, 0), next = mbr_entry(p->sector, 1);
-        if (logical.type != 0 && logical.sectors != 0) {
-            parser_add(p, number, at + logical.start, logical.sectors, logical.type);
+        struct mbr_entry logical = mbr_entry(p->block, 0), next = mbr_entry(p->block, 1);
+        if (logical.type != 0 && logical.blocks != 0) {
+            parser_add(p, number, at + logical.start, logical.blocks, logical.type);
         }
         if (!mbr_is_extended(next.type) || next.start == 0) {
             return 0;
@@ -135,12 +137,12 @@ static int mbr_parse(struct parser *p)
 {
     struct mbr_entry entries[4];
     for (unsigned i = 0; i < 4; i++) {
-        entries[i] = mbr_entry(p->sector, i);
+        entries[i] = mbr_entry(p->block, i);
     }
     p->table->kind = "mbr";
     for (unsigned i = 0; i < 4; i++) {
-        if (entries[i].type != 0 && entries[i].sectors != 0 && !mbr_is_extended(entries[i].type)) {
-            parser_add(p, i + 1, entries[i].start, entries[i].sectors, entries[i].type);
+        if (entries[i].type != 0 && entries[i].blocks != 0 && !mbr_is_extended(entries[i].type)) {
+            parser_add(p, i + 1, entries[i].start, entries[i].blocks, entries[i].type);
         }
     }
     for (unsigned i = 0; i < 4; i++) {
@@ -158,10 +160,10 @@ struct gpt {
     uint32_t count, entry_size, entries_crc;
 };
 
-// The header in p->sector, which was read from `at`. 0, -EINVAL.
+// The header in p->block, which was read from `at`. 0, -EINVAL.
 static int gpt_header(struct parser *p, uint64_t at, struct gpt *gpt)
 {
-    uint8_t *h = p->sector;
+    uint8_t *h = p->block;
     uint32_t size = get_le32(h + 12), crc = get_le32(h + 16);
     *p->why = "no GPT header where one should be";
     if (memcmp(h, "EFI PART", 8) != 0) {
@@ -169,7 +171,7 @@ static int gpt_header(struct parser *p, uint64_t at, struct gpt *gpt)
     }
     *p->why = "a GPT header with a wrong CRC";
     memset(h + 16, 0, 4);
-    if (size < GPT_HEADER_LEAST || size > SECTOR || crc32(h, size) != crc) {
+    if (size < GPT_HEADER_LEAST || size > p->disk->block_size || crc32(h, size) != crc) {
         return -EINVAL;
     }
     *gpt = (struct gpt){.first_usable = get_le64(h + 40),
@@ -179,13 +181,14 @@ static int gpt_header(struct parser *p, uint64_t at, struct gpt *gpt)
                         .entry_size = get_le32(h + 84),
                         .entries_crc = get_le32(h + 88)};
     *p->why = "a GPT header that contradicts itself";
-    uint64_t table_sectors =
-        ((uint64_t)gpt->count * gpt->entry_size + SECTOR - 1) / SECTOR; // count is checked first
+    uint32_t block = p->disk->block_size;
+    uint64_t table_blocks = // both factors are checked below
+        DIV_ROUND_UP((uint64_t)gpt->count * gpt->entry_size, block);
     if (get_le64(h + 24) != at || gpt->count == 0 || gpt->count > GPT_MOST_ENTRIES ||
-        gpt->entry_size < GPT_ENTRY_LEAST || gpt->entry_size > SECTOR ||
-        SECTOR % gpt->entry_size != 0 || gpt->last_usable >= p->capacity ||
-        gpt->first_usable > gpt->last_usable || gpt->entries_at >= p->capacity ||
-        table_sectors > p->capacity - gpt->entries_at) {
+        gpt->entry_size < GPT_ENTRY_LEAST || gpt->entry_size > block ||
+        block % gpt->entry_size != 0 || gpt->last_usable >= p->disk->blocks ||
+        gpt->first_usable > gpt->last_usable || gpt->entries_at >= p->disk->blocks ||
+        table_blocks > p->disk->blocks - gpt->entries_at) {
         return -EINVAL;
     }
     *p->why = NULL;
@@ -227,20 +230,20 @@ static void gpt_entry(struct parser *p, const struct gpt *gpt, unsigned number,
 // The table is read twice: whether it is what was written shows only at its end.
 static int gpt_entries(struct parser *p, const struct gpt *gpt)
 {
-    uint32_t per_sector = SECTOR / gpt->entry_size, crc = 0;
+    uint32_t per_block = p->disk->block_size / gpt->entry_size, crc = 0;
     for (unsigned pass = 0; pass < 2; pass++) {
         uint32_t left = gpt->count;
-        for (uint64_t sector = gpt->entries_at; left != 0; sector++) {
-            uint32_t here = left < per_sector ? left : per_sector;
-            int error = parser_read(p, sector);
+        for (uint64_t block = gpt->entries_at; left != 0; block++) {
+            uint32_t here = left < per_block ? left : per_block;
+            int error = parser_read(p, block);
             if (error != 0) {
                 return error;
             }
             for (uint32_t i = 0; pass == 1 && i < here; i++) {
-                gpt_entry(p, gpt, gpt->count - left + i + 1, p->sector + i * gpt->entry_size);
+                gpt_entry(p, gpt, gpt->count - left + i + 1, p->block + i * gpt->entry_size);
             }
             if (pass == 0) {
-                crc = crc32_update(crc, p->sector, here * gpt->entry_size);
+                crc = crc32_update(crc, p->block, here * gpt->entry_size);
             }
             left -= here;
         }
@@ -266,9 +269,9 @@ static int gpt_parse(struct parser *p)
 {
     p->table->kind = "gpt";
     int error = gpt_parse_at(p, 1);
-    if (error != 0 && p->capacity > 2) {
+    if (error != 0 && p->disk->blocks > 2) {
         p->table->count = 0;
-        int second = gpt_parse_at(p, p->capacity - 1);
+        int second = gpt_parse_at(p, p->disk->blocks - 1);
         if (second == 0) {
             *p->why = "the first GPT is broken, the second one is used";
             return 0;
@@ -277,24 +280,24 @@ static int gpt_parse(struct parser *p)
     return error;
 }
 
-int partition_parse(struct partition_table *table, uint64_t capacity, partition_read_t read,
-                    void *context, const char **why)
+int partition_parse(struct partition_table *table, const struct partition_disk *disk,
+                    const char **why)
 {
-    struct parser p = {
-        .table = table, .capacity = capacity, .read = read, .context = context, .why = why};
+    struct parser p = {.table = table, .disk = disk, .why = why, .block = disk->block};
     table->kind = NULL;
     table->count = 0;
     *why = NULL;
-    if (capacity < 2) {
+    if (disk->blocks < 2 || disk->block_size < SECTOR ||
+        disk->blocks > UINT64_MAX / disk->block_size) {
         return 0;
     }
     int error = parser_read(&p, 0);
-    if (error != 0 || !mbr_looks_right(p.sector)) {
+    if (error != 0 || !mbr_looks_right(p.block)) {
         return error;
     }
     bool protective = false;
     for (unsigned i = 0; i < 4; i++) {
-        protective = protective || mbr_entry(p.sector, i).type == TYPE_GPT;
+        protective = protective || mbr_entry(p.block, i).type == TYPE_GPT;
     }
     error = protective ? gpt_parse(&p) : mbr_parse(&p);
     if (error != 0) {

@@ -138,7 +138,7 @@ def test_exchanged_under_a_reader(boot, tmp_path, then):
     old = disc(tmp_path / "old.img", seed=3)
     new = disc(tmp_path / "new.img", 3 * MIB, seed=4)
     m = boot(extra=slow_drive(tmp_path / "old.img", 50))
-    m.output_of("dd if=/dev/sr0 of=/tmp/part bs=2048 &")
+    m.output_of("dd if=/dev/sr0 of=/tmp/part bs=2048 iflag=direct &")
     while int((re.findall(r"^\d+", m.output_of("wc -c /tmp/part")) or [0])[0]) < 20 * BLOCK:
         pass
     if then == "another":

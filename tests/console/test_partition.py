@@ -6,6 +6,9 @@ import struct
 import uuid
 import zlib
 
+import pytest
+
+from nvme_disk import nvme
 from test_disk import scanned
 
 MIB = 1 << 20
@@ -18,8 +21,9 @@ def mbr(entries):
     return bytes(446) + table.ljust(64, b"\0") + b"\x55\xaa"
 
 
-def gpt(partitions):
-    """{sector: bytes}: protective MBR, both headers, both tables."""
+def gpt(partitions, block=512):
+    """{block: bytes}: protective MBR, both headers, both tables."""
+    blocks, table_blocks = 4 * MIB // block, 128 * 128 // block
     entries = b""
     for start, end, name in partitions:
         entries += uuid.uuid4().bytes + uuid.uuid4().bytes + struct.pack("<QQQ", start, end, 0) + \
@@ -27,20 +31,20 @@ def gpt(partitions):
     entries = entries.ljust(128 * 128, b"\0")
 
     def header(here, there, table):
-        fields = struct.pack("<8sIIIIQQQQ16sQIII", b"EFI PART", 0x10000, 92, 0, 0, here, there, 34,
-                             SECTORS - 34, uuid.uuid4().bytes, table, 128, 128,
-                             zlib.crc32(entries))
+        fields = struct.pack("<8sIIIIQQQQ16sQIII", b"EFI PART", 0x10000, 92, 0, 0, here, there,
+                             2 + table_blocks, blocks - table_blocks - 2, uuid.uuid4().bytes,
+                             table, 128, 128, zlib.crc32(entries))
         return fields[:16] + struct.pack("<I", zlib.crc32(fields)) + fields[20:]
 
-    last = SECTORS - 1
+    last = blocks - 1
     return {0: mbr([(0xee, 1, last)]), 1: header(1, last, 2), 2: entries,
-            last - 32: entries, last: header(last, 1, last - 32)}
+            last - table_blocks: entries, last: header(last, 1, last - table_blocks)}
 
 
-def image(path, pieces, seed):
+def image(path, pieces, seed, block=512):
     data = bytearray(random.Random(seed).randbytes(SECTORS * 512))
-    for sector, piece in pieces.items():
-        data[sector * 512:sector * 512 + len(piece)] = piece
+    for place, piece in pieces.items():
+        data[place * block:place * block + len(piece)] = piece
     path.write_bytes(data)
     return data
 
@@ -101,3 +105,26 @@ def test_broken_gpt(boot, tmp_path):
     assert "sda1" not in m.ok("lsblk")
     assert m.ok("dd if=/dev/sda bs=4K count=1 status=none | sha256sum").split()[0] == \
         hashlib.sha256(data[:4096]).hexdigest()
+
+
+@pytest.mark.parametrize("kind", ["mbr", "gpt"])
+def test_blocks_of_4_kib(boot, tmp_path, kind):
+    """Tables count the disk's own blocks, and GPT's header is in the second of them."""
+    block = 4096
+    path = tmp_path / "d.img"
+    pieces = {0: mbr([(0x83, 8, 100), (0x05, 200, 400)]), 200: mbr([(0x83, 10, 30)])} \
+        if kind == "mbr" else gpt([(8, 107, "first"), (210, 239, "data")], block)
+    data = image(path, pieces, 4, block)
+    m = boot(append="loglevel=6", extra=nvme(path, logical_block_size=block,
+                                             physical_block_size=block))
+    assert f"nvme0n1: 2 partitions ({kind})" in m.ok("dmesg")
+    second = "nvme0n1p5" if kind == "mbr" else "nvme0n1p2"
+    for name, start, count in (("nvme0n1p1", 8, 100), (second, 210, 30)):
+        assert m.ok(f"lsblk -b -n -o SIZE {name}").strip() == str(count * block)
+        assert m.ok(f"sha256sum /dev/{name}").split()[0] == \
+            hashlib.sha256(data[start * block:(start + count) * block]).hexdigest()
+    m.ok(f"dd if=/dev/zero of=/dev/{second} bs=4K seek=29 count=1 oflag=direct status=none")
+    m.send("poweroff\r")
+    m.wait_end()
+    data[239 * block:240 * block] = bytes(block)
+    assert path.read_bytes() == data

@@ -10,9 +10,15 @@
 
 #include "../../kernel/dev/partition_table.h"
 
-enum { SECTORS = 64 };
-static uint8_t disk[SECTORS][512];
+enum { DISK_SIZE = 32 << 10 };
+static uint8_t disk[DISK_SIZE];
+static uint32_t block_size; // 512 or 4,096
 static unsigned reads;
+
+static uint8_t *disk_block(uint64_t block)
+{
+    return disk + block * block_size;
+}
 
 static void check(bool condition)
 {
@@ -21,12 +27,12 @@ static void check(bool condition)
     }
 }
 
-static int disk_read(void *context, uint64_t sector, uint8_t *data)
+static int disk_read(void *context, uint64_t block, uint8_t *data)
 {
     (void)context;
-    check(sector < SECTORS);
+    check(block < DISK_SIZE / block_size);
     check(++reads < 10000);
-    memcpy(data, disk[sector], 512);
+    memcpy(data, disk_block(block), block_size);
     return 0;
 }
 
@@ -42,12 +48,26 @@ static void mend(uint8_t *h)
     uint32_t count = get_le32(h + 80), size = get_le32(h + 84), at = get_le32(h + 72);
     uint32_t header = get_le32(h + 12);
     memcpy(h, "EFI PART", 8);
-    if (at < SECTORS && (uint64_t)count * size <= (SECTORS - at) * 512ull) {
-        put32(h + 88, crc32(disk[at], (size_t)count * size));
+    uint64_t start = (uint64_t)at * block_size;
+    if (start < DISK_SIZE && (uint64_t)count * size <= DISK_SIZE - start) {
+        put32(h + 88, crc32(disk_block(at), (size_t)count * size));
     }
     put32(h + 16, 0);
-    if (header <= 512) {
+    if (header <= block_size) {
         put32(h + 16, crc32(h, header));
+    }
+}
+
+// The first two pieces of the input begin the first two blocks, whatever their size; the rest follows
+// from the third on.
+static void fill(const uint8_t *data, size_t size)
+{
+    for (unsigned block = 0; block < 3; block++) {
+        size_t room = block < 2 ? 512 : DISK_SIZE - 2 * block_size;
+        size_t piece = min(size, room);
+        memcpy(disk_block(block), data, piece);
+        data += piece;
+        size -= piece;
     }
 }
 
@@ -59,22 +79,31 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 2) {
         return 0;
     }
+    block_size = data[0] & 2 ? 4096 : 512;
     memset(disk, 0, sizeof(disk));
-    memcpy(disk, data + 1, size - 1 < sizeof(disk) ? size - 1 : sizeof(disk));
-    disk[0][510] = 0x55;
-    disk[0][511] = 0xaa;
+    fill(data + 1, size - 1);
+    disk[510] = 0x55;
+    disk[511] = 0xaa;
     if (data[0] & 1) { // a protective MBR before a header that looks right
-        memset(disk[0] + 446, 0, 64);
-        disk[0][450] = 0xee;
-        mend(disk[1]);
+        memset(disk + 446, 0, 64);
+        disk[450] = 0xee;
+        mend(disk_block(1));
     }
     reads = 0;
-    int error = partition_parse(&table, SECTORS, disk_read, NULL, &why);
+    uint8_t *block = malloc(block_size);
+    const struct partition_disk of = {.blocks = DISK_SIZE / block_size,
+                                      .block_size = block_size,
+                                      .block = block,
+                                      .read = disk_read};
+    int error = partition_parse(&table, &of, &why);
+    free(block);
     check(table.count <= PARTITION_MOST);
     check(error == 0 || (table.count == 0 && why != NULL));
     for (unsigned i = 0; i < table.count; i++) {
         const struct partition *p = &table.partitions[i];
-        check(p->sectors != 0 && p->start < SECTORS && p->sectors <= SECTORS - p->start);
+        check(p->sectors != 0 && p->start < DISK_SIZE / 512 &&
+              p->sectors <= DISK_SIZE / 512 - p->start);
+        check((p->start * 512 | p->sectors * 512) % block_size == 0);
         check(p->number != 0 && strnlen(p->name, sizeof(p->name)) < sizeof(p->name));
     }
     return 0;

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -14,22 +15,33 @@
 
 #include "../../kernel/dev/partition_table.h"
 
-enum { SECTORS = 2048 };
-static uint8_t disk[SECTORS][512];
+enum { SECTORS = 2048, BLOCK_MOST = 4096 };
+static uint8_t disk[SECTORS][BLOCK_MOST]; // of a block so much as there is
+static uint32_t block_size = 512;
 static struct partition_table table;
 static const char *why;
 
-static int disk_read(void *context, uint64_t sector, uint8_t *data)
+static int disk_read(void *context, uint64_t block, uint8_t *data)
 {
     (void)context;
-    assert_true(sector < SECTORS);
-    memcpy(data, disk[sector], 512);
+    assert_true(block < SECTORS);
+    memcpy(data, disk[block], block_size);
     return 0;
+}
+
+static int parse_blocks(uint64_t blocks)
+{
+    uint8_t *block = malloc(block_size); // so that a byte too far is seen
+    const struct partition_disk of = {
+        .blocks = blocks, .block_size = block_size, .block = block, .read = disk_read};
+    int error = partition_parse(&table, &of, &why);
+    free(block);
+    return error;
 }
 
 static int parse(void)
 {
-    return partition_parse(&table, SECTORS, disk_read, NULL, &why);
+    return parse_blocks(SECTORS);
 }
 
 static void put32(uint8_t *to, uint32_t value)
@@ -59,6 +71,7 @@ static int wipe(void **state)
 {
     (void)state;
     memset(disk, 0, sizeof(disk));
+    block_size = 512;
     return 0;
 }
 
@@ -74,7 +87,7 @@ static void test_no_table(void **state)
     assert_int_equal(parse(), 0);
     assert_null(table.kind);
     assert_int_equal(table.count, 0);
-    assert_int_equal(partition_parse(&table, 0, disk_read, NULL, &why), 0);
+    assert_int_equal(parse_blocks(0), 0);
 }
 
 static void test_mbr(void **state)
@@ -185,9 +198,10 @@ static void test_gpt_contradictions(void **state)
     static const struct {
         unsigned offset;
         uint32_t value;
-    } cases[] = {{12, 91},   {12, 513},        {24, 2},       {48, SECTORS}, {72, SECTORS},
-                 {80, 0},    {80, 0xffffffff}, {84, 127},     {84, 0},       {84, 0x80000000},
-                 {84, 1024}, {72, 0xffffffff}, {40, SECTORS}, {80, 1025},    {76, 1}};
+    } cases[] = {{12, 91},         {12, 513},        {24, 2},          {48, SECTORS},
+                 {72, SECTORS},    {80, 0},          {80, 0xffffffff}, {84, 127},
+                 {84, 0},          {84, 0x80000000}, {84, 1024},       {84, 192},
+                 {72, 0xffffffff}, {40, SECTORS},    {80, 1025},       {76, 1}};
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         memset(disk, 0, sizeof(disk));
         gpt_make(1, 2);
@@ -198,6 +212,61 @@ static void test_gpt_contradictions(void **state)
         assert_int_equal(table.count, 0);
         assert_non_null(why);
     }
+}
+
+// Blocks of 4 KiB: the tables count those, and what is found is told in sectors.
+static void test_large_blocks(void **state)
+{
+    (void)state;
+    block_size = 4096;
+    mbr_put(0, 0, 0x83, 64, 100);
+    mbr_put(0, 1, 0x05, 1000, 900);
+    mbr_put(1000, 0, 0x83, 1, 50);
+    mbr_put(1000, 1, 0x05, 100, 100);
+    mbr_put(1100, 0, 0x83, 2, SECTORS - 1102);
+    assert_int_equal(parse(), 0);
+    assert_null(why);
+    assert_int_equal(table.count, 3);
+    assert_int_equal(table.partitions[0].start, 64 * 8);
+    assert_int_equal(table.partitions[0].sectors, 100 * 8);
+    assert_int_equal(table.partitions[1].start, 1001 * 8);
+    assert_int_equal(table.partitions[2].start, 1102 * 8);
+    assert_int_equal(table.partitions[2].sectors, (SECTORS - 1102) * 8);
+    memset(disk, 0, sizeof(disk));
+    gpt_make(1, 2);
+    assert_int_equal(parse(), 0);
+    assert_null(why);
+    assert_int_equal(table.count, 2);
+    assert_int_equal(table.partitions[0].start, 100 * 8);
+    assert_int_equal(table.partitions[1].start, 300 * 8);
+    assert_int_equal(table.partitions[1].sectors, 100 * 8);
+}
+
+// In blocks of 4 KiB there is room for larger headers and entries than in sectors.
+static void test_large_entries(void **state)
+{
+    (void)state;
+    block_size = 4096;
+    gpt_make(1, 2);
+    put32(disk[1] + 84, 1024); // 8 entries of 1,024 bytes: two blocks
+    memset(disk[2] + 256, 0, 256);
+    memset(disk[3] + 1024, 0x55, 32); // the sixth
+    put64(disk[3] + 1024 + 32, 500);
+    put64(disk[3] + 1024 + 40, 500);
+    uint32_t crc = crc32(disk[2], 4096);
+    put32(disk[1] + 88, crc32_update(crc, disk[3], 4096));
+    put32(disk[1] + 12, 4096);
+    put32(disk[1] + 16, 0);
+    put32(disk[1] + 16, crc32(disk[1], 4096));
+    assert_int_equal(parse(), 0);
+    assert_null(why);
+    assert_int_equal(table.count, 2);
+    assert_int_equal(table.partitions[1].number, 6);
+    assert_int_equal(table.partitions[1].start, 500 * 8);
+    assert_int_equal(table.partitions[1].sectors, 8);
+    put32(disk[1] + 12, 4097);
+    put32(disk[1] + 16, 0);
+    assert_int_equal(parse(), -EINVAL);
 }
 
 static void test_crc32(void **state)
@@ -217,6 +286,8 @@ int main(void)
         cmocka_unit_test_setup(test_gpt, wipe),
         cmocka_unit_test_setup(test_gpt_second, wipe),
         cmocka_unit_test_setup(test_gpt_contradictions, wipe),
+        cmocka_unit_test_setup(test_large_blocks, wipe),
+        cmocka_unit_test_setup(test_large_entries, wipe),
         cmocka_unit_test(test_crc32),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

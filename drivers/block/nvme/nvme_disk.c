@@ -331,7 +331,6 @@ static void nvme_describe(const struct nvme_ns *ns, struct gendisk *disk)
     disk->virt_boundary = ctrl->identity.sgl != 0 ? 0 : NVME_PAGE_SIZE - 1;
     disk->dma_alignment = ctrl->identity.sgl == 1 ? 1 : 3;
     disk->logical_block_size = 1u << ns->format.block_shift;
-    disk->no_part = ns->format.block_shift != 9; // tables are read by sectors
     disk->timeout_ms = nvme_timeout_ms;
     disk->read_only = ns->format.read_only;
     disk->completion = nvme_completion;
