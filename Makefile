@@ -250,7 +250,7 @@ test-iommu: $(ELF) $(ISO) ## the tests of devices behind translation hardware: s
 test-long: $(ELF) $(ISO) ## the long campaigns, minutes to hours; T=name picks some
 	@$(PYTHON) tests/run.py --build '$(BUILD)' long $(if $(T),-k '$(T)')
 
-test-static: $(ELF) ## layers, headers and the map of the documents
+test-static: $(ELF) ## layers, headers, the map of the documents, contexts
 	@$(PYTHON) tests/run.py --build '$(BUILD)' static
 
 .PHONY: test-build

@@ -67,6 +67,7 @@ python_scripts() { "$python" -m flake8 --max-line-length 100 tools tests; }
 layers() { "$python" tests/layers.py --build "$build"; }
 headers() { "$python" tests/headers.py --build "$build"; }
 docs() { "$python" tests/docs.py; }
+contexts() { "$python" tests/contexts.py; }
 text_rules() {
     ! git grep -nIE '[[:blank:]]+$' -- ':!*.img' ':!tests/host/corpus' &&
         ! git grep -nIlE "$(printf '\r')\$" -- ':!tests/host/corpus'
@@ -81,6 +82,7 @@ check 'cppcheck' cppcheck_all
 check 'layers' layers
 check 'headers compile alone' headers
 check 'documents name what exists' docs
+check 'each API asserts its context' contexts
 check 'shellcheck' shell_scripts
 check 'flake8' python_scripts
 check 'no blanks at line ends' text_rules

@@ -296,7 +296,7 @@ SUMS = re.compile(r"^(\d+) passed, (\d+) failed, (\d+) skipped$")
 
 
 def static_jobs(build, _):
-    for name in ("selfcheck", "layers", "headers", "docs"):
+    for name in ("selfcheck", "layers", "headers", "docs", "contexts"):
         if os.path.exists(f"{TOP}/tests/{name}.py"):
             yield f"static/{name}", \
                 lambda name=name: static_check([f"tests/{name}.py", "--build", build])

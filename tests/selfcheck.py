@@ -12,6 +12,7 @@ import tempfile
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path[:0] = [os.path.join(TOP, "tests"), os.path.join(TOP, "tests", "console"),
                 os.path.join(TOP, "tools")]
+import contexts  # noqa: E402
 import docs  # noqa: E402
 import layers  # noqa: E402
 import linux_formats  # noqa: E402
@@ -34,6 +35,27 @@ def check_tap():
     assert counts("") == (0, 1, 0), "silence"
     assert counts("1..1\n1..1\nok 1 a\n") == (0, 1, 0), "two plans"
     assert counts("1..2\nok 2 b\nok 1 a\n")[1] == 2, "out of order"
+
+
+def check_contexts():
+    with tempfile.NamedTemporaryFile("w", suffix=".h") as header:
+        header.write("// A header. Context: thread.\n#pragma once\nint a(void);\n"
+                     "// Context: any.\nint b(int x);\nint c(void); // Context: hard irq\n"
+                     "static inline int d(void) // of us\n{\n    return 1;\n}\n\nint *e(void);\n")
+        header.flush()
+        found = [(name, contract) for name, contract, _ in contexts.prototypes(header.name)]
+    assert found == [("a", "thread"), ("b", "any"), ("c", "hard irq"), ("d", "any"),
+                     ("e", "thread")], found
+    asked = contexts.beginning("    int x = y ? f() : 0;\n    g();\n    if (x) {\n        h();\n",
+                               contexts.CONTROL)
+    assert "g()" in asked and "h()" not in asked, "what comes behind a decision is not sure"
+    assert "f()" not in contexts.beginning("    return x ? f() : 0;\n", contexts.DECISION)
+    assert "f(" in contexts.beginning("    return f(x) ? 1 : 0;\n", contexts.DECISION)
+    assert contexts.asserts("mutex_lock", r"might_sleep\(\)")
+    assert not contexts.asserts("mutex_owner", r"might_sleep\(\)")
+    assert contexts.check("mutex_owner", "thread"), "says thread, asserts nothing"
+    assert contexts.check("mutex_owner", None) and contexts.check("mutex_owner", "sometimes")
+    assert contexts.check("kmalloc", "boot"), "is called from everywhere"
 
 
 def check_exit_status():
@@ -102,7 +124,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build")
     parser.parse_args()
-    checks = (check_tap, check_exit_status, check_layers, check_docs, check_formats)
+    checks = (check_tap, check_exit_status, check_layers, check_docs, check_contexts,
+              check_formats)
     failed = 0
     for check in checks:
         try:

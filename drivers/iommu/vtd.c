@@ -261,6 +261,7 @@ bool iommu_is_on(void)
 
 int iommu_deny(struct device *dev, bool deny)
 {
+    might_sleep();
     struct vtd_domain *domain = __atomic_load_n(&dev->translation, __ATOMIC_ACQUIRE);
 
     if (domain == NULL) {
@@ -430,6 +431,7 @@ void iommu_init(const void *table, size_t size)
 
 void iommu_start(void)
 {
+    might_sleep();
     for (unsigned i = 0; i < vtd_unit_count; i++) {
         int err = vtd_fault_start(&vtd_units[i]);
         if (err != 0) {

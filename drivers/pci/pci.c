@@ -306,6 +306,7 @@ static uint16_t pci_change_command(struct pci_dev *dev, uint16_t clear, uint16_t
 
 int pci_enable_device(struct pci_dev *dev)
 {
+    might_sleep();
     uint16_t want = 0;
     for (unsigned i = 0; i < PCI_BAR_COUNT; i++) {
         if (dev->bars[i].size != 0 && dev->bars[i].base != 0) {
@@ -318,21 +319,25 @@ int pci_enable_device(struct pci_dev *dev)
 
 void pci_disable_device(struct pci_dev *dev)
 {
+    might_sleep();
     pci_change_command(dev, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 0);
 }
 
 void pci_set_master(struct pci_dev *dev)
 {
+    might_sleep();
     pci_change_command(dev, 0, PCI_COMMAND_MASTER);
 }
 
 void pci_clear_master(struct pci_dev *dev)
 {
+    might_sleep();
     pci_change_command(dev, PCI_COMMAND_MASTER, 0);
 }
 
 void pci_intx(struct pci_dev *dev, bool enable)
 {
+    might_sleep();
     pci_change_command(dev, enable ? PCI_COMMAND_INTX_DISABLE : 0,
                        enable ? 0 : PCI_COMMAND_INTX_DISABLE);
 }
@@ -340,6 +345,7 @@ void pci_intx(struct pci_dev *dev, bool enable)
 volatile void __iomem *pci_map_bar(struct pci_dev *dev, unsigned number, size_t min_size,
                                    const char *name)
 {
+    might_sleep();
     if (number >= PCI_BAR_COUNT) {
         return NULL;
     }
@@ -357,6 +363,7 @@ volatile void __iomem *pci_map_bar(struct pci_dev *dev, unsigned number, size_t 
 
 void pci_unmap_bar(struct pci_dev *dev, unsigned number)
 {
+    might_sleep();
     if (number >= PCI_BAR_COUNT || dev->bars[number].mapped == NULL) {
         return;
     }

@@ -334,6 +334,7 @@ static int msi_try(struct pci_dev *dev, bool msix, unsigned least, unsigned most
 
 int pci_alloc_irq_vectors(struct pci_dev *dev, unsigned least, unsigned most, unsigned types)
 {
+    might_sleep();
     if (least == 0 || most < least || dev->msi != NULL || dev->poll != NULL) {
         return -EINVAL;
     }
@@ -369,6 +370,7 @@ int pci_irq_vector(const struct pci_dev *dev, unsigned index)
 
 void pci_free_irq_vectors(struct pci_dev *dev)
 {
+    might_sleep();
     if (dev->msi != NULL) {
         msi_teardown(dev->msi);
         dev->msi = NULL;

@@ -355,6 +355,9 @@ void cpu_context_letters(uint32_t flags, char letters[5]);
 // Reports a BUG with both the allowed contexts and this one, and a backtrace, when `allowed` does
 // not hold it. The kernel goes on.
 void assert_context_failed(unsigned allowed, const char *function);
+#ifdef HOST_TEST // is a thread, always
+#define cpu_context() CTX_THREAD
+#endif
 #define assert_context(allowed)                           \
     do {                                                  \
         if (unlikely((cpu_context() & (allowed)) == 0)) { \
@@ -365,7 +368,11 @@ void assert_context_failed(unsigned allowed, const char *function);
 // interrupt handlers run with interrupts off.
 static inline bool may_not_sleep(void)
 {
+#ifdef HOST_TEST
+    return false;
+#else
     return cpu_field_set(preempt_off) || irqs_disabled();
+#endif
 }
 // The cheap form for what may sleep.
 #define might_sleep()                                    \
@@ -374,3 +381,48 @@ static inline bool may_not_sleep(void)
             assert_context_failed(CTX_THREAD, __func__); \
         }                                                \
     } while (0)
+
+// The two where each instruction counts: asked only while the police is on.
+#define police_context(allowed)      \
+    do {                             \
+        if (police_watches()) {      \
+            assert_context(allowed); \
+        }                            \
+    } while (0)
+#define police_might_sleep()    \
+    do {                        \
+        if (police_watches()) { \
+            might_sleep();      \
+        }                       \
+    } while (0)
+
+// For what may sleep, and is used before there are threads, too: while the machine boots interrupts
+// are off all along, so that alone is no mistake.
+static inline bool may_never_sleep(void)
+{
+#ifdef HOST_TEST
+    return false;
+#else
+    return in_hardirq() || in_nmi() || in_softirq() || cpu_field(preempt_off) != 0;
+#endif
+}
+#define might_sleep_or_boot()                            \
+    do {                                                 \
+        if (unlikely(may_never_sleep())) {               \
+            assert_context_failed(CTX_THREAD, __func__); \
+        }                                                \
+    } while (0)
+
+// What is asked for otherwise, while the police is on; `what` is the mistake, as in "with interrupts
+// on". Names as in Linux, where it has them.
+void police_assert_failed(const char *what, const char *function);
+#define police_assert(condition, what)            \
+    do {                                          \
+        if (police_watches() && !(condition)) {   \
+            police_assert_failed(what, __func__); \
+        }                                         \
+    } while (0)
+#define lockdep_assert_irqs_disabled() police_assert(irqs_disabled(), "with interrupts on")
+#define lockdep_assert_irqs_enabled()  police_assert(!irqs_disabled(), "with interrupts off")
+#define assert_in_softirq()            police_assert(in_softirq(), "with softirqs on, outside of one")
+#define assert_not_nmi()               police_assert(!in_nmi(), "in an NMI")

@@ -193,4 +193,7 @@ static inline void spin_unlock_irqrestore(struct spinlock *lock, unsigned long f
 
 #endif
 
+// For functions whose caller has the lock.
+#define lockdep_assert_held(lock) police_assert(spin_is_held(lock), "without " #lock " held")
+
 #define spin_lock_irqsave(lock, flags) ((flags) = spin_lock_irqsave_flags(lock))

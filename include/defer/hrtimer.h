@@ -8,6 +8,7 @@
 // The rule is that of Linux's realtime kernels, where a function that does not say otherwise is
 // kept out of the interrupt. Use timer_list (<defer/timer.h>) for time-outs, which nearly never
 // come: a wheel is cheaper where a tick is exact enough.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <lib/rbtree.h>
@@ -83,7 +84,8 @@ int hrtimer_try_to_cancel(struct hrtimer *timer);
 int hrtimer_cancel(struct hrtimer *timer);
 
 // Moves the expiry on by as many intervals as it takes to be behind `now`; how many those were: one
-// is normal, more are overruns. Not while it is pending. Context: its function, or before a start.
+// is normal, more are overruns. Not while it is pending: by its function, or before a start. Context:
+// any.
 uint64_t hrtimer_forward(struct hrtimer *timer, ktime_t now, ktime_t interval);
 static inline uint64_t hrtimer_forward_now(struct hrtimer *timer, ktime_t interval)
 {

@@ -6,6 +6,7 @@
 //     softirq    done = poll(iop, budget):  reap up to budget completions
 //                done < budget:             irq_poll_complete(iop), unmask, and look once more
 //                done == budget:            it is called again, after the others
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <lib/list.h>
@@ -27,15 +28,16 @@ struct irq_poll {
 
 enum { IRQ_POLL_BUDGET = 256, IRQ_POLL_MAX_WEIGHT = 64 }; // of one run of the softirq; of one call
 
-void irq_poll_init_subsystem(void); // boot, once
+void irq_poll_init_subsystem(void); // Context: boot, once
 
 // Context: thread. weight: 1..IRQ_POLL_MAX_WEIGHT.
 void irq_poll_init(struct irq_poll *iop, int weight, irq_poll_fn poll);
 // Asks for a poll on this CPU; already asked for, or disabled: nothing. Context: any.
 void irq_poll_sched(struct irq_poll *iop);
-// No more completions: the next irq_poll_sched() counts again. Context: its poll function.
+// No more completions: the next irq_poll_sched() counts again. By its poll function. Context:
+// softirq.
 void irq_poll_complete(struct irq_poll *iop);
 // Waits until it neither runs nor will; interrupts that schedule it meanwhile are ignored, so the
-// driver looks for completions itself after enabling. Context of both: thread.
+// driver looks for completions itself after enabling. Context: thread.
 void irq_poll_disable(struct irq_poll *iop);
-void irq_poll_enable(struct irq_poll *iop);
+void irq_poll_enable(struct irq_poll *iop); // Context: any

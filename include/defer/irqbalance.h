@@ -1,5 +1,6 @@
 // A service that spreads interrupts over the CPUs by how often they come: what the irqbalance
 // daemon is on Linux. Off until somebody starts it.
+// Context: thread.
 #pragma once
 
 #include <lib/cpumask.h>
@@ -14,7 +15,7 @@ struct irqbalance_status {
     uint64_t load[MAX_CPUS]; // interrupts in the last interval, as the service has placed them
 };
 
-// Context of all: thread. start: 0, -EBUSY (it runs), -ENOMEM, -ERANGE (interval_s 1..3600).
+// start: 0, -EBUSY (it runs), -ENOMEM, -ERANGE (interval_s 1..3600).
 int irqbalance_start(uint32_t interval_s);
 void irqbalance_stop(void);
 // One round now, on the counts since the last one; returns how many irqs it moved.

@@ -1,5 +1,6 @@
 // The waiting half of RCU (<core/rcu.h> has the readers'): after a grace period nobody can still
 // hold what was reachable before it began.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <core/rcu.h>
@@ -11,7 +12,7 @@ struct rcu_head {
     void (*func)(struct rcu_head *head);
 };
 
-void rcu_init_subsystem(void); // boot, once, before other CPUs are up
+void rcu_init_subsystem(void); // before other CPUs are up. Context: boot, once
 
 // Calls func(head) after a grace period, in RCU_SOFTIRQ on this CPU. Context: any but NMI.
 void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *head));

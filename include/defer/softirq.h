@@ -2,6 +2,7 @@
 // interrupts on when the outermost hard interrupt ends (kernel/interrupt.c), when bottom halves are
 // enabled again, or by ksoftirqd/N when there is too much: at most SOFTIRQ_MAX_ROUNDS rounds,
 // SOFTIRQ_MAX_MS, or until a thread should run.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <core/cpu.h>
@@ -28,10 +29,10 @@ enum softirq { // Linux's ten, in order
 };
 enum { SOFTIRQ_MAX_ROUNDS = 10, SOFTIRQ_MAX_MS = 2 };
 
-// The handler of a softirq; may run on several CPUs at once. Context: boot, once each.
+// The handler of a softirq; may run on several CPUs at once. Once each. Context: any.
 void open_softirq(enum softirq nr, void (*action)(void));
 
-void softirq_wake_thread(void); // ksoftirqd of this CPU. Interrupts off
+void softirq_wake_thread(void); // ksoftirqd of this CPU. Context: interrupts off
 
 // Marks it pending on this CPU. Context: interrupts off.
 static inline void raise_softirq_irqoff(enum softirq nr)
@@ -47,7 +48,7 @@ static inline void raise_softirq_irqoff(enum softirq nr)
     }
 }
 
-void raise_softirq(enum softirq nr); // any context
+void raise_softirq(enum softirq nr); // Context: any
 
 static inline bool softirq_pending(void) // this CPU
 {
@@ -56,12 +57,13 @@ static inline bool softirq_pending(void) // this CPU
 
 // The spine's call when the outermost hard interrupt is over and something is pending: books the
 // interrupt's time (cputime_irq_end) and runs softirqs. Entered and left with interrupts off, on in
-// between.
+// between. Context: interrupts off.
 void softirq_run(struct cpu *cpu);
-void softirq_init_subsystem(void); // before the first interrupt
-void softirq_start_threads(void); // ksoftirqd/N for each CPU that is online; called as CPUs come up
+void softirq_init_subsystem(void); // before the first interrupt. Context: boot
+// ksoftirqd/N for each CPU that is online; called as CPUs come up. Context: thread.
+void softirq_start_threads(void);
 
-void softirq_bh_enabled(void); // for local_bh_enable()
+void softirq_bh_enabled(void); // for local_bh_enable(). Context: thread or softirq
 
 // Keep softirqs off this CPU while thread code touches what they touch; enabling runs what became
 // pending. Preemption is off as well: the counter belongs to the CPU, so the thread has to stay.
@@ -73,6 +75,7 @@ static inline void local_bh_disable(void)
     barrier();
 }
 
+// Context: thread or softirq.
 static inline void local_bh_enable(void)
 {
     struct cpu *cpu = cpu_self();

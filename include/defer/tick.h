@@ -1,5 +1,6 @@
 // The tick: what every CPU that is not idle does HZ times a second, and jiffies. An idle CPU takes
 // none: its timer is set to what it has to do next, be that in a second or never.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <lib/types.h>

@@ -1,4 +1,5 @@
 // Timers in ticks: a wheel per CPU, run in TIMER_SOFTIRQ.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <lib/list.h>
@@ -28,15 +29,15 @@ void add_timer(struct timer_list *timer);
 void add_timer_on(struct timer_list *timer, unsigned cpu);
 bool timer_pending(const struct timer_list *timer);
 // A timer that is pending and lies in this memory, or NULL: for a check before it is freed.
-// Context: thread.
+// Context: any.
 struct timer_list *timer_find(const void *start, size_t size);
 // 1 when it was pending; the function may still be running. Context: any.
 int del_timer(struct timer_list *timer);
-// The same, and waits for the function. Context: thread; not from the function itself, nor with a
-// lock held that it takes.
+// The same, and waits for the function, by spinning. Not from the function itself, nor with a lock
+// held that it takes. Context: thread or atomic.
 int del_timer_sync(struct timer_list *timer);
 // The same, and for good: who tries to start it afterwards is not heard. For timers that others, a
-// work item say, start again while all is being taken down.
+// work item say, start again while all is being taken down. Context: thread or atomic.
 int timer_shutdown_sync(struct timer_list *timer);
 
 // ---- for the tick (kernel/defer/tick.c) ----

@@ -3,7 +3,7 @@
 
 #include <lib/types.h>
 
-// Context: thread, boot.
+// Context: boot.
 void watchdog_init(void);
 // The tick's share: could this CPU switch threads lately? Context: hard irq.
 void watchdog_tick(void);

@@ -1,6 +1,7 @@
 // Work: a function to be run later in a thread, where it may sleep. Pools of kworker/N:M threads,
 // one pool per CPU; when a worker sleeps another takes over, so one slow item does not hold up the
 // rest.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <defer/timer.h>
@@ -33,7 +34,7 @@ struct delayed_work {
 void work_init(struct work_struct *work, work_func_t func);
 void delayed_work_init(struct delayed_work *work, work_func_t func);
 
-void workqueue_init(void); // after the scheduler runs; context: thread
+void workqueue_init(void); // after the scheduler runs. Context: thread
 
 // False when it was already pending. Context: any.
 bool queue_work(struct workqueue_struct *wq, struct work_struct *work);
@@ -55,10 +56,10 @@ bool cancel_work_sync(struct work_struct *work);
 bool cancel_delayed_work_sync(struct delayed_work *work);
 void flush_workqueue(struct workqueue_struct *wq);
 // Flushes until the queue is empty. Meanwhile it takes items only from items of its own (a chain
-// comes to its end); others are refused with a warning.
+// comes to its end); others are refused with a warning. Context: thread.
 void drain_workqueue(struct workqueue_struct *wq);
 // An item that is queued, or runs, and lies in this memory, or NULL: for a check before it is
-// freed. (A delayed one that waits is a timer: timer_find.) Context: thread.
+// freed. (A delayed one that waits is a timer: timer_find.) Context: any.
 struct work_struct *work_find(const void *start, size_t size);
 
 // max_active: how many of its items may be under way in one pool at a time, 0 for the default. An
@@ -68,7 +69,7 @@ struct work_struct *work_find(const void *start, size_t size);
 // memory. Context: thread.
 enum { WQ_UNBOUND = 2, WQ_MEM_RECLAIM = 8, WQ_HIGHPRI = 16 };
 struct workqueue_struct *alloc_workqueue(const char *name, unsigned flags, int max_active);
-// Drains it, then frees it.
+// Drains it, then frees it. Context: thread.
 void destroy_workqueue(struct workqueue_struct *wq);
 
 // For everybody: short items on their CPU; the same before other threads (nice -20); anywhere, and

@@ -8,6 +8,7 @@
 // A queue per CPU where the hardware has so many (NVMe), one where it has not (AHCI, IDE). Within
 // its queue each request that the driver has is known by its tag, 0 .. depth-1: that is a command
 // slot, or a command id.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <core/spinlock.h>
@@ -212,7 +213,7 @@ struct gendisk {
     uint32_t references;       // A
 };
 
-void blk_init(void);
+void blk_init(void); // Context: boot
 // A disk with one reference, the driver's, and so many queues with so many tags each, for the driver
 // to fill and add. NULL: no memory. It is freed with the last blk_put. Context: thread.
 struct gendisk *alloc_disk(const struct blk_mq_ops *ops, unsigned queues, unsigned depth);
@@ -309,6 +310,7 @@ void blk_run_queue(struct gendisk *disk);
 // No queue_rq any more, and none under way when it returns: new requests wait; those that the driver
 // has may still complete. For error recovery. Nests. Context: thread.
 void blk_mq_quiesce_queue(struct gendisk *disk);
+// Context: any but hard irq.
 void blk_mq_unquiesce_queue(struct gendisk *disk);
 // The request that the driver has under this tag; NULL: none. For tags that a device wrote: any
 // value. Context: any.

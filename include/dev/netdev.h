@@ -4,6 +4,7 @@
 //                                                              │ netif_receive_skb
 //                                          kernel/net <── netdev_input
 //   kernel/net ─dev_queue_xmit─> ndo_start_xmit ─> ring ─DMA─> wire
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <core/spinlock.h>
@@ -33,10 +34,10 @@ struct napi_struct {
 void netif_napi_add(struct net_device *dev, struct napi_struct *napi,
                     int (*poll)(struct napi_struct *, int), int weight);
 void napi_enable(struct napi_struct *napi);   // it starts disabled
-void napi_disable(struct napi_struct *napi);  // waits until it is not scheduled; context: thread
-bool napi_schedule(struct napi_struct *napi); // any context; false when it already was
+void napi_disable(struct napi_struct *napi);  // waits until it is not scheduled. Context: thread
+bool napi_schedule(struct napi_struct *napi); // false when it already was. Context: any
 // In poll, when it did less than its budget. True: unmask the device's interrupts now. False: leave
-// them masked, another poll follows or the napi is being disabled.
+// them masked, another poll follows or the napi is being disabled. Context: softirq.
 bool napi_complete_done(struct napi_struct *napi, int work_done);
 
 enum netdev_tx { NETDEV_TX_OK, NETDEV_TX_BUSY };
@@ -77,20 +78,23 @@ struct net_device {
     struct list_head link;
 };
 
-void netdev_init(void);
-int register_netdev(struct net_device *dev, const char *prefix); // "eth": the next free number
-void unregister_netdev(struct net_device *dev);                  // closes it, waits for its packets
+void netdev_init(void); // Context: boot
+// "eth": the next free number. Context: thread.
+int register_netdev(struct net_device *dev, const char *prefix);
+// Closes it, waits for its packets. Context: thread.
+void unregister_netdev(struct net_device *dev);
 // Whoever walks the devices from a thread holds this lock meanwhile; it also orders register, open,
-// close and unregister.
+// close and unregister. Context: thread.
 void rtnl_lock(void);
 void rtnl_unlock(void);
 // Under rtnl_lock, or as an RCU reader: in softirq, or between rcu_read_lock() and its unlock; then
-// the device stays as long.
+// the device stays as long. Context: any.
 struct net_device *netdev_find(const char *name);
 struct net_device *netdev_next(struct net_device *after); // NULL: the first; by ifindex
-int netdev_open(struct net_device *dev);                  // thread; takes rtnl_lock
-void netdev_close(struct net_device *dev);                // thread; takes rtnl_lock
-int netdev_set_up(const char *name, bool up); // either, by name: -ENODEV, or what the driver says
+// They take rtnl_lock. set_up: either, by name: -ENODEV, or what the driver says. Context: thread.
+int netdev_open(struct net_device *dev);
+void netdev_close(struct net_device *dev);
+int netdev_set_up(const char *name, bool up);
 // Returns when nobody can still hold what the caller took away: synchronize_rcu(). Context: thread.
 void synchronize_net(void);
 
@@ -103,9 +107,9 @@ static inline void netdev_count(uint64_t *counter, uint64_t n)
 void netif_carrier_on(struct net_device *dev);
 void netif_carrier_off(struct net_device *dev);
 void netif_stop_queue(struct net_device *dev);
-void netif_wake_queue(struct net_device *dev); // sends what waited; any context but hard irq
+void netif_wake_queue(struct net_device *dev); // sends what waited. Context: any but hard irq
 
-void netif_receive_skb(struct sk_buff *skb); // softirq; takes the packet over
+void netif_receive_skb(struct sk_buff *skb); // takes the packet over. Context: softirq
 // From elsewhere (loopback): queued to this CPU's backlog. Context: any.
 void netif_rx(struct sk_buff *skb);
 // Takes the packet over. 0, -ENETDOWN, -ENOBUFS. Context: any but hard irq.

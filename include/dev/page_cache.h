@@ -7,6 +7,7 @@
 //
 // One cache for the whole disk: sda1 and sda see the same bytes. Transfers that go past it
 // (blk_read, blk_write, O_DIRECT) are coherent with it: kernel/dev/block_io.c.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <lib/errseq.h>

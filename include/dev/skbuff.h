@@ -3,6 +3,7 @@
 //
 //   head ........ data ................ tail ........ end
 //        headroom      len bytes of data     tailroom
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <lib/list.h>
@@ -22,7 +23,7 @@ struct sk_buff {
     uint64_t timestamp_ns; // taken at the driver's poll
 };
 
-void skb_init(void); // by netdev_init
+void skb_init(void); // by netdev_init. Context: boot
 
 // size: bytes of room behind SKB_HEADROOM, at most what fits 16 KiB. The buffer may be handed to
 // dma_map_single. NULL: no memory. Context: any.

@@ -3,6 +3,7 @@
 //
 //   uart irq / keyboard irq ── tty_receive ──> input ring ── tty_read ──> shell
 //   shell, log ── tty_write ──> every tty_output
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <lib/list.h>
@@ -24,9 +25,9 @@ struct tty_output {
     uint64_t dropped;      // L: bytes that it did not take in time
     struct list_head link; // L
 };
-void tty_add_output(struct tty_output *output);
+void tty_add_output(struct tty_output *output); // Context: any
 
-void tty_init(void);
+void tty_init(void); // Context: boot
 // From a driver. Bytes that do not fit are counted (tty_overruns) and said, rate-limited. Context:
 // any but NMI.
 void tty_receive(const char *data, size_t size);
@@ -43,8 +44,10 @@ bool tty_take_interrupt(void);
 long tty_read(char *to, size_t size, uint32_t timeout_ms);
 // Writes all of it, "\n" as CR LF. Context: thread.
 void tty_write(const char *data, size_t size);
+// Waits until the outputs have sent everything, bounded. Context: thread.
+void tty_flush(void);
+// Without locks: for panics. Context: any.
 void tty_write_polled(const char *data, size_t size);
-void tty_flush(void);         // waits until the outputs have sent everything, bounded
 bool tty_at_line_start(void); // the last byte written was a newline
 uint64_t tty_overruns(void);  // input bytes that found the ring full
 

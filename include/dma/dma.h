@@ -9,6 +9,7 @@
 // a wrong or missing unmap is reported with both call sites. A bus address is the physical one, or,
 // with translation hardware, one that means something only to this device (dma/iommu.h). Three
 // kinds of address, three types: pointer, phys_t, dma_addr_t.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <contract/device.h>
@@ -66,13 +67,14 @@ size_t dma_max_mapping_size(struct device *dev);
 #define DMA_BIT_MASK(n) ((n) == 64 ? ~0ull : BIT64(n) - 1)
 
 // Small coherent blocks of one size, cut from whole pages: descriptors that come and go. `align` is
-// a power of two up to a page, size at most a page. NULL: no memory. Context: create and destroy:
-// thread; alloc: thread (it may need a page); free: any.
+// a power of two up to a page, size at most a page. NULL: no memory; alloc may need a page. Context:
+// thread.
 struct dma_pool;
 struct dma_pool *dma_pool_create(const char *name, struct device *dev, size_t size, size_t align);
 void *dma_pool_alloc(struct dma_pool *pool, dma_addr_t *handle);
-void dma_pool_free(struct dma_pool *pool, void *cpu, dma_addr_t handle);
-// Blocks that are still out are reported by number, and their pages are not given back.
+void dma_pool_free(struct dma_pool *pool, void *cpu, dma_addr_t handle); // Context: any
+// Blocks that are still out are reported by number, and their pages are not given back. Context:
+// thread.
 void dma_pool_destroy(struct dma_pool *pool);
 
 // Mappings and coherent buffers that this device still holds; a driver's remove must leave 0.

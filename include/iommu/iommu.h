@@ -1,5 +1,6 @@
 // Translation hardware between devices and memory: Intel VT-d. Boot options intel_iommu=on|off,
 // iommu=pt, iommu.strict=0|1, intremap=off.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <contract/device.h>
@@ -12,7 +13,7 @@
 void iommu_init(const void *table, size_t size);
 // Their fault interrupts. Context: thread.
 void iommu_start(void);
-bool iommu_is_on(void);
+bool iommu_is_on(void); // Context: any
 // How this device's addresses are translated: "none", "pass-through", "lazy", "strict". Context: any.
 const char *iommu_mode(struct device *dev);
 

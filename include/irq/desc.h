@@ -2,6 +2,7 @@
 //
 //   vector ──irq_vector_table──> struct irq_desc ──flow──> irq_data/chip (mask, eoi ...)
 //                                      └──action──> irqaction ──next──> irqaction (IRQF_SHARED)
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <contract/irq_chip.h>
@@ -87,11 +88,11 @@ void irq_dispatch_system(struct cpu *cpu, uint8_t vector);
 void flow_level(struct irq_desc *desc);  // "fasteoi": actions, then EOI
 void flow_edge(struct irq_desc *desc);   // EOI first, actions; again if another edge came meanwhile
 void flow_percpu(struct irq_desc *desc); // EOI, action; no lock
-// Programs vector, CPU and trigger, and lets it in; and the reverse. Called with desc->lock held. 0
-// or -ENOSPC (no vector left).
+// Programs vector, CPU and trigger, and lets it in; and the reverse. 0 or -ENOSPC (no vector left).
+// Context: desc->lock held.
 int irq_start(struct irq_desc *desc);
 void irq_shutdown(struct irq_desc *desc);
-// Mask and unmask that remember. Called with desc->lock held.
+// Mask and unmask that remember. Context: desc->lock held.
 void irq_mask(struct irq_desc *desc);
 void irq_unmask(struct irq_desc *desc);
 
@@ -115,7 +116,7 @@ extern const struct irq_thread_ops *irq_threads;
 void irq_thread_done(struct irq_desc *desc, irqreturn_t result);
 
 // Takes note of what the handlers said; a line that nobody cares for is shut after 99,900 of
-// 100,000. Called with desc->lock held. Most of the time it is one more that was handled.
+// 100,000. Most of the time it is one more that was handled. Context: desc->lock held.
 extern uint32_t irq_spurious_window; // A: how many are looked at together
 void irq_note_rest(struct irq_desc *desc, irqreturn_t result);
 static inline void irq_note_handled(struct irq_desc *desc)
@@ -139,7 +140,7 @@ static inline void irq_note_result(struct irq_desc *desc, irqreturn_t result)
 }
 // Asks the handlers of every shut line whether their device wants something; with `all`, of every
 // line. Lets a line come back where that is the policy. True while a line is shut.
-// Context: softirq or thread, interrupts on.
+// Context: thread or softirq, interrupts on.
 bool irq_poll_lines(bool all);
 // Told when a line was shut: tied by kernel/defer/line_poll.c, which polls from then on. Hard irq.
 extern void (*irq_killed_hook)(void);
@@ -157,11 +158,11 @@ void irq_replay(unsigned irq);
 // line that was shut for it. 0, -ENXIO: it is not started. Context: thread.
 int irq_reprogram(unsigned irq);
 // A handler whose dev_id lies in this memory: its dev_id, with the irq and the handler's name; NULL:
-// none. For a check before the memory is freed. Context: thread.
+// none. For a check before the memory is freed. Context: any.
 void *irq_find_dev_id(const void *start, size_t size, unsigned *irq, const char **name);
 
-// Walks the action list; feeds the spurious detector. Called and returns with desc->lock held; lets
-// go of it around the handlers, in_progress says so meanwhile. Returns what the handlers said.
+// Walks the action list; feeds the spurious detector. Lets go of desc->lock around the handlers,
+// in_progress says so meanwhile. Returns what the handlers said. Context: desc->lock held.
 irqreturn_t irq_handle_actions(struct irq_desc *desc);
 
 // Vectors and system interrupts (those without a descriptor: timer, IPIs, error, spurious), counted
@@ -188,5 +189,5 @@ uint64_t irq_total(unsigned cpu); // every interrupt that this CPU took
 extern uint32_t irq_err_count;    // A: ERR row: vectors nobody asked for
 
 // A function for a system vector; `stat` is counted before it runs, EOI is sent before it runs.
-// Context of fn: hard irq.
+// fn runs as a hard irq. Context: any.
 void irq_set_system_vector(uint8_t vector, enum irq_stat stat, void (*fn)(void));

@@ -1,27 +1,30 @@
 // One CPU asks another: run this function, look at your run queue, drop these translations.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <lib/cpumask.h>
 #include <lib/types.h>
 
-void ipi_init(void); // registers the vectors; boot
+void ipi_init(void); // registers the vectors. Context: boot
 
 extern uint32_t ipi_patience_ms; // what a CPU may take to answer; for tests to shorten
 
 // fn(arg) on every online CPU of the mask except this one, in hard irq context there. `wait`:
-// returns after all have run it (context: interrupts on, or it could deadlock with a CPU that waits
-// for us). A CPU that has not begun it after ipi_patience_ms is named in the log, its call
-// withdrawn.
+// returns after all have run it. A CPU that has not begun it after ipi_patience_ms is named in the
+// log, its call withdrawn. Context: any; with `wait` interrupts on, or it could deadlock with a CPU
+// that waits for us.
 void smp_call_function_many(const struct cpumask *mask, void (*fn)(void *arg), void *arg,
                             bool wait);
 int smp_call_function_single(unsigned cpu, void (*fn)(void *arg), void *arg,
-                             bool wait);            // also on this CPU; -ENXIO: not online
-void on_each_cpu(void (*fn)(void *arg), void *arg); // this one included, waits
+                             bool wait); // also on this CPU; -ENXIO: not online
+// This one included; waits. Context: interrupts on.
+void on_each_cpu(void (*fn)(void *arg), void *arg);
 
 // "Something better may run on your CPU": sets want_resched there. Context: any.
 void ipi_reschedule(unsigned cpu);
 
-// Drops kernel translations of [start, end) on every other online CPU and waits. Context: as above.
+// Drops kernel translations of [start, end) on every other online CPU and waits. Context: any;
+// interrupts on, as above, but while the machine boots.
 // Tied to map_shootdown.
 void ipi_tlb_shootdown(uintptr_t start, uintptr_t end);
 

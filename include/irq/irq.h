@@ -1,5 +1,6 @@
 // Part of the driver door: how a driver asks for its interrupt. Names, arguments and refusals are
 // Linux's.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <lib/cpumask.h>
@@ -37,7 +38,7 @@ int request_irq(unsigned irq, irq_handler_t handler, unsigned long flags, const 
 // irq's CPU. NULL handler: every interrupt wakes the thread; a wire must then stay masked until the
 // thread is done, so IRQF_ONESHOT is needed ("Threaded irq requested with handler=NULL and
 // !ONESHOT", -EINVAL), while a message needs it not. Boot option threadirqs moves every handler
-// without IRQF_NO_THREAD into such a thread. Context and results as request_irq.
+// without IRQF_NO_THREAD into such a thread. Results as request_irq. Context: thread.
 int request_threaded_irq(unsigned irq, irq_handler_t handler, irq_handler_t thread_fn,
                          unsigned long flags, const char *name, void *dev_id);
 
@@ -46,13 +47,14 @@ int request_threaded_irq(unsigned irq, irq_handler_t handler, irq_handler_t thre
 // there was none. Context: thread.
 const char *free_irq(unsigned irq, void *dev_id);
 
-// Depth-counted. disable_irq also waits for running handlers (thread context; never from the
-// handler itself); _nosync does not (any context). One enable_irq too many warns "Unbalanced enable
+// Depth-counted. disable_irq also waits for running handlers, so never from the handler itself, nor
+// with a lock held that it takes; _nosync does not. One enable_irq too many warns "Unbalanced enable
 // for IRQ n".
-void disable_irq(unsigned irq);
-void disable_irq_nosync(unsigned irq);
+void disable_irq(unsigned irq);        // Context: thread
+void disable_irq_nosync(unsigned irq); // Context: any
 void enable_irq(unsigned irq);
-// Returns when no CPU is running a handler of this irq and its threads are idle. Context: thread.
+// Returns when no CPU is running a handler of this irq and its threads are idle. No lock may be held
+// that those take. Context: thread.
 void synchronize_irq(unsigned irq);
 
 // 0; -EINVAL (no online CPU in the mask, no such irq), -EIO (the chip cannot).

@@ -1,5 +1,6 @@
 // Which irq has which vector on which CPU. A wire's irq is its GSI; message interrupts follow after
 // the last wire.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <contract/irq_chip.h>

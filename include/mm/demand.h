@@ -1,5 +1,6 @@
 // Memory that has no pages until somebody touches it: each first touch of a page is a page fault
 // that is repaired, and the instruction that faulted is run again as if nothing had been.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <lib/types.h>

@@ -1,5 +1,6 @@
 // The kernel's page tables: W^X for the image, the direct map, device registers, stacks with
 // guards.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <contract/boot_info.h>
@@ -8,11 +9,11 @@
 #include <core/io.h>
 #include <x86/pte.h>
 
-// Replaces the boot page tables by the kernel's own and loads them. Context: boot CPU, after
-// page_init; other CPUs call map_load.
+// Replaces the boot page tables by the kernel's own and loads them, after page_init; other CPUs call
+// map_load. Context: boot.
 void map_init(const struct boot_info *boot);
-void map_load(void);
-phys_t map_root(void); // CR3 of the kernel
+void map_load(void);   // Context: boot
+phys_t map_root(void); // CR3 of the kernel. Context: any
 
 // Maps firmware tables or device registers. Registers are uncached, no-execute. NULL when the vmap
 // area or memory is used up, or the range is nonsense (wraps, beyond the CPU's physical width, or

@@ -4,6 +4,7 @@
 //   boot map:  [ RAM ][ reserved ][ RAM ........... ][ ACPI ][ RAM above 4 GiB ... ]
 //   pages:      one struct page each; free ones in lists by order and zone
 //               (DMA32 below 4 GiB, NORMAL above)
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <contract/boot_info.h>
@@ -27,13 +28,14 @@ void page_init(const struct boot_info *boot);
 // Context: GFP_ATOMIC any, else thread.
 void *alloc_pages(enum gfp flags, unsigned order) __must_check;
 // The same with every byte at or below `highest`, for devices that cannot reach farther; takes
-// longer. Context: as alloc_pages.
+// longer. Context: GFP_ATOMIC any, else thread.
 void *alloc_pages_within(enum gfp flags, unsigned order, phys_t highest) __must_check;
-void free_pages(void *address, unsigned order);
+void free_pages(void *address, unsigned order); // Context: any
 static inline void *alloc_page(enum gfp flags)
 {
     return alloc_pages(flags, 0);
 }
+// Context: any.
 static inline void free_page(void *address)
 {
     free_pages(address, 0);
@@ -69,7 +71,8 @@ uint64_t page_clean_bytes(void); // of them, what could be given back at once
 // `may_wait`: a thread asks that may sleep, for a second at most. Handed down by the page cache;
 // NULL before. Context: of whoever allocates, with its locks held.
 extern unsigned long (*page_reclaim)(unsigned long pages, bool may_wait); // I
-// For allocators on top: has memory come that one may try again for? Context: as the flags say.
+// For allocators on top: has memory come that one may try again for? Never where the flags,
+// or the context, forbid to wait. Context: any.
 bool page_reclaim_wait(enum gfp flags);
 
 struct page_stats {

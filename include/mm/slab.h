@@ -2,6 +2,7 @@
 // front so that the common kmalloc takes no lock. Freed memory is filled with POISON_FREE and
 // checked when it is handed out again: a write after free is reported with the object's cache and
 // the address of the last free.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <lib/types.h>
@@ -16,7 +17,7 @@ struct kmem_cache;
 // any, else thread.
 void *kmalloc(size_t size, enum gfp flags) __must_check;
 void *kzalloc(size_t size, enum gfp flags) __must_check;
-// NULL when count * size overflows.
+// NULL when count * size overflows. Context: GFP_ATOMIC any, else thread.
 void *kcalloc(size_t count, size_t size, enum gfp flags) __must_check;
 // NULL is fine; a double or foreign free is a BUG with a backtrace and a leak, no corruption.
 void kfree(const void *pointer);
@@ -33,11 +34,13 @@ void vfree(void *pointer);
 
 // align: power of two, 0 for the natural one. Context: thread.
 struct kmem_cache *kmem_cache_create(const char *name, size_t size, size_t align);
-// Objects still in use are reported, the cache then stays.
+// Objects still in use are reported, the cache then stays. Context: thread.
 void kmem_cache_destroy(struct kmem_cache *cache);
+// Context: GFP_ATOMIC any, else thread.
 void *kmem_cache_alloc(struct kmem_cache *cache, enum gfp flags) __must_check;
+// Context: any.
 void kmem_cache_free(struct kmem_cache *cache, void *object);
 
-void slab_init(void); // after page_init
+void slab_init(void); // after page_init. Context: boot
 unsigned slab_selfcheck(void);
 uint64_t slab_bytes(void);

@@ -1,4 +1,5 @@
 // Part of the driver door: PCI functions. PCI Local Bus 3.0; PCI Express Base 3.0 for ECAM.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <contract/device.h>
@@ -97,6 +98,7 @@ void pci_write32(const struct pci_dev *dev, uint16_t offset, uint32_t value);
 // Offset of a capability, 0 when it has none. Walked once at scan, bounded, loops refused.
 uint16_t pci_find_capability(const struct pci_dev *dev, uint16_t id);
 
+// Context: thread.
 int pci_enable_device(struct pci_dev *dev); // memory and port decoding on; 0 or -EIO
 void pci_disable_device(struct pci_dev *dev);
 void pci_set_master(struct pci_dev *dev);   // may do DMA: last line of a probe

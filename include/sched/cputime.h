@@ -12,6 +12,7 @@
 //
 // NMIs are not counted: they may strike in the middle of this. Whether an idle CPU waits for a disk is
 // asked when it begins to idle: who wakes the waiter, wakes it there, and that ends it.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <core/cpu.h>
@@ -57,12 +58,13 @@ static inline enum cpu_time cputime_enter(struct cputime *time, enum cpu_time ki
 
 // A hard interrupt begins and is over: its time is its own, and not of what it interrupted. The
 // beginning is noted only, so that the handler is reached soon; who reads meanwhile looks at the
-// note. Context: likewise.
+// note. Context: interrupts off.
 static inline void cputime_irq_begin(struct cpu *cpu)
 {
     cpu->irq_since = rdtsc();
 }
 
+// Context: interrupts off.
 static inline void cputime_irq_end(struct cpu *cpu)
 {
     struct cputime *time = cpu->books;

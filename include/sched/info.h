@@ -1,5 +1,6 @@
 // What may be told of a thread and of a run queue, for ps, top and /proc: copies, taken while the
 // thread cannot go away.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <lib/types.h>

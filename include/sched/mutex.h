@@ -1,5 +1,5 @@
 // A lock to sleep on, whose owner inherits the realtime priority of those who wait for it
-// (kernel/sched/pi.c). Context: thread only, never in an interrupt or softirq.
+// (kernel/sched/pi.c). Context: thread, never an interrupt or softirq.
 #pragma once
 
 #include <lib/list.h>
@@ -20,10 +20,11 @@ struct mutex {
         .owned_link = LIST_HEAD_INIT((name_).owned_link), .name = #name_ \
     }
 #define DEFINE_MUTEX(name_) struct mutex name_ = MUTEX_INIT(name_)
-void mutex_init(struct mutex *mutex, const char *name);
-void mutex_lock(struct mutex *mutex);              // taking it twice is a BUG with a backtrace
-int mutex_lock_interruptible(struct mutex *mutex); // 0 or -EINTR
+void mutex_init(struct mutex *mutex, const char *name); // Context: any
+void mutex_lock(struct mutex *mutex);                   // taking it twice is a BUG with a backtrace
+int mutex_lock_interruptible(struct mutex *mutex);      // 0 or -EINTR
 int mutex_lock_timeout(struct mutex *mutex, uint32_t timeout_jiffies); // 0 or -ETIMEDOUT
+// Neither sleeps. Context: thread or atomic.
 bool mutex_trylock(struct mutex *mutex);
 void mutex_unlock(struct mutex *mutex);
 

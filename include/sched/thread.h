@@ -1,5 +1,6 @@
 // Threads: kernel stacks with something to do. Each CPU has a run queue; a better thread preempts
 // at the end of an interrupt.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <core/cpu.h>
@@ -79,10 +80,12 @@ struct thread {
 
 #define current (cpu_current())
 
-void sched_init(void); // boot CPU's idle thread from the boot stack; run queues
-// The same on another CPU, in ap_main; does not return when there is no memory.
+// Boot CPU's idle thread from the boot stack; run queues. Context: boot.
+void sched_init(void);
+// The same on another CPU, in ap_main; does not return when there is no memory. Context: once per
+// CPU.
 void sched_init_cpu(void);
-__noreturn void sched_idle(void); // ap_main and kernel_main end here
+__noreturn void sched_idle(void); // ap_main and kernel_main end here. Context: once per CPU
 
 // Makes a thread and starts it on the best CPU, or on `cpu` only. The name is formatted. NULL when
 // there is no memory. Context: thread.
@@ -92,7 +95,7 @@ struct thread *kthread_run_on(unsigned cpu, void (*fn)(void *arg), void *arg,
                               const char *name_format, ...) __printf(4, 5);
 
 // The thread serves the CPU that it was made for, and would be wrong on another one: nobody may give
-// it others. Context: thread.
+// it others. Context: any.
 static inline void kthread_bind(struct thread *thread)
 {
     thread->bound = true;
@@ -102,12 +105,12 @@ static inline void kthread_bind(struct thread *thread)
 // kthread_stop asks it to end (it sees kthread_should_stop(), its interruptible sleeps return
 // early) and waits until it has. Context: thread.
 void kthread_stop(struct thread *thread);
-bool kthread_should_stop(void);
-// Only asks: ^C. Sleeping waits return -EINTR.
+bool kthread_should_stop(void); // Context: any
+// Only asks: ^C. Sleeping waits return -EINTR. Context: any.
 void thread_interrupt(struct thread *thread);
 bool thread_interrupted(void); // of the current thread
 void thread_clear_interrupt(void);
-__noreturn void thread_exit(void);
+__noreturn void thread_exit(void); // Context: thread
 // Waits for the thread to end and drops the caller's reference. Context: thread.
 void thread_join(struct thread *thread);
 // References keep the struct (not the stack) after the thread's end; the last one frees it.
@@ -123,8 +126,7 @@ void sched_set_nice(struct thread *thread, int nice);
 int sched_setaffinity(struct thread *thread,
                       const struct cpumask *mask); // -EINVAL: no online CPU, or bound
 
-// Gives the CPU away. schedule() may only be called where might_sleep() holds; a thread in
-// THREAD_RUNNING stays runnable.
+// Gives the CPU away; a thread in THREAD_RUNNING stays runnable. Context: thread.
 void schedule(void);
 void yield(void);
 // The first half of going to sleep: state first, then the test of the condition, then schedule(). A
@@ -137,7 +139,7 @@ static inline void set_current_state(enum thread_state state)
 // Puts a sleeping thread on a run queue; false when it was already running. Context: any.
 bool wake_up_process(struct thread *thread);
 // The same, for who has interrupts and preemption off: a better thread gets the CPU when he turns
-// preemption on.
+// preemption on. Context: interrupts off.
 bool sched_wake_atomic(struct thread *thread);
 
 // The tick's share, and the spine's: switch now if wanted and allowed. Context: hard irq;
@@ -149,9 +151,9 @@ void sched_tick(void);
 bool sched_can_stop_tick(void);
 bool sched_next_sleeper(uint32_t *at_jiffies);
 extern void (*sched_tick_restart)(void); // I
-// A look at the load, for whoever advances jiffies.
+// A look at the load, for whoever advances jiffies. Context: interrupts off.
 void sched_load_tick(void);
-void sched_preempt_irq(void);
+void sched_preempt_irq(void); // Context: interrupts off
 // The tick asks for sched_balance_softirq() through this; kernel_main ties it to SCHED_SOFTIRQ.
 extern void (*sched_raise_balance)(void);
 void sched_balance_softirq(void); // context: softirq

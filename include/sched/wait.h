@@ -1,6 +1,7 @@
 // Wait queues: threads that sleep until a condition, which somebody else makes true, holds. The
 // macros close the classic hole (condition becomes true between the test and the sleep) by queueing
 // first, then testing.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <core/spinlock.h>
@@ -54,7 +55,7 @@ static inline void finish_wait(struct wait_queue_head *queue, struct wait_queue_
 }
 #endif
 // Sleeps until woken or until the timeout; returns the jiffies left (0: timed out).
-// MAX_SCHEDULE_TIMEOUT: no bound.
+// MAX_SCHEDULE_TIMEOUT: no bound. Context: thread.
 #define MAX_SCHEDULE_TIMEOUT UINT32_MAX
 uint32_t schedule_timeout(uint32_t timeout_jiffies);
 static inline uint32_t schedule_timeout_in_line(uint32_t timeout_jiffies)

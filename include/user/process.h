@@ -1,4 +1,5 @@
 // Processes: a program in ring 3, the thread that runs it, the address space that it runs in.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <lib/types.h>
@@ -30,14 +31,15 @@ struct process_io {
 // process_end. 0, -ENOMEM, -E2BIG (arguments), -ENOEXEC. Context: thread.
 int process_start(const struct program *program, int argc, char *const argv[],
                   const struct process_io *io, struct process **process);
-// Sleeps until it has ended; 0 or -EINTR (of the caller).
+// Sleeps until it has ended; 0 or -EINTR (of the caller). Context: thread.
 int process_wait(struct process *process);
 // It ends at its next way back into ring 3, within a tick. Context: thread.
 void process_kill(struct process *process);
 // Waits for the end, forgets the process and returns the signal that ended it, 0 for none; then
-// *status (0..255) is what it gave to exit.
+// *status (0..255) is what it gave to exit. Context: thread.
 int process_end(struct process *process, int *status);
-struct thread *process_thread(struct process *process); // valid until process_end
+// Valid until process_end. Context: any.
+struct thread *process_thread(struct process *process);
 
 // "Segmentation fault" and so on; NULL for those that a shell says nothing of.
 const char *process_signal_text(int signal);

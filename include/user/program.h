@@ -1,5 +1,6 @@
 // Programs that are part of the kernel's image: whole ELF files, made from user/ and embedded by
 // user/embed.S, a record each. Until there is a file system with programs on it, these are all.
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <contract/section.h>

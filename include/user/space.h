@@ -6,6 +6,7 @@
 //   0x00007ffffffff000   SPACE_END; the lower half's last page stays empty
 //          ...
 //   0xffff800000000000   the kernel's half, the same tables in every address space
+// Context: any, where a line does not say otherwise.
 #pragma once
 
 #include <lib/types.h>

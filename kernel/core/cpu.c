@@ -107,6 +107,12 @@ void assert_context_failed(unsigned allowed, const char *function)
     warn_at(function, 0, "wrong context");
 }
 
+void police_assert_failed(const char *what, const char *function)
+{
+    pr_err("BUG: %s() called %s", function, what);
+    warn_at(function, 0, "wrong context");
+}
+
 // The boot CPU cannot be isolated: somebody has to do the work.
 static int cpu_option_isolate(const char *value)
 {

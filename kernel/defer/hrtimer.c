@@ -296,6 +296,7 @@ static struct hrtimer *hrtimer_due(const struct hrtimer_queue *queue, ktime_t no
 
 void hrtimer_interrupt(void)
 {
+    lockdep_assert_irqs_disabled();
     struct hrtimer_base *base = &this_cpu(hrtimer_bases);
     struct hrtimer_queue *hard = &base->queues[HRTIMER_QUEUE_HARD];
     struct hrtimer *timer;

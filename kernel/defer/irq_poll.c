@@ -34,6 +34,7 @@ static struct irq_poll_cpu irq_poll_cpus[MAX_CPUS];
 
 void irq_poll_init(struct irq_poll *iop, int weight, irq_poll_fn poll)
 {
+    might_sleep();
     WARN_ON(weight < 1 || weight > IRQ_POLL_MAX_WEIGHT);
     INIT_LIST_HEAD(&iop->list);
     iop->state = 0;
@@ -75,6 +76,7 @@ static bool irq_poll_give_up(struct irq_poll *iop)
 
 void irq_poll_complete(struct irq_poll *iop)
 {
+    assert_in_softirq();
     WARN_ON(!list_empty(&iop->list) || !irq_poll_give_up(iop));
 }
 

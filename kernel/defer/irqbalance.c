@@ -134,6 +134,7 @@ int irqbalance_start(uint32_t interval_s)
 {
     int error = 0;
 
+    might_sleep();
     if (interval_s == 0 || interval_s > 3600) {
         return -ERANGE;
     }
@@ -162,6 +163,7 @@ void irqbalance_stop(void)
 
 int irqbalance_ban(unsigned irq, bool ban)
 {
+    might_sleep();
     if (irq_to_desc(irq) == NULL) {
         return -EINVAL;
     }
@@ -173,6 +175,7 @@ int irqbalance_ban(unsigned irq, bool ban)
 
 bool irqbalance_is_banned(unsigned irq)
 {
+    might_sleep();
     return irq < MAX_IRQS && READ_ONCE(balance_banned[irq]);
 }
 

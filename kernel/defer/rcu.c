@@ -82,6 +82,7 @@ static DECLARE_WAIT_QUEUE_HEAD(rcu_called);
 // loop, a thread without locks.
 void rcu_tick(void)
 {
+    lockdep_assert_irqs_disabled();
     const struct cpu *cpu = cpu_self();
 
     if (unlikely(READ_ONCE(rcu_watching)) && cpu->preempt_off == 0 && cpu->irq_depth == 1) {
@@ -193,6 +194,7 @@ static void rcu_timer(struct timer_list *timer)
 
 void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *head))
 {
+    assert_not_nmi();
     unsigned long flags = local_irq_save();
     struct rcu_cpu *self = &this_cpu(rcu_cpus);
 

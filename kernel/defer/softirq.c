@@ -75,6 +75,7 @@ void open_softirq(enum softirq nr, void (*action)(void))
 
 void softirq_wake_thread(void)
 {
+    lockdep_assert_irqs_disabled();
     struct thread *ksoftirqd = this_cpu(softirq_cpus).ksoftirqd;
 
     if (ksoftirqd != NULL) {
@@ -231,6 +232,7 @@ static __noinline void softirq_bh_unbalanced(struct cpu *cpu)
 // interrupts on; where the caller wants them off, ksoftirqd runs them, or the end of the interrupt.
 void softirq_bh_enabled(void)
 {
+    police_context(CTX_THREAD | CTX_ATOMIC | CTX_SOFTIRQ);
     struct cpu *cpu = cpu_self();
     unsigned long flags = local_irq_save();
 
@@ -311,6 +313,7 @@ static void softirq_thread(void *arg)
 
 void softirq_start_threads(void)
 {
+    might_sleep();
     for_each_online_cpu (cpu) {
         struct softirq_cpu *self = &softirq_cpus[cpu];
 

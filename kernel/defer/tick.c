@@ -141,11 +141,13 @@ static void tick_restart(void)
 
 void tick_irq_enter(void)
 {
+    lockdep_assert_irqs_disabled();
     tick_advance_jiffies(clock_ns());
 }
 
 void tick_irq_exit(void)
 {
+    lockdep_assert_irqs_disabled();
     struct tick_cpu *tick = &this_cpu(tick_cpus);
 
     if (timer_idle_changed()) {

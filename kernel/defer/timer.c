@@ -282,6 +282,7 @@ static void timer_softirq(void)
 
 void timer_tick(void)
 {
+    lockdep_assert_irqs_disabled();
     struct timer_wheel *wheel = this_cpu(timer_wheels);
 
     rcu_tick();
@@ -295,6 +296,7 @@ void timer_tick(void)
 
 bool timer_next_event(uint32_t *at)
 {
+    lockdep_assert_irqs_disabled();
     struct timer_wheel *wheel = this_cpu(timer_wheels);
     bool found = false;
 
@@ -310,6 +312,7 @@ bool timer_next_event(uint32_t *at)
 
 bool timer_idle_changed(void)
 {
+    lockdep_assert_irqs_disabled();
     return READ_ONCE(this_cpu(timer_wheels)->idle_changed);
 }
 

@@ -84,6 +84,7 @@ static void watchdog_tell_soft(struct watchdog_cpu *dog, uint64_t now_ns)
 
 void watchdog_tick(void)
 {
+    lockdep_assert_irqs_disabled();
     struct watchdog_cpu *dog = &this_cpu(watchdog_cpus);
     const struct cpu *cpu = cpu_self();
     uint64_t now_ns = clock_ns(), limit_ns = READ_ONCE(watchdog_thresh) * 2000000000ull;

@@ -612,6 +612,7 @@ static void wq_free(struct workqueue_struct *wq)
 
 struct workqueue_struct *alloc_workqueue(const char *name, unsigned flags, int max_active)
 {
+    might_sleep();
     struct workqueue_struct *wq = wq_make(name, flags, max_active);
     bool made;
 
@@ -704,6 +705,7 @@ struct work_struct *work_find(const void *start, size_t size)
 
 void workqueue_init(void)
 {
+    might_sleep();
     system_wq = alloc_workqueue("events", 0, 0);
     system_highpri_wq = alloc_workqueue("events_highpri", WQ_HIGHPRI, 0);
     system_unbound_wq = alloc_workqueue("events_unbound", WQ_UNBOUND, 0);

@@ -232,6 +232,7 @@ void blk_run_hctx(struct blk_mq_hw_ctx *hctx)
 
 void blk_run_queue(struct gendisk *disk)
 {
+    police_context(CTX_THREAD | CTX_ATOMIC | CTX_SOFTIRQ);
     for (unsigned i = 0; i < disk->queue_count; i++) {
         blk_run_hctx(&disk->queues[i]);
     }
@@ -321,6 +322,7 @@ void blk_enqueue_list(struct blk_mq_hw_ctx *hctx, struct list_head *requests)
 
 void blk_submit(struct request *request)
 {
+    police_context(CTX_THREAD | CTX_ATOMIC | CTX_SOFTIRQ);
     struct gendisk *disk = request->disk, *whole = blk_whole(disk);
     struct blk_plug *plug = current->plug;
     int error = blk_check(disk, whole, request);

@@ -92,6 +92,7 @@ struct gendisk *blk_alloc_disk(const struct blk_mq_ops *ops, unsigned queues, un
 
 struct gendisk *alloc_disk(const struct blk_mq_ops *ops, unsigned queues, unsigned depth)
 {
+    might_sleep();
     if (WARN_ON(queues == 0 || depth == 0 || depth > BLK_MAX_DEPTH || ops->queue_rq == NULL)) {
         return NULL;
     }
@@ -223,6 +224,7 @@ int blk_insert_partition(struct gendisk *disk)
 
 int add_disk(struct gendisk *disk, const char *prefix)
 {
+    might_sleep();
     if (!list_empty(&disk->link) || *prefix == '\0' || strlen(prefix) > 11 ||
         (disk->capacity == 0 && disk->ops->open == NULL) || disk->max_sectors == 0 ||
         disk->max_segments == 0 || disk->max_segments > BLK_MAX_SEGMENTS) {

@@ -141,6 +141,7 @@ static inline bool blk_is_cached(struct gendisk *disk)
 
 int blk_read(struct gendisk *disk, uint64_t sector, uint32_t sectors, void *data)
 {
+    police_might_sleep();
     if (blk_is_cached(disk)) {
         page_cache_before_direct(disk, sector, sectors);
     }
@@ -150,6 +151,7 @@ int blk_read(struct gendisk *disk, uint64_t sector, uint32_t sectors, void *data
 // Pages that the cache reads while this is under way may hold either: they go afterwards.
 int blk_write(struct gendisk *disk, uint64_t sector, uint32_t sectors, const void *data)
 {
+    police_might_sleep();
     if (blk_is_cached(disk)) {
         page_cache_before_direct(disk, sector, sectors);
     }
@@ -288,12 +290,14 @@ static long blk_bytes(struct gendisk *disk, enum req_op op, uint64_t offset, uin
 
 long blk_read_bytes(struct gendisk *disk, uint64_t offset, void *data, size_t size)
 {
+    police_might_sleep();
     blk_clip(disk, offset, &size);
     return blk_bytes(disk, REQ_OP_READ, offset, data, size);
 }
 
 long blk_write_bytes(struct gendisk *disk, uint64_t offset, const void *data, size_t size)
 {
+    police_might_sleep();
     size_t wanted = size;
     blk_clip(disk, offset, &size);
     if (size == 0) {

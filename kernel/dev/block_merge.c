@@ -178,6 +178,7 @@ void blk_plug_add(struct blk_plug *plug, struct request *request)
 
 void blk_start_plug(struct blk_plug *plug)
 {
+    police_might_sleep();
     assert_context(CTX_THREAD | CTX_ATOMIC);
     INIT_LIST_HEAD(&plug->requests);
     plug->has_others = false;
@@ -188,6 +189,7 @@ void blk_start_plug(struct blk_plug *plug)
 
 void blk_finish_plug(struct blk_plug *plug)
 {
+    police_might_sleep();
     WARN_ON(current->plug != plug);
     current->plug = plug->outer;
     plug_flush(plug);

@@ -19,6 +19,7 @@
 
 int blk_open(struct gendisk *disk)
 {
+    might_sleep();
     struct gendisk *whole = blk_whole(disk);
     int error = 0;
     if (whole->ops->open == NULL) {
@@ -42,6 +43,7 @@ int blk_open(struct gendisk *disk)
 
 void blk_close(struct gendisk *disk)
 {
+    might_sleep();
     struct gendisk *whole = blk_whole(disk);
     if (whole->ops->open == NULL) {
         return;

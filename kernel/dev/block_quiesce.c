@@ -96,6 +96,7 @@ struct request *blk_mq_tag_to_rq(struct blk_mq_hw_ctx *hctx, uint32_t tag)
 void blk_mq_busy_iter(struct gendisk *disk, void (*visit)(struct request *request, void *arg),
                       void *arg)
 {
+    might_sleep();
     for (unsigned i = 0; i < disk->queue_count; i++) {
         for (unsigned tag = 0; tag < disk->queue_depth; tag++) {
             struct request *request = blk_mq_tag_to_rq(&disk->queues[i], tag);

@@ -110,6 +110,7 @@ bool napi_schedule(struct napi_struct *napi)
 
 bool napi_complete_done(struct napi_struct *napi, int work_done)
 {
+    assert_in_softirq();
     (void)work_done;
     uint32_t old = __atomic_load_n(&napi->state, __ATOMIC_RELAXED), new;
     do {
@@ -195,6 +196,7 @@ static void net_rx_action(void)
 
 void netif_receive_skb(struct sk_buff *skb)
 {
+    assert_in_softirq();
     trace(TRACE_NET_RX, skb->len, 0);
     this_cpu(softnet).processed++; // softirqs are not preempted: nobody else writes it
     netdev_count(&skb->dev->stats.rx_packets, 1);
@@ -287,6 +289,7 @@ static int netdev_xmit_locked(struct net_device *dev, struct sk_buff *skb)
 
 int dev_queue_xmit(struct sk_buff *skb)
 {
+    police_context(CTX_THREAD | CTX_ATOMIC | CTX_SOFTIRQ);
     struct net_device *dev = skb->dev;
     trace(TRACE_NET_TX, skb->len, 0);
     local_bh_disable();
@@ -304,6 +307,7 @@ int dev_queue_xmit(struct sk_buff *skb)
 // the driver's poll, in the middle of receiving, and shall not be kept.
 void netif_wake_queue(struct net_device *dev)
 {
+    police_context(CTX_THREAD | CTX_ATOMIC | CTX_SOFTIRQ);
     local_bh_disable();
     spin_lock(&dev->tx_lock);
     dev->queue_stopped = false;
@@ -398,6 +402,7 @@ void rtnl_lock(void)
 
 void rtnl_unlock(void)
 {
+    police_might_sleep();
     mutex_unlock(&rtnl_mutex);
 }
 
@@ -441,6 +446,7 @@ static int netdev_name(struct net_device *dev, const char *prefix)
 
 int register_netdev(struct net_device *dev, const char *prefix)
 {
+    might_sleep();
     if (dev->ops == NULL || dev->mtu == 0) {
         return -EINVAL;
     }

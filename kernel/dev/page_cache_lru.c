@@ -230,6 +230,7 @@ void page_cache_after_direct_write(struct gendisk *disk, uint64_t sector, uint32
 
 void page_cache_forget(struct gendisk *disk)
 {
+    might_sleep();
     if (cache_of(disk) != NULL) {
         cache_drop_clean(cache_of(disk), 0, CACHE_END - 1);
     }

@@ -247,6 +247,7 @@ static int cache_page_for_read(struct page_cache_file *file, uint64_t index, uin
 
 long page_cache_read(struct page_cache_file *file, uint64_t offset, void *to, size_t size)
 {
+    police_might_sleep();
     struct page_cache *cache = cache_of(file->disk);
     size_t done = 0;
     int error = 0;

@@ -94,6 +94,7 @@ void wb_clear_dirty_locked(struct cache_page *page)
 
 uint64_t page_cache_dirty_bytes(struct gendisk *disk)
 {
+    might_sleep();
     const struct page_cache *cache = cache_of(disk);
     return cache == NULL
                ? 0
@@ -324,6 +325,7 @@ int wb_sync(struct page_cache *cache, uint64_t first, uint64_t last, const uint3
 
 int page_cache_sync(struct gendisk *disk, unsigned timeout_ms)
 {
+    might_sleep();
     struct page_cache *cache = cache_of(disk);
     uint32_t deadline = jiffies + msecs_to_jiffies(timeout_ms);
     int error = 0;
@@ -340,6 +342,7 @@ int page_cache_sync(struct gendisk *disk, unsigned timeout_ms)
 
 int page_cache_fsync_range(struct page_cache_file *file, uint64_t offset, uint64_t size)
 {
+    might_sleep();
     struct page_cache *cache = cache_of(file->disk);
     uint64_t start = file->disk->start * SECTOR_SIZE + offset;
     int error = 0;
@@ -355,6 +358,7 @@ int page_cache_fsync_range(struct page_cache_file *file, uint64_t offset, uint64
 
 int page_cache_fsync(struct page_cache_file *file)
 {
+    might_sleep();
     return page_cache_fsync_range(file, 0, file->disk->capacity * SECTOR_SIZE);
 }
 

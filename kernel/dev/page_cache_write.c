@@ -77,6 +77,7 @@ static int cache_write_piece(struct page_cache_file *file, uint64_t index, size_
 
 long page_cache_write(struct page_cache_file *file, uint64_t offset, const void *from, size_t size)
 {
+    police_might_sleep();
     struct page_cache *cache = cache_of(file->disk);
     size_t wanted = size, done = 0;
     int error = 0;

@@ -95,6 +95,7 @@ static void tty_discard_input(void)
 
 bool tty_take_interrupt(void)
 {
+    assert_not_nmi();
     unsigned long flags;
     bool found = false;
     spin_lock_irqsave(&tty_input.lock, flags);
@@ -126,6 +127,7 @@ static bool tty_interrupt(void)
 
 void tty_receive(const char *data, size_t size)
 {
+    assert_not_nmi();
     bool fit = true;
     for (size_t i = 0; i < size; i++) {
         fit = (data[i] == CONTROL_C ? tty_interrupt() : tty_put(data[i])) && fit;
@@ -144,6 +146,7 @@ static bool tty_readable(void)
 
 long tty_read(char *to, size_t size, uint32_t timeout_ms)
 {
+    might_sleep();
     uint32_t timeout = timeout_ms ? msecs_to_jiffies(timeout_ms) : MAX_SCHEDULE_TIMEOUT;
     long result = wait_event_interruptible_timeout(&tty_input.readable, tty_readable(), timeout);
     if (result <= 0) {
@@ -203,6 +206,7 @@ static void tty_write_output(struct tty_output *output, const char *data, size_t
 
 void tty_write(const char *data, size_t size)
 {
+    police_might_sleep();
     if (size == 0) {
         return;
     }
@@ -405,6 +409,7 @@ static void tty_log_thread(void *arg)
 
 void tty_log_settle(void)
 {
+    might_sleep();
     uint64_t end = log_next_sequence();
 
     __atomic_store_n(&tty_log_pending, 1, __ATOMIC_SEQ_CST);
@@ -414,6 +419,7 @@ void tty_log_settle(void)
 
 void tty_start_log_thread(void)
 {
+    might_sleep();
     irq_set_system_vector(VECTOR_IRQ_WORK, IRQ_STAT_IWI, tty_log_interrupt);
     if (!kthread_run(tty_log_thread, NULL, "klogd")) {
         pr_err("console: no memory for the log's thread, its lines go out by polling");

@@ -326,6 +326,7 @@ static void dma_show_in_iomem(const struct device *dev, phys_t start, uint64_t s
 
 void *dma_alloc_coherent(struct device *dev, size_t size, dma_addr_t *handle)
 {
+    might_sleep();
     unsigned order = page_order(size);
 
     *handle = dma_address(DMA_NO_ADDRESS);
@@ -362,6 +363,7 @@ void *dma_alloc_coherent(struct device *dev, size_t size, dma_addr_t *handle)
 
 void dma_free_coherent(struct device *dev, size_t size, void *cpu, dma_addr_t handle)
 {
+    might_sleep();
     struct dma_use use = {.dev = dev,
                           .bus = handle.value,
                           .size = size,
@@ -406,6 +408,7 @@ int dma_set_mask(struct device *dev, uint64_t mask)
 {
     phys_t start, end;
 
+    might_sleep();
     if (!page_ram_piece(0, &start, &end) || mask < start + PAGE_SIZE - 1) {
         return -EIO;
     }

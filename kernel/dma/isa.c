@@ -28,6 +28,7 @@ int request_dma(unsigned channel, const char *name)
     unsigned long flags;
     int err = -EBUSY;
 
+    might_sleep();
     if (channel >= ISA_CHANNELS || name == NULL || name[0] == '\0') {
         return -EINVAL;
     }
@@ -45,6 +46,7 @@ void free_dma(unsigned channel)
     unsigned long flags;
     bool was_taken = false;
 
+    might_sleep();
     if (channel < ISA_CHANNELS && channel != ISA_CASCADE) {
         spin_lock_irqsave(&isa_lock, flags);
         was_taken = isa_users[channel][0] != '\0';

@@ -32,6 +32,7 @@ struct dma_pool {
 
 struct dma_pool *dma_pool_create(const char *name, struct device *dev, size_t size, size_t align)
 {
+    might_sleep();
     align = max(align, sizeof(void *));
     if (size == 0 || size > PAGE_SIZE || align > PAGE_SIZE || (align & (align - 1)) != 0) {
         return NULL;
@@ -88,6 +89,7 @@ void *dma_pool_alloc(struct dma_pool *pool, dma_addr_t *handle)
     unsigned long flags;
     char *block;
 
+    might_sleep();
     do {
         spin_lock_irqsave(&pool->lock, flags);
         block = pool->free;
@@ -130,6 +132,7 @@ void dma_pool_destroy(struct dma_pool *pool)
 {
     struct dma_pool_page *page, *next;
 
+    might_sleep();
     if (pool == NULL) {
         return;
     }

@@ -154,6 +154,7 @@ static int mount_disk(struct super_block *sb, struct gendisk *disk, const char *
 
 int vfs_mount(const char *source, const char *point, const char *type, const char **why)
 {
+    might_sleep();
     const char *unused = NULL, **said = why != NULL ? why : &unused;
     struct super_block *sb = kzalloc(sizeof(*sb), GFP_KERNEL);
     char normal[PATH_MAX_LENGTH];
@@ -207,6 +208,7 @@ static int mount_unlink(const char *name, struct super_block **found)
 
 int vfs_umount(const char *name)
 {
+    might_sleep();
     struct super_block *sb;
     char normal[PATH_MAX_LENGTH];
     int error = path_normalize(name, normal, sizeof(normal));
@@ -229,6 +231,7 @@ int vfs_umount(const char *name)
 
 void vfs_mount_point(const char *disk, char *to, size_t size)
 {
+    might_sleep();
     const struct super_block *sb;
     *to = '\0';
     spin_lock(&mount_lock);

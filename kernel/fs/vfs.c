@@ -12,6 +12,7 @@
 // Context: thread; a filesystem may sleep.
 #include <lib/errno.h>
 #include <lib/string.h>
+#include <core/cpu.h>
 #include <mm/slab.h>
 #include <fs/vfs.h>
 #include "mount.h"
@@ -85,6 +86,7 @@ static int vfs_open_place(const struct vfs_place *place, unsigned flags, struct 
 
 int vfs_open(const char *path, unsigned flags, struct file **file)
 {
+    might_sleep();
     struct vfs_place place;
     int error = vfs_resolve(path, &place);
     if (error == 0) {
@@ -98,6 +100,7 @@ int vfs_open(const char *path, unsigned flags, struct file **file)
 
 void vfs_close(struct file *file)
 {
+    might_sleep();
     if (file->fs->close) {
         file->fs->close(file);
     }
@@ -109,6 +112,7 @@ void vfs_close(struct file *file)
 
 long vfs_read(struct file *file, void *to, size_t size)
 {
+    police_might_sleep();
     if (!(file->flags & OPEN_READ) || !file->fs->read) {
         return -EINVAL;
     }
@@ -121,6 +125,7 @@ long vfs_read(struct file *file, void *to, size_t size)
 
 long vfs_write(struct file *file, const void *from, size_t size)
 {
+    police_might_sleep();
     if (!(file->flags & OPEN_WRITE) || !file->fs->write) {
         return -EINVAL;
     }
@@ -133,6 +138,7 @@ long vfs_write(struct file *file, const void *from, size_t size)
 
 int vfs_seek(struct file *file, uint64_t position)
 {
+    might_sleep();
     if (position > INT64_MAX) {
         return -EINVAL;
     }
@@ -142,16 +148,19 @@ int vfs_seek(struct file *file, uint64_t position)
 
 void vfs_end_direct(struct file *file)
 {
+    might_sleep();
     file->flags &= ~(unsigned)OPEN_DIRECT;
 }
 
 int vfs_sync(struct file *file)
 {
+    might_sleep();
     return file->fs->sync ? file->fs->sync(file) : 0;
 }
 
 int vfs_stat(const char *path, struct file_info *info)
 {
+    might_sleep();
     struct vfs_place place;
     int error = vfs_resolve(path, &place);
     if (error != 0) {
@@ -174,6 +183,7 @@ static int vfs_list_root(unsigned k, char *name, size_t size)
 
 int vfs_list(const char *path, unsigned k, char *name, size_t size)
 {
+    might_sleep();
     struct vfs_place place;
     int error = vfs_resolve(path, &place);
     if (error != 0) {
@@ -187,6 +197,7 @@ int vfs_list(const char *path, unsigned k, char *name, size_t size)
 
 int vfs_unlink(const char *path)
 {
+    might_sleep();
     struct vfs_place place;
     int error = vfs_resolve(path, &place);
     if (error != 0) {

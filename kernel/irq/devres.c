@@ -32,6 +32,7 @@ int devm_request_threaded_irq(struct device *dev, unsigned irq, irq_handler_t ha
                               irq_handler_t thread_fn, unsigned long flags, const char *name,
                               void *dev_id)
 {
+    might_sleep();
     struct devres_irq *note = kmalloc(sizeof(*note), GFP_KERNEL);
     unsigned long irq_flags;
 
@@ -53,6 +54,7 @@ int devm_request_threaded_irq(struct device *dev, unsigned irq, irq_handler_t ha
 int devm_request_irq(struct device *dev, unsigned irq, irq_handler_t handler, unsigned long flags,
                      const char *name, void *dev_id)
 {
+    might_sleep();
     return devm_request_threaded_irq(dev, irq, handler, NULL, flags, name, dev_id);
 }
 
@@ -85,6 +87,7 @@ static void devres_give_back(struct devres_irq *note)
 
 void devm_free_irq(struct device *dev, unsigned irq, void *dev_id)
 {
+    might_sleep();
     struct devres_irq *note = devres_take(dev, (int)irq, dev_id);
 
     if (!WARN_ON(note == NULL)) {
@@ -97,6 +100,7 @@ unsigned devm_release_irqs(struct device *dev)
     struct devres_irq *note;
     unsigned count = 0;
 
+    might_sleep();
     while ((note = devres_take(dev, -1, NULL)) != NULL) {
         devres_give_back(note);
         count++;

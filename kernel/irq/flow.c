@@ -125,6 +125,7 @@ irqreturn_t irq_handle_actions(struct irq_desc *desc)
 {
     struct irqaction *action = desc->action;
 
+    lockdep_assert_held(&desc->lock);
     desc->in_progress++;
     spin_unlock(&desc->lock);
     unsigned result = flow_walk(desc, action);
@@ -161,6 +162,7 @@ void irq_thread_done(struct irq_desc *desc, irqreturn_t result)
 {
     unsigned long flags;
 
+    police_might_sleep();
     spin_lock_irqsave(&desc->lock, flags);
     __atomic_fetch_sub(&desc->threads_active, 1, __ATOMIC_ACQ_REL);
     irq_note_result(desc, result);

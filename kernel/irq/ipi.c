@@ -168,6 +168,7 @@ int smp_call_function_single(unsigned cpu, void (*fn)(void *arg), void *arg, boo
 
 void on_each_cpu(void (*fn)(void *arg), void *arg)
 {
+    lockdep_assert_irqs_enabled();
     preempt_disable();
     smp_call_function_many(&cpu_online_mask, fn, arg, true);
     ipi_call_here(fn, arg);
@@ -273,6 +274,7 @@ static bool ipi_nmi_serve(const struct frame *frame)
 
 bool ipi_nmi_call(unsigned cpu, void (*fn)(const struct frame *frame), uint32_t timeout_us)
 {
+    assert_not_nmi();
     uint32_t done = __atomic_load_n(&ipi_nmi_done[cpu], __ATOMIC_ACQUIRE);
 
     if (cpu == cpu_id() || !cpumask_test(&cpu_online_mask, cpu)) {

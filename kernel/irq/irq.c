@@ -166,6 +166,7 @@ void irq_dispatch_system(struct cpu *cpu, uint8_t vector)
 
 void irq_mask(struct irq_desc *desc)
 {
+    lockdep_assert_held(&desc->lock);
     if (!desc->masked) {
         desc->masked = true;
         desc->data.chip->irq_mask(&desc->data);
@@ -174,6 +175,7 @@ void irq_mask(struct irq_desc *desc)
 
 void irq_unmask(struct irq_desc *desc)
 {
+    lockdep_assert_held(&desc->lock);
     if (desc->masked) {
         desc->masked = false;
         desc->data.chip->irq_unmask(&desc->data);
@@ -193,6 +195,7 @@ static void irq_aim(struct irq_desc *desc, unsigned cpu)
 // route_free_message.
 int irq_start(struct irq_desc *desc)
 {
+    lockdep_assert_held(&desc->lock);
     if (desc->data.vector == 0) {
         desc->data.vector = route_vector_alloc(desc->data.irq);
         if (desc->data.vector == 0) {
@@ -219,6 +222,7 @@ int irq_start(struct irq_desc *desc)
 
 void irq_shutdown(struct irq_desc *desc)
 {
+    lockdep_assert_held(&desc->lock);
     desc->started = false;
     desc->masked = true;
     desc->depth = 1;
@@ -350,6 +354,7 @@ static int irq_request_action(struct irq_desc *desc, struct irqaction *action)
 int request_threaded_irq(unsigned irq, irq_handler_t handler, irq_handler_t thread_fn,
                          unsigned long flags, const char *name, void *dev_id)
 {
+    might_sleep();
     struct irq_desc *desc = irq_to_desc(irq);
     if (desc == NULL || (handler == NULL && thread_fn == NULL) ||
         ((flags & IRQF_SHARED) && dev_id == NULL)) {
@@ -375,6 +380,7 @@ int request_threaded_irq(unsigned irq, irq_handler_t handler, irq_handler_t thre
 int request_irq(unsigned irq, irq_handler_t handler, unsigned long flags, const char *name,
                 void *dev_id)
 {
+    might_sleep();
     return handler == NULL ? -EINVAL
                            : request_threaded_irq(irq, handler, NULL, flags, name, dev_id);
 }
@@ -397,6 +403,7 @@ static struct irqaction *irq_remove_action(struct irq_desc *desc, const void *de
 
 const char *free_irq(unsigned irq, void *dev_id)
 {
+    might_sleep();
     struct irq_desc *desc = irq_to_desc(irq);
     if (desc == NULL || in_hardirq()) {
         pr_err("irq %u: cannot be freed: %s", irq,
@@ -424,6 +431,7 @@ const char *free_irq(unsigned irq, void *dev_id)
 
 struct irqaction *irq_detach_action(unsigned irq, const void *dev_id)
 {
+    might_sleep();
     struct irq_desc *desc = irq_to_desc(irq);
     struct irqaction *action = NULL;
     unsigned long flags;
@@ -448,6 +456,7 @@ struct irqaction *irq_detach_action(unsigned irq, const void *dev_id)
 
 int irq_attach_action(unsigned irq, struct irqaction *action)
 {
+    might_sleep();
     struct irq_desc *desc = irq_to_desc(irq);
     unsigned long flags;
     if (desc == NULL) {
@@ -465,6 +474,7 @@ int irq_attach_action(unsigned irq, struct irqaction *action)
 // went nowhere. So its handler is called once, and looks.
 void irq_replay(unsigned irq)
 {
+    might_sleep();
     struct irq_desc *desc = irq_to_desc(irq);
     unsigned long flags;
     if (desc == NULL) {
@@ -495,6 +505,7 @@ static void irq_end_orphans(void *arg)
 
 int irq_reprogram(unsigned irq)
 {
+    might_sleep();
     struct irq_desc *desc = irq_to_desc(irq);
     unsigned long flags;
     if (desc == NULL || !desc->started) {
@@ -550,6 +561,7 @@ void *irq_find_dev_id(const void *start, size_t size, unsigned *irq, const char 
 
 void synchronize_irq(unsigned irq)
 {
+    might_sleep();
     struct irq_desc *desc = irq_to_desc(irq);
     if (desc == NULL) {
         return;
@@ -595,6 +607,7 @@ void disable_irq_nosync(unsigned irq)
 
 void disable_irq(unsigned irq)
 {
+    might_sleep();
     disable_irq_nosync(irq);
     synchronize_irq(irq);
 }

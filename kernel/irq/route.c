@@ -289,6 +289,7 @@ static void route_drain_message(const struct irq_desc *desc)
 // may be held up there for long) finds a line without handlers, not a hole.
 void route_free_message(unsigned irq)
 {
+    might_sleep();
     struct irq_desc *desc = irq_to_desc(irq);
     if (desc == NULL || desc->data.chip == &ioapic_chip || WARN_ON(desc->action != NULL)) {
         return;

@@ -38,6 +38,7 @@ const struct irq_chip soft_line_chip = {
 int soft_line_open_threaded(irq_handler_t handler, irq_handler_t thread_fn, void *dev_id,
                             const char *name)
 {
+    might_sleep();
     int irq = route_alloc_message(&soft_line_chip, NULL, 0);
     int err = irq;
 
@@ -52,11 +53,13 @@ int soft_line_open_threaded(irq_handler_t handler, irq_handler_t thread_fn, void
 
 int soft_line_open(irq_handler_t handler, void *dev_id, const char *name)
 {
+    might_sleep();
     return soft_line_open_threaded(handler, NULL, dev_id, name);
 }
 
 void soft_line_close(int irq, void *dev_id)
 {
+    might_sleep();
     free_irq((unsigned)irq, dev_id);
     route_free_message((unsigned)irq);
 }

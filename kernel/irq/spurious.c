@@ -109,6 +109,7 @@ bool irq_poll_lines(bool all)
 {
     bool killed = false;
 
+    assert_context(CTX_THREAD | CTX_ATOMIC | CTX_SOFTIRQ);
     for (unsigned irq = 0; irq < irq_count(); irq++) {
         struct irq_desc *desc = irq_to_desc(irq);
 
@@ -121,6 +122,7 @@ bool irq_poll_lines(bool all)
 
 void irq_note_rest(struct irq_desc *desc, irqreturn_t result)
 {
+    lockdep_assert_held(&desc->lock);
     if (spurious_off || desc->killed || desc->data.chip->is_polled) {
         return;
     }

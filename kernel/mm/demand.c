@@ -36,6 +36,7 @@ static uint64_t demand_faults;            // L
 
 void *demand_alloc(size_t size)
 {
+    might_sleep();
     size = ALIGN_UP(size, PAGE_SIZE);
     uintptr_t start =
         size != 0 ? (uintptr_t)vmap_demand_take(size, __builtin_return_address(0)) : 0;
@@ -61,6 +62,7 @@ void demand_free(void *region)
 {
     unsigned long flags;
 
+    might_sleep();
     if (region == NULL) {
         return;
     }

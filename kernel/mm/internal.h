@@ -80,8 +80,7 @@ static inline bool fail_wanted(void)
 // boot has them off all along.
 static inline void gfp_check(enum gfp flags, const char *function)
 {
-    if ((flags & GFP_ATOMIC) == 0 &&
-        unlikely(in_hardirq() || in_nmi() || in_softirq() || cpu_field(preempt_off) != 0)) {
+    if ((flags & GFP_ATOMIC) == 0 && unlikely(may_never_sleep())) {
         assert_context_failed(CTX_THREAD, function);
     }
 }

@@ -850,6 +850,7 @@ unsigned page_selfcheck(void)
 {
     unsigned errors = 0;
 
+    might_sleep();
     for (unsigned z = 0; z < ARRAY_SIZE(zones); z++) {
         for (unsigned order = 0; order <= PAGE_MAX_ORDER; order++) {
             errors += zone_check_order(&zones[z], order);

@@ -634,6 +634,7 @@ static bool cache_register(struct kmem_cache *cache)
 
 struct kmem_cache *kmem_cache_create(const char *name, size_t size, size_t align)
 {
+    might_sleep();
     if (size == 0 || size > 1u << KMALLOC_MAX_SHIFT || align > PAGE_SIZE ||
         (align != 0 && !IS_POWER_OF_2(align))) {
         pr_err("kmem_cache_create(%s): size %zu, alignment %zu: out of range", name, size, align);
@@ -679,6 +680,7 @@ void kmem_cache_destroy(struct kmem_cache *cache)
 {
     unsigned long irq;
 
+    might_sleep();
     if (cache == NULL) {
         return;
     }

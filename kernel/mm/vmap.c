@@ -178,11 +178,13 @@ static void *vmap_device(phys_t address, size_t size, uint64_t flags, const char
 
 void __iomem *ioremap(phys_t address, size_t size)
 {
+    might_sleep_or_boot();
     return vmap_device(address, size, PTE_W | PTE_UC, "ioremap", __builtin_return_address(0));
 }
 
 void __iomem *ioremap_wc(phys_t address, size_t size)
 {
+    might_sleep_or_boot();
     uint64_t type = cpu_has(FEATURE_PAT) ? PTE_WC : PTE_UC;
 
     return vmap_device(address, size, PTE_W | type, "ioremap_wc", __builtin_return_address(0));
@@ -190,11 +192,13 @@ void __iomem *ioremap_wc(phys_t address, size_t size)
 
 void *memremap(phys_t address, size_t size)
 {
+    might_sleep_or_boot();
     return vmap_physical(address, size, 0, __builtin_return_address(0));
 }
 
 void iounmap(volatile void *address)
 {
+    might_sleep_or_boot();
     if (address == NULL) {
         return;
     }
@@ -327,6 +331,7 @@ static int vmap_keep_stack(void *stack)
 // of that code is overwritten, which a stack that is used at one end only never does.
 void *map_stack(void)
 {
+    might_sleep_or_boot();
     void *stack = vmap_take_kept_stack();
 
     if (stack == NULL) {
@@ -341,6 +346,7 @@ void *map_stack(void)
 
 void unmap_stack(void *stack)
 {
+    might_sleep_or_boot();
     if (vmap_find((uintptr_t)stack, VMAP_STACK, "unmap_stack") == NULL) {
         return;
     }
@@ -357,6 +363,7 @@ void *vmalloc(size_t size)
 {
     struct page_stats stats;
 
+    might_sleep();
     page_stats(&stats);
     if (size == 0 ||
         size > stats.free_bytes) { // don't take all memory to find out that it is not enough
@@ -368,6 +375,7 @@ void *vmalloc(size_t size)
 
 void vfree(void *pointer)
 {
+    might_sleep();
     if (pointer != NULL) {
         vmap_free(pointer, VMAP_PAGES, "vfree");
     }

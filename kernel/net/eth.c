@@ -32,6 +32,7 @@ static bool eth_source_is_good(const struct net_device *dev, const uint8_t *sour
 
 void eth_input(struct sk_buff *skb)
 {
+    assert_in_softirq();
     net_received();
     struct net_device *dev = skb->dev;
     if (!READ_ONCE(dev->up)) {

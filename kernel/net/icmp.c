@@ -162,6 +162,7 @@ static void icmp_forget(struct icmp_waiter *w)
 int64_t icmp_ping(uint32_t to, uint16_t id, uint16_t sequence, size_t size, uint32_t timeout_ms,
                   struct icmp_answer *answer)
 {
+    might_sleep();
     if (size > ICMP_PING_MAX) {
         return -EMSGSIZE;
     }

@@ -161,6 +161,7 @@ int ip_output(struct sk_buff *skb, struct net_device *dev, uint32_t next_hop, ui
 int ip_send(struct sk_buff *skb, uint32_t source, uint32_t destination, uint8_t protocol,
             uint8_t ttl)
 {
+    police_context(CTX_THREAD | CTX_ATOMIC | CTX_SOFTIRQ);
     local_bh_disable(); // the device that the route names stays as long as these are off
     uint32_t next_hop, own;
     struct net_device *dev = ip_route(destination, &next_hop, &own);

@@ -64,6 +64,7 @@ void net_notify(struct net_device *dev, enum netdev_event event)
 
 int net_set_address(struct net_device *dev, uint32_t address, uint32_t mask, uint32_t gateway)
 {
+    might_sleep();
     if (gateway != 0 && (address == 0 || ((gateway ^ address) & mask) != 0)) {
         return -EINVAL;
     }
@@ -74,6 +75,7 @@ int net_set_address(struct net_device *dev, uint32_t address, uint32_t mask, uin
 
 void net_init(void)
 {
+    might_sleep();
     arp_init();
     udp_init();
     dhcp_init();

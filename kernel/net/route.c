@@ -87,6 +87,7 @@ static struct net_device *route_default(bool gateway)
 
 struct net_device *ip_route(uint32_t destination, uint32_t *next_hop, uint32_t *source)
 {
+    assert_in_softirq();
     struct net_device *dev;
     *next_hop = destination;
     if (destination == 0 || ip_is_multicast(destination)) {

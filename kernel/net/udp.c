@@ -167,6 +167,7 @@ void udp_push_header(struct sk_buff *skb, uint32_t source, uint16_t source_port,
 
 int udp_send(struct udp_socket *socket, uint32_t to, uint16_t port, const void *data, size_t size)
 {
+    police_context(CTX_THREAD | CTX_ATOMIC | CTX_SOFTIRQ);
     if (size > UDP_DATA_MAX) {
         return -EMSGSIZE;
     }
@@ -211,6 +212,7 @@ static uint16_t udp_free_port_locked(void)
 
 struct udp_socket *udp_open(uint16_t port)
 {
+    might_sleep();
     struct udp_socket *socket = kzalloc(sizeof(*socket), GFP_KERNEL);
     if (socket == NULL) {
         return NULL;
@@ -239,6 +241,7 @@ struct udp_socket *udp_open(uint16_t port)
 
 void udp_close(struct udp_socket *socket)
 {
+    might_sleep();
     udp_lock_bh();
     list_del(&socket->link); // input finds it no more, and it works under the lock
     udp_unlock_bh();
@@ -265,6 +268,7 @@ static struct sk_buff *udp_take(struct udp_socket *socket)
 long udp_receive(struct udp_socket *socket, void *to, size_t size, uint32_t *from, uint16_t *port,
                  uint32_t timeout_ms)
 {
+    might_sleep();
     struct sk_buff *skb = NULL;
     long result = wait_event_interruptible_timeout(
         &socket->readers, (skb = udp_take(socket)) != NULL, msecs_to_jiffies(timeout_ms));

@@ -120,6 +120,7 @@ bool sched_balance_due(struct run_queue *queue)
 
 void sched_balance_softirq(void)
 {
+    assert_in_softirq();
     struct run_queue *queue = this_cpu(run_queues);
     unsigned long flags;
 

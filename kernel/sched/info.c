@@ -114,6 +114,7 @@ struct thread_table *thread_table_copy(void)
 {
     struct thread_copy copy = {.room = 64};
 
+    might_sleep();
     for (;;) {
         copy.table =
             kmalloc(sizeof(*copy.table) + copy.room * sizeof(copy.table->rows[0]), GFP_KERNEL);

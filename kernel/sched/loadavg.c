@@ -23,6 +23,7 @@ void sched_load_tick(void)
 {
     static const uint64_t left[3] = {LOAD_EXP_1, LOAD_EXP_5, LOAD_EXP_15};
 
+    lockdep_assert_irqs_disabled();
     if (time_after(load_next, jiffies)) {
         return;
     }

@@ -189,6 +189,7 @@ int mutex_lock_timeout(struct mutex *mutex, uint32_t timeout_jiffies)
 
 bool mutex_trylock(struct mutex *mutex)
 {
+    police_context(CTX_THREAD | CTX_ATOMIC);
     if (!mutex_exchange(mutex, NULL, current)) {
         return false;
     }
@@ -214,6 +215,7 @@ static void mutex_hand_over(struct mutex *mutex)
 
 void mutex_unlock(struct mutex *mutex)
 {
+    police_context(CTX_THREAD | CTX_ATOMIC);
     if (unlikely(!mutex_may_go(mutex, __builtin_return_address(0)))) {
         return;
     }

@@ -75,6 +75,7 @@ void sched_set_boost(struct thread *thread, unsigned boost)
 
 int sched_setscheduler(struct thread *thread, enum sched_policy policy, int rt_priority)
 {
+    might_sleep();
     switch (policy) {
     case SCHED_FIFO:
     case SCHED_RR:
@@ -100,6 +101,7 @@ int sched_setscheduler(struct thread *thread, enum sched_policy policy, int rt_p
 
 void sched_set_nice(struct thread *thread, int nice)
 {
+    might_sleep();
     nice = max(-20, min(nice, 19));
     sched_set(thread, thread->policy, thread->rt_priority, nice);
 }
@@ -109,6 +111,7 @@ int sched_setaffinity(struct thread *thread, const struct cpumask *mask)
     unsigned long flags;
     struct run_queue *queue;
 
+    police_might_sleep();
     if (thread->tid == 0 || thread->bound || place_in(&sched_mask, mask) >= MAX_CPUS) {
         return -EINVAL;
     }

@@ -44,6 +44,7 @@ void sleep_init_cpu(unsigned cpu)
 
 bool sched_next_sleeper(uint32_t *at)
 {
+    lockdep_assert_irqs_disabled();
     struct sleep_list *list = &this_cpu(sleep_lists);
     bool found;
 

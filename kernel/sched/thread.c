@@ -175,6 +175,7 @@ static struct thread *thread_make(void (*fn)(void *arg), void *arg, const char *
 
 struct thread *kthread_run(void (*fn)(void *arg), void *arg, const char *name_format, ...)
 {
+    might_sleep();
     struct thread *thread;
     va_list args;
 
@@ -194,6 +195,7 @@ struct thread *kthread_run(void (*fn)(void *arg), void *arg, const char *name_fo
 struct thread *kthread_run_on(unsigned cpu, void (*fn)(void *arg), void *arg,
                               const char *name_format, ...)
 {
+    might_sleep();
     struct thread *thread;
     va_list args;
 
@@ -215,6 +217,7 @@ struct thread *kthread_run_on(unsigned cpu, void (*fn)(void *arg), void *arg,
 
 void thread_exit(void)
 {
+    might_sleep();
     if (current->exit_hook != NULL) {
         current->exit_hook(current);
     }

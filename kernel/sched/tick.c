@@ -10,6 +10,7 @@
 
 void sched_tick(void)
 {
+    lockdep_assert_irqs_disabled();
     struct run_queue *queue = this_cpu(run_queues);
 
     spin_lock(&queue->lock);
@@ -32,6 +33,7 @@ void (*sched_tick_restart)(void);
 
 bool sched_can_stop_tick(void)
 {
+    lockdep_assert_irqs_disabled();
     const struct run_queue *queue = this_cpu(run_queues);
 
     return queue->running == queue->idle && READ_ONCE(queue->waiting) == 0 &&

@@ -58,6 +58,7 @@ static void wait_entry_release(struct wait_queue_entry *entry)
 // The rest of finish_wait().
 void wait_entry_remove(struct wait_queue_head *queue, struct wait_queue_entry *entry)
 {
+    police_might_sleep();
     spin_lock_irq(&queue->lock);
     if (!list_empty(&entry->link)) {
         list_del_init(&entry->link);

@@ -139,6 +139,7 @@ static void process_main(void *arg)
 int process_start(const struct program *program, int argc, char *const argv[],
                   const struct process_io *io, struct process **result)
 {
+    might_sleep();
     struct process *process = kzalloc(sizeof(*process), GFP_KERNEL);
     int err;
 
@@ -170,6 +171,7 @@ void process_exit(int signal, int status)
 {
     struct process *process = current->process;
 
+    might_sleep();
     process->signal = signal;
     process->status = status & 0xff;
     space_enter(NULL);
@@ -179,11 +181,13 @@ void process_exit(int signal, int status)
 
 int process_wait(struct process *process)
 {
+    might_sleep();
     return wait_for_completion_interruptible(process->thread->exited);
 }
 
 void process_kill(struct process *process)
 {
+    might_sleep();
     thread_interrupt(process->thread);
 }
 
@@ -208,6 +212,7 @@ const struct process_io *process_io(void)
 
 void process_end_wanted(void)
 {
+    lockdep_assert_irqs_disabled();
     if (current->process != NULL) {
         local_irq_enable();
         process_exit(SIGINT, 0);

@@ -56,6 +56,7 @@ uint64_t space_page_count(void)
 
 int space_init(struct space *space)
 {
+    might_sleep();
     const uint64_t *kernel = phys_to_virt(map_root());
 
     *space = (struct space){0};
@@ -96,6 +97,7 @@ static uint64_t *space_make_entry(struct space *space, uintptr_t address)
 
 void *space_map(struct space *space, uintptr_t address, uint64_t flags)
 {
+    might_sleep();
     uint64_t allowed = PTE_W | (cpu_has(FEATURE_NX) ? PTE_NX : 0);
     uint64_t *entry;
     void *page;
@@ -130,6 +132,7 @@ static void space_free_level(struct space *space, uint64_t *table, unsigned leve
 
 void space_free(struct space *space)
 {
+    might_sleep();
     if (space->root != NULL) {
         space_free_level(space, space->root, SPACE_LEVELS);
         space->root = NULL;
@@ -139,6 +142,7 @@ void space_free(struct space *space)
 
 void space_enter(const struct space *space)
 {
+    might_sleep();
     unsigned long flags = local_irq_save();
 
     current->cr3 = space != NULL ? virt_to_phys(space->root) : 0;

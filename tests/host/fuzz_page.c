@@ -56,13 +56,6 @@ void warn_at(const char *file, int line, const char *what)
     abort();
 }
 
-void assert_context_failed(unsigned allowed, const char *function)
-{
-    (void)allowed;
-    (void)function;
-    abort();
-}
-
 void printk(enum log_level level, const char *format, ...)
 {
     (void)level;

@@ -58,11 +58,6 @@ unsigned cpu_phys_bits(void)
 
 static unsigned resources;
 
-void assert_context_failed(unsigned allowed, const char *function)
-{
-    fail_msg("%s(%u)", function, allowed);
-}
-
 int resource_add(enum resource_kind kind, uint64_t start, uint64_t end, const char *name)
 {
     assert_int_equal(kind, RESOURCE_MEMORY);

@@ -67,11 +67,6 @@ unsigned cpu_phys_bits(void)
     return 40;
 }
 
-void assert_context_failed(unsigned allowed, const char *function)
-{
-    fail_msg("%s(%u)", function, allowed);
-}
-
 int resource_add(enum resource_kind kind, uint64_t start, uint64_t end, const char *name)
 {
     (void)kind;

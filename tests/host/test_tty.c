@@ -115,11 +115,6 @@ void lapic_ipi_self(uint8_t vector)
     bells++;
 }
 
-void assert_context_failed(unsigned allowed, const char *function)
-{
-    fail_msg("%s in the wrong context, wants %#x", function, allowed);
-}
-
 bool spin_trylock(struct spinlock *lock)
 {
     spin_lock(lock);

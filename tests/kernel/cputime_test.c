@@ -185,7 +185,7 @@ KTEST(cputime, idle_for_a_disk_is_iowait_of_that_cpu)
     }
     complete(&io.disk); // one of two: it goes on
     EXPECT(EVENTUALLY(sched_iowait() == 1 && __atomic_load_n(&io.awake, __ATOMIC_RELAXED) == 1));
-    msleep(20);
+    EXPECT(EVENTUALLY(sched_cpu_time_ns(last, CPU_IOWAIT) > before_ns[last]));
     for_each_online_cpu (cpu) {
         uint64_t ns = sched_cpu_time_ns(cpu, CPU_IOWAIT) - before_ns[cpu];
 

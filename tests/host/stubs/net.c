@@ -132,11 +132,6 @@ bool log_limit_ok(struct log_limit *limit, uint32_t *held)
     return true;
 }
 
-void assert_context_failed(unsigned allowed, const char *function)
-{
-    panic("%s called in the wrong context, wants %#x", function, allowed);
-}
-
 // ---- time ---------------------------------------------------------------------------------------
 
 volatile uint32_t jiffies;
