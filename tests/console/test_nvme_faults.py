@@ -220,6 +220,23 @@ def test_forged_answer_is_not_obeyed(boot, tmp_path, what, words):
     settled(m)
 
 
+@pytest.mark.long
+def test_late_answers_a_hundred_times(boot, tmp_path):
+    """The answer to a command that was given up long ago, each time where the next one is looked
+    for: it is told from the real ones, which all arrive, if need be after a reset."""
+    path = tmp_path / "n.img"
+    data = image(path, MIB, seed=14)
+    m = boot(cpus=1, append="nvme.timeout=200", hostile=True, extra=nvme(path))
+    for i in range(100):
+        forge(m, 1, (1, 0x0000, 0))
+        for block in (i, i + 1, i + 2):
+            assert digest(m, f"dd if=/dev/nvme0n1 bs=4K skip={block} count=1 iflag=direct "
+                          "status=none") == sha(data[block * 4096:(block + 1) * 4096])
+        assert counter(m, "stale") == i + 1 and counter(m, "failed") == 0
+    assert counter(m, "strange answers") == 100 and counter(m, "resets") == 100
+    settled(m)
+
+
 def test_impossible_doorbell_is_told_as_an_event(boot, tmp_path):
     """A doorbell that points outside of its queue: the controller refuses it, and says so."""
     path = tmp_path / "n.img"
