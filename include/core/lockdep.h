@@ -13,7 +13,8 @@
 
 enum { LOCKS_HELD_MAX = 16 };
 
-enum lock_kind { LOCK_SPIN, LOCK_MUTEX, LOCK_FUNCTION };
+// The last two are not held: they are waited for.
+enum lock_kind { LOCK_SPIN, LOCK_MUTEX, LOCK_FUNCTION, LOCK_COMPLETION };
 enum lock_level { LOCK_THREAD, LOCK_SOFTIRQ, LOCK_HARDIRQ };
 
 // One lock that is held, or one function that runs and that others may wait for.
@@ -69,6 +70,26 @@ bool lockdep_release(const void *lock, uint16_t class, const void *at);
             police_waits_for((const void *)(uintptr_t)(fn)); \
         }                                                    \
     } while (0)
+// A completion is waited for without a bound by a thread, or is told while a thread holds mutexes: who
+// waits with such a mutex held keeps it from being told. `class` as above.
+#define lockdep_waits_for_completion(c)                                                            \
+    do {                                                                                           \
+        if (unlikely(police_watches())) {                                                          \
+            police_waits_for_completion((c), &(c)->class, (c)->name, __builtin_return_address(0)); \
+        }                                                                                          \
+    } while (0)
+#define lockdep_completes(c)                                                            \
+    do {                                                                                \
+        if (unlikely(police_watches())) {                                               \
+            police_completes((c), &(c)->class, (c)->name, __builtin_return_address(0)); \
+        }                                                                               \
+    } while (0)
+void police_waits_for_completion(const void *c, uint16_t *class, const char *name, const void *at);
+void police_completes(const void *c, uint16_t *class, const char *name, const void *at);
+// A lock that handlers' own way takes unseen (spin_lock_hardirq): its class is one that interrupts take,
+// from the start. Context: any.
+struct spinlock;
+void lockdep_taken_by_interrupts(struct spinlock *lock, const void *at);
 void police_function_begins(const void *fn);
 void police_function_ends(const void *fn);
 void police_waits_for(const void *fn);

@@ -5,11 +5,16 @@
 #include <sched/wait.h>
 
 struct completion {
-    uint32_t done; // L of the queue
+    uint32_t done;    // L of the queue
+    uint16_t class;   // A: which kind this is, for the lock validator
+    const char *name; // I: where it was made: that is its kind
     struct wait_queue_head queue;
 };
 
-void init_completion(struct completion *c);
+#define COMPLETION_LINE_(line) #line
+#define COMPLETION_LINE(line)  COMPLETION_LINE_(line)
+#define init_completion(c)     init_completion_at(c, __FILE_NAME__ ":" COMPLETION_LINE(__LINE__))
+void init_completion_at(struct completion *c, const char *name);
 void reinit_completion(struct completion *c);
 void complete(struct completion *c);     // releases one waiter; context: any
 void complete_all(struct completion *c); // releases everyone, now and later

@@ -422,7 +422,7 @@ bool lockdep_acquire(const void *lock, uint16_t *class, const char *name, enum l
             lockdep_tell(police, LOCK_RECURSION, &new, held);
             held->nested++;
         } else {
-            lockdep_enter(police, stack, &new, kind == LOCK_FUNCTION, (flags & CPU_FLAGS_IF) != 0);
+            lockdep_enter(police, stack, &new, kind >= LOCK_FUNCTION, (flags & CPU_FLAGS_IF) != 0);
         }
     }
     lockdep_irq_restore(flags);
@@ -488,7 +488,7 @@ void lockdep_interrupts_on(struct cpu *cpu, struct police_cpu *police)
         unsigned usage = lockdep_usage(cpu, held, true);
 
         if (held->level == level && held->class != 0 &&
-            lockdep_graph.classes[held->class].kind != LOCK_FUNCTION &&
+            lockdep_graph.classes[held->class].kind < LOCK_FUNCTION &&
             (usage & ~lockdep_graph.usage[held->class]) != 0) {
             lockdep_mark(police, held, usage);
         }
@@ -577,6 +577,71 @@ void police_waits_for(const void *fn)
     }
 }
 
+// ---- completions --------------------------------------------------------------------------------
+
+// Who will tell a completion is not known when one waits for it. But who has told one of its kind, with
+// a mutex held, had to get that mutex first; and who waits for one with that mutex held keeps it from
+// him. Mutexes that were given back before the telling are not known here: that they had to be taken
+// first, nobody says. Neither are waits with a bound, or that ^C ends.
+void police_waits_for_completion(const void *c, uint16_t *class, const char *name, const void *at)
+{
+    const struct lock_stack *thread = lockdep_thread_stack();
+
+    if (thread != NULL && thread->count != 0 && in_task()) {
+        lockdep_acquire(c, class, name, LOCK_COMPLETION, false, at);
+        lockdep_release(c, *class, at);
+    }
+}
+
+void police_completes(const void *c, uint16_t *class, const char *name, const void *at)
+{
+    const struct lock_stack *thread = lockdep_thread_stack();
+
+    if (thread == NULL || thread->count == 0 || !in_task()) {
+        return;
+    }
+    unsigned long flags = lockdep_irq_save();
+    struct police_cpu *police = &this_cpu(police_cpus);
+    struct lock_held told = {.lock = c, .at = at};
+
+    if (lockdep_sees(cpu_self(), police)) {
+        if (*class == 0) {
+            WRITE_ONCE(*class, lockdep_look_up(police, name, LOCK_COMPLETION));
+        }
+        told.class = *class;
+        for (unsigned i = 0; i < thread->count && told.class != 0; i++) {
+            const struct lock_held *held = &thread->held[i];
+
+            if (held->class != 0 && lockdep_graph.classes[held->class].kind == LOCK_MUTEX &&
+                !lock_graph_has_edge(&lockdep_graph, told.class, held->class)) {
+                lockdep_add_edge(police, &told, held);
+            }
+        }
+    }
+    lockdep_irq_restore(flags);
+}
+
+// ---- locks that are taken unseen ----------------------------------------------------------------
+
+void lockdep_taken_by_interrupts(struct spinlock *lock, const void *at)
+{
+    if (!police_on) {
+        return;
+    }
+    unsigned long flags = lockdep_irq_save();
+    struct police_cpu *police = &this_cpu(police_cpus);
+    struct lock_held held = {.lock = lock, .at = at, .level = LOCK_HARDIRQ};
+
+    if (lock->class == 0) {
+        lock->class = lockdep_look_up(police, lock->name, LOCK_SPIN);
+    }
+    held.class = lock->class;
+    if ((LOCK_IN_HARDIRQ & ~lockdep_graph.usage[held.class]) != 0) {
+        lockdep_mark(police, &held, LOCK_IN_HARDIRQ);
+    }
+    lockdep_irq_restore(flags);
+}
+
 // ---- showing ------------------------------------------------------------------------------------
 
 const struct lock_stack *lockdep_cpu_stack(unsigned cpu)
@@ -584,7 +649,7 @@ const struct lock_stack *lockdep_cpu_stack(unsigned cpu)
     return &police_cpus[cpu].stack;
 }
 
-static const char *const lockdep_kinds[] = {"spinlock", "mutex", "function"};
+static const char *const lockdep_kinds[] = {"spinlock", "mutex", "function", "completion"};
 
 static void lockdep_show_entry(struct text *t, const struct lock_held *held, unsigned number)
 {

@@ -19,6 +19,7 @@
 #include <lib/errno.h>
 #include <contract/boot_option.h>
 #include <core/clock.h>
+#include <core/lockdep.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <core/trace.h>
@@ -29,7 +30,7 @@
 #include <defer/irq_thread.h>
 #include <defer/softirq.h>
 
-enum { IRQ_THREAD_PRIORITY = 50 };
+enum { IRQ_THREAD_PRIORITY = 50, IRQ_THREADS_EXPECTED = 8 };
 
 struct irq_thread {
     struct irqaction *action; // I
@@ -69,16 +70,29 @@ static void irq_thread_follow(struct irq_thread *t)
     }
 }
 
+// What the thread runs, and who waits for the thread waits for.
+static irq_handler_t irq_thread_function(const struct irqaction *action)
+{
+    const struct irq_thread *t = action->thread;
+
+    return t->forced != NULL ? t->forced : action->thread_fn;
+}
+
 static irqreturn_t irq_thread_call(struct irq_thread *t)
 {
     struct irqaction *action = t->action;
 
+    irqreturn_t result;
+
+    lockdep_function_begins(irq_thread_function(action));
     if (t->forced == NULL) {
-        return action->thread_fn((int)action->irq, action->dev_id);
+        result = action->thread_fn((int)action->irq, action->dev_id);
+    } else {
+        local_bh_disable();
+        result = t->forced((int)action->irq, action->dev_id);
+        local_bh_enable();
     }
-    local_bh_disable();
-    irqreturn_t result = t->forced((int)action->irq, action->dev_id);
-    local_bh_enable();
+    lockdep_function_ends(irq_thread_function(action));
     return result;
 }
 
@@ -197,6 +211,27 @@ static bool irq_thread_is_idle(struct irq_desc *desc)
     return __atomic_load_n(&desc->threads_active, __ATOMIC_ACQUIRE) == 0;
 }
 
+// Told to the police whether there is something to wait for just now or not. The list may only be read
+// under the lock, and what is found there goes on without it.
+static void irq_thread_expect(struct irq_desc *desc)
+{
+    irq_handler_t functions[IRQ_THREADS_EXPECTED];
+    unsigned count = 0;
+    unsigned long flags;
+
+    spin_lock_irqsave(&desc->lock, flags);
+    for (struct irqaction *a = desc->action; a != NULL && count < ARRAY_SIZE(functions);
+         a = a->next) {
+        if (a->thread != NULL) {
+            functions[count++] = irq_thread_function(a);
+        }
+    }
+    spin_unlock_irqrestore(&desc->lock, flags);
+    while (count-- != 0) {
+        lockdep_waits_for(functions[count]);
+    }
+}
+
 // There is no giving up, as the caller is about to free what the thread uses; but it is said.
 static void irq_thread_wait(struct irq_desc *desc)
 {
@@ -204,6 +239,9 @@ static void irq_thread_wait(struct irq_desc *desc)
         pr_err("irq %u: its thread must not wait for itself", desc->data.irq);
         WARN_ON(true);
         return;
+    }
+    if (police_watches()) {
+        irq_thread_expect(desc);
     }
     for (unsigned seconds = 1; !irq_thread_is_idle(desc); seconds++) {
         if (wait_event_timeout(&irq_thread_idle, irq_thread_is_idle(desc), HZ) == 0 &&
@@ -217,6 +255,7 @@ static void irq_thread_release(struct irqaction *action)
 {
     struct irq_thread *t = action->thread;
 
+    lockdep_waits_for(irq_thread_function(action));
     kthread_stop(t->task);
     action->thread = NULL;
     kfree(t);

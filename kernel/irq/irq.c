@@ -583,7 +583,8 @@ void synchronize_irq(unsigned irq)
         }
         cpu_relax();
     }
-    if (__atomic_load_n(&desc->threads_active, __ATOMIC_ACQUIRE) != 0) {
+    if (__atomic_load_n(&desc->threads_active, __ATOMIC_ACQUIRE) != 0 ||
+        (police_watches() && irq_threads != NULL)) { // it wants to know who would be waited for
         irq_threads->wait(desc);
     }
 }

@@ -18,6 +18,7 @@
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/boot_option.h>
+#include <core/lockdep.h>
 #include <core/log.h>
 #include <core/panic.h>
 #include <core/spinlock.h>
@@ -156,6 +157,7 @@ static void route_init_pci(const struct acpi_info *tables)
 static void route_init_desc(struct irq_desc *desc, unsigned irq)
 {
     spin_lock_init(&desc->lock, "irq_desc");
+    lockdep_taken_by_interrupts(&desc->lock, (const void *)(uintptr_t)flow_edge);
     desc->data.irq = irq;
     desc->flow = flow_edge;
     desc->masked = true;

@@ -10,9 +10,11 @@
 
 enum { COMPLETION_ALL = UINT32_MAX / 2 }; // complete_all(): more than anybody will ever take
 
-void init_completion(struct completion *c)
+void init_completion_at(struct completion *c, const char *name)
 {
     c->done = 0;
+    c->class = 0;
+    c->name = name;
     init_waitqueue_head(&c->queue, "completion");
 }
 
@@ -38,6 +40,7 @@ void complete(struct completion *c)
 {
     unsigned long flags;
 
+    lockdep_completes(c);
     spin_lock_irqsave(&c->queue.lock, flags);
     if (c->done != COMPLETION_ALL) {
         c->done++;
@@ -50,6 +53,7 @@ void complete_all(struct completion *c)
 {
     unsigned long flags;
 
+    lockdep_completes(c);
     spin_lock_irqsave(&c->queue.lock, flags);
     c->done = COMPLETION_ALL;
     completion_wake(c, true);
@@ -98,11 +102,13 @@ static int64_t completion_wait(struct completion *c, enum thread_state state, ui
 
 void wait_for_completion(struct completion *c)
 {
+    lockdep_waits_for_completion(c);
     completion_wait(c, THREAD_BLOCKED, MAX_SCHEDULE_TIMEOUT);
 }
 
 void wait_for_completion_io(struct completion *c)
 {
+    lockdep_waits_for_completion(c);
     completion_wait(c, THREAD_IOWAIT, MAX_SCHEDULE_TIMEOUT);
 }
 

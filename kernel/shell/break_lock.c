@@ -6,7 +6,11 @@
 #include <contract/break.h>
 #include <core/cpu.h>
 #include <core/spinlock.h>
+#include <irq/desc.h>
+#include <irq/soft_line.h>
+#include <sched/completion.h>
 #include <sched/mutex.h>
+#include <sched/sleep.h>
 #include <defer/work.h>
 
 // One after the other, never at once: nothing waits, and yet it could.
@@ -125,6 +129,95 @@ static int break_flush(const char *argument __unused)
     return 0;
 }
 
+// ---- who waits for what -------------------------------------------------------------------------
+
+static DEFINE_MUTEX(break_told_mutex);
+static struct completion break_told;
+
+static void break_tell(struct work_struct *work __unused)
+{
+    mutex_lock(&break_told_mutex);
+    complete(&break_told);
+    mutex_unlock(&break_told_mutex);
+}
+
+// The second wait finds it told already. Had it to be told by the item once more, that would want the
+// mutex.
+static int break_completion(const char *argument __unused)
+{
+    struct work_struct work;
+
+    init_completion(&break_told);
+    INIT_WORK(&work, break_tell);
+    schedule_work(&work);
+    wait_for_completion(&break_told);
+    flush_work(&work);
+    complete(&break_told);
+    mutex_lock(&break_told_mutex);
+    wait_for_completion(&break_told);
+    mutex_unlock(&break_told_mutex);
+    return 0;
+}
+
+static DEFINE_MUTEX(break_thread_mutex);
+static uint32_t break_thread_ran; // A
+
+static irqreturn_t break_thread_wake(int irq __unused, void *dev_id __unused)
+{
+    return IRQ_WAKE_THREAD;
+}
+
+static irqreturn_t break_thread_function(int irq __unused, void *dev_id __unused)
+{
+    mutex_lock(&break_thread_mutex);
+    mutex_unlock(&break_thread_mutex);
+    __atomic_store_n(&break_thread_ran, 1, __ATOMIC_RELEASE);
+    return IRQ_HANDLED;
+}
+
+// The thread is idle when it is waited for. Had its interrupt just come, it would want the mutex.
+static int break_irq_thread(const char *argument __unused)
+{
+    int irq = soft_line_open_threaded(break_thread_wake, break_thread_function, &break_thread_ran,
+                                      "break");
+
+    if (irq < 0) {
+        return irq;
+    }
+    WRITE_ONCE(break_thread_ran, 0);
+    soft_line_send(irq, 0);
+    while (__atomic_load_n(&break_thread_ran, __ATOMIC_ACQUIRE) == 0) {
+        msleep(1);
+    }
+    mutex_lock(&break_thread_mutex);
+    synchronize_irq((unsigned)irq);
+    mutex_unlock(&break_thread_mutex);
+    soft_line_close(irq, &break_thread_ran);
+    return 0;
+}
+
+// What every interrupt of this line takes on its way to the handlers.
+static int break_flow_lock(const char *argument __unused)
+{
+    int irq = soft_line_open(break_thread_wake, &break_thread_ran, "break");
+
+    if (irq < 0) {
+        return irq;
+    }
+    struct irq_desc *desc = irq_to_desc((unsigned)irq);
+    spin_lock(&desc->lock); // with interrupts on
+    spin_unlock(&desc->lock);
+    soft_line_close(irq, &break_thread_ran);
+    return 0;
+}
+
+BREAK("wait-under-mutex", NULL,
+      "a completion is waited for with a mutex held that its teller takes",
+      "WARNING: possible circular locking dependency detected", true, break_completion);
+BREAK("sync-irq-under-mutex", NULL, "an irq is waited for with a mutex held that its thread takes",
+      "WARNING: possible circular locking dependency detected", true, break_irq_thread);
+BREAK("flow-lock-irqs-on", NULL, "the lock of an irq's own flow is held with interrupts on",
+      "WARNING: inconsistent lock state", true, break_flow_lock);
 BREAK("lock-order", NULL, "two spinlocks are taken in one order, then in the other",
       "WARNING: possible circular locking dependency detected", true, break_lock_order);
 BREAK("lock-circle", NULL, "three mutexes are taken in a circle",

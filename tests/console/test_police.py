@@ -29,6 +29,12 @@ REPORTS = {
     "unbalanced-unlock": ["WARNING: bad unlock balance detected!", r"\(break_never_taken\)"],
     "flush-under-mutex": ["WARNING: possible circular locking dependency detected",
                           r"\(fn:break_work_function\)"],
+    "wait-under-mutex": ["WARNING: possible circular locking dependency detected",
+                         r"\(break_lock\.c:\d+\)", r"\(break_told_mutex\)"],
+    "sync-irq-under-mutex": ["WARNING: possible circular locking dependency detected",
+                             r"\(fn:break_thread_function\)", r"\(break_thread_mutex\)"],
+    "flow-lock-irqs-on": ["WARNING: inconsistent lock state", "<Interrupt>",
+                          r"taken in a hard interrupt \(irq_desc\), at: flow_edge"],
     "use-after-free": [r"was written to after it was freed by break_use_after_free"],
     "double-free": [r"is free already, freed by break_double_free"],
 }
