@@ -167,8 +167,8 @@ def test_everything_copied(boot, tmp_path):
     for i in range(2):
         data.append(bytearray(random.Random(70 + i).randbytes(2 * MIB)))
         (tmp_path / f"{i}.img").write_bytes(data[i])
-    m = boot(cpus=2, append="swiotlb=force dma_debug=strict", disks=[str(tmp_path / "0.img")], nics=["user"],
-             extra=nvme(tmp_path / "1.img"))
+    m = boot(cpus=2, append="swiotlb=force dma_debug=strict", nics=["user"],
+             disks=[str(tmp_path / "0.img")], extra=nvme(tmp_path / "1.img"))
     for i, name in enumerate(("sda", "nvme0n1")):
         before = copies(m)[0]
         for size in ("4K", "64K", "4M"):
