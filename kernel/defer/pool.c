@@ -92,16 +92,13 @@ struct worker *pool_runner_of(const struct worker_pool *pool, const struct work_
     return NULL;
 }
 
-// The scheduler's word that a worker sleeps, or has woken. In the worker's own context.
+// The scheduler's word that a worker sleeps in its item, or has woken. In the worker's own context.
 static void worker_sleep_hook(struct thread *thread, bool asleep)
 {
     struct worker *worker = thread->arg;
     struct worker_pool *pool = worker->pool;
     unsigned long flags;
 
-    if (worker->item == NULL) { // it has no item: it is idle, or makes a colleague
-        return;
-    }
     spin_lock_irqsave(&pool->lock, flags);
     if (asleep && !worker->asleep) {
         worker->asleep = true;
@@ -205,6 +202,7 @@ static void worker_run_item(struct worker *worker, struct work_struct *work)
     worker->sequence = work->sequence;
     worker->wq = wq;
     worker->item = work;
+    current->sleep_hook = worker_sleep_hook; // an idle one's sleep changes nothing
     list_add(&worker->link, &pool->busy);
     pool->busy_count += worker->rescue == NULL;
     pool->running++;
@@ -226,6 +224,7 @@ static void worker_run_item(struct worker *worker, struct work_struct *work)
     list_del(&worker->link);
     pool->busy_count -= worker->rescue == NULL;
     worker->item = NULL;
+    current->sleep_hook = NULL;
     while (unlikely(!list_empty(&worker->postponed))) { // back to the front, in their order
         struct work_struct *again = list_entry(worker->postponed.prev, struct work_struct, link);
         list_del(&again->link);
@@ -322,7 +321,6 @@ void worker_become(struct worker *worker)
 {
     worker->thread = current;
     INIT_LIST_HEAD(&worker->postponed);
-    current->sleep_hook = worker_sleep_hook;
 }
 
 struct worker *worker_self(void)
@@ -354,7 +352,6 @@ static void worker_thread(void *arg)
     }
     pool->workers--;
     spin_unlock_irq(&pool->lock);
-    current->sleep_hook = NULL;
     kfree(worker);
 }
 

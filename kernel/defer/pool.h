@@ -54,12 +54,12 @@ void pool_kick(struct worker_pool *pool);
 // With the pool's lock held: who runs this item now, or NULL.
 struct worker *pool_runner_of(const struct worker_pool *pool, const struct work_struct *work);
 
-// The worker that the caller is, or NULL. Context: any.
+// The worker whose item the caller is, or NULL. Context: any.
 struct worker *worker_self(void);
 // A rescuer's turn in a pool that is short of workers: runs the items of its queue that wait there.
 // Its thread is tied to the pool's CPU meanwhile.
 void worker_rescue(struct worker *rescuer, struct worker_pool *pool);
-// The thread of a rescuer: from here on the pool is told when it sleeps.
+// The thread of a rescuer.
 void worker_become(struct worker *worker);
 
 // work.c: the item's bookkeeping when it is done; and the call for a queue's rescuer, if it has one.

@@ -540,7 +540,6 @@ static void wq_rescuer_thread(void *arg)
         set_current_state(THREAD_RUNNING);
         wq_rescue(wq);
     }
-    current->sleep_hook = NULL;
 }
 
 static bool wq_make_rescuer(struct workqueue_struct *wq)
