@@ -15,6 +15,7 @@
 struct thread;
 struct run_queue;
 struct softirq_cpu;
+struct police_cpu;
 struct trace_ring;
 struct frame;
 
@@ -50,6 +51,7 @@ struct cpu {
     struct run_queue *queue;       // I: of kernel/sched
     struct cputime *books;         // I: of its time (<sched/cputime.h>)
     struct softirq_cpu *softirqs;  // I: of kernel/defer/softirq.c
+    struct police_cpu *police;     // I: of kernel/core/police.h
     struct trace_ring *trace_ring; // A: where trace() writes
     const struct frame *irq_frame; // C: what the hard interrupt of this moment interrupted
     uint64_t interrupts;           // C: taken, exceptions aside
@@ -59,6 +61,7 @@ struct cpu {
 } __aligned(64);
 
 extern struct cpu cpus[MAX_CPUS];
+void cpu_set_up(unsigned cpu);         // before anything else of that CPU's. Context: boot
 extern unsigned cpu_count;             // I: CPUs that the machine has (possible), 1 .. MAX_CPUS
 extern struct cpumask cpu_online_mask; // A
 // I: CPUs kept free of interrupts and of threads that were not put there: boot option isolcpus=.
@@ -78,24 +81,27 @@ extern struct cpumask cpu_isolated_mask;
     })
 
 // Is that field of this CPU's other than 0? One instruction, and a branch on the flags it sets.
-#define cpu_field_set(field)                                            \
-    ({                                                                  \
-        bool cpu_set_;                                                  \
-        if (sizeof(((struct cpu *)0)->field) == 8) {                    \
-            __asm__ volatile("cmpq $0, %%gs:%c1"                        \
-                             : "=@ccne"(cpu_set_)                       \
-                             : "i"(offsetof(struct cpu, field)));       \
-        } else if (sizeof(((struct cpu *)0)->field) == 4) {             \
-            __asm__ volatile("cmpl $0, %%gs:%c1"                        \
-                             : "=@ccne"(cpu_set_)                       \
-                             : "i"(offsetof(struct cpu, field)));       \
-        } else {                                                        \
-            _Static_assert(sizeof(((struct cpu *)0)->field) != 2, "-"); \
-            __asm__ volatile("cmpb $0, %%gs:%c1"                        \
-                             : "=@ccne"(cpu_set_)                       \
-                             : "i"(offsetof(struct cpu, field)));       \
-        }                                                               \
-        cpu_set_;                                                       \
+#define cpu_field_set(field)                                      \
+    ({                                                            \
+        bool cpu_set_;                                            \
+        if (sizeof(((struct cpu *)0)->field) == 8) {              \
+            __asm__ volatile("cmpq $0, %%gs:%c1"                  \
+                             : "=@ccne"(cpu_set_)                 \
+                             : "i"(offsetof(struct cpu, field))); \
+        } else if (sizeof(((struct cpu *)0)->field) == 4) {       \
+            __asm__ volatile("cmpl $0, %%gs:%c1"                  \
+                             : "=@ccne"(cpu_set_)                 \
+                             : "i"(offsetof(struct cpu, field))); \
+        } else if (sizeof(((struct cpu *)0)->field) == 2) {       \
+            __asm__ volatile("cmpw $0, %%gs:%c1"                  \
+                             : "=@ccne"(cpu_set_)                 \
+                             : "i"(offsetof(struct cpu, field))); \
+        } else {                                                  \
+            __asm__ volatile("cmpb $0, %%gs:%c1"                  \
+                             : "=@ccne"(cpu_set_)                 \
+                             : "i"(offsetof(struct cpu, field))); \
+        }                                                         \
+        cpu_set_;                                                 \
     })
 
 static inline struct cpu *cpu_self(void)
@@ -350,6 +356,7 @@ unsigned cpu_context(void);
 // better thread waits N, hard interrupt h (over a softirq H, NMI Z) or softirq s, and how deep
 // preemption is off; a dot for no.
 uint32_t cpu_context_flags(void);
+uint32_t cpu_context_flags_of(const struct cpu *cpu, bool irqs_off); // `cpu`: or a copy
 void cpu_context_letters(uint32_t flags, char letters[5]);
 
 // Reports a BUG with both the allowed contexts and this one, and a backtrace, when `allowed` does

@@ -21,11 +21,18 @@ enum lock_level { LOCK_THREAD, LOCK_SOFTIRQ, LOCK_HARDIRQ };
 struct lock_held {
     const void *lock; // its address: only compared
     const void *at;   // code address that took it
-    uint16_t class;   // 0: not known, or being entered
-    uint8_t level;    // enum lock_level
-    bool tried;       // by a trylock, which cannot wait for anybody
-    uint32_t nested;  // taken again so often by its own holder: a mistake, told and survived
+    union {
+        struct {
+            uint16_t class;  // 0: not known, or being entered
+            uint8_t level;   // enum lock_level
+            bool tried;      // by a trylock, which cannot wait for anybody
+            uint32_t nested; // taken again so often by its own holder: a mistake, told and survived
+        };
+        uint64_t what; // all of these, to be written and compared at once
+    };
 };
+#define LOCK_WHAT(class, level, tried) \
+    ((uint64_t)(class) | (uint64_t)(level) << 16 | (uint64_t)(tried) << 24)
 
 // In the order of taking. A CPU has one for what it holds without being able to sleep, a thread one
 // for the rest.

@@ -50,6 +50,8 @@ void spin_lock_irq_policed(struct spinlock *lock);
 unsigned long spin_lock_irqsave_policed(struct spinlock *lock);
 bool spin_trylock_policed(struct spinlock *lock);
 void spin_unlock_policed(struct spinlock *lock);
+void spin_lock_irqs_off_policed(struct spinlock *lock);
+void spin_unlock_irqs_off_policed(struct spinlock *lock);
 void spin_unlock_irqrestore_policed(struct spinlock *lock, unsigned long flags);
 void spin_wait(struct spinlock *lock);
 
@@ -134,11 +136,11 @@ static inline void spin_unlock_irq(struct spinlock *lock)
 }
 
 // For who has interrupts off and keeps them off until the unlock, as the scheduler with its queues:
-// nothing can preempt there, so nothing is counted. With the police on as above.
+// nothing can preempt there, so nothing is counted.
 static inline void spin_lock_irqs_off(struct spinlock *lock)
 {
     if (unlikely(police_watches())) {
-        spin_lock_policed(lock);
+        spin_lock_irqs_off_policed(lock);
     } else if (unlikely(!spin_try(lock))) {
         spin_wait(lock);
     }
@@ -147,7 +149,7 @@ static inline void spin_lock_irqs_off(struct spinlock *lock)
 static inline void spin_unlock_irqs_off(struct spinlock *lock)
 {
     if (unlikely(police_watches())) {
-        spin_unlock_policed(lock);
+        spin_unlock_irqs_off_policed(lock);
         return;
     }
     __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);

@@ -39,11 +39,16 @@ enum trace_event { // names as Linux's tracepoints where it has them: kernel/cor
 
 struct trace_record {
     uint64_t tsc;
-    uint32_t event; // enum trace_event
+    uint8_t event; // enum trace_event
+    // As far as the police is on, where it was written, as struct cpu says it: raw, to be quick.
+    uint8_t rflags_high; // RFLAGS 8 .. 15
+    bool want_resched;
+    uint8_t preempt_off;
     uint32_t a;
     uint64_t b;
-    uint32_t context; // cpu_context_flags(), as far as the police is on
-} __aligned(32);      // a power of two: the way from a slot's number to its place is one AND
+    uint64_t above_thread;
+}; // a power of two: the way from a slot's number to its place is one AND
+_Static_assert(sizeof(struct trace_record) == 32, "a power of two");
 
 enum { TRACE_RECORDS = 256, TRACE_BYTES = TRACE_RECORDS * sizeof(struct trace_record) };
 
@@ -72,7 +77,7 @@ static __always_inline struct trace_record *trace_draw(struct trace_ring *ring)
     __asm__ volatile("xaddq %0, %1" : "+r"(drawn), "+m"(ring->next)::"memory", "cc");
     struct trace_record *record =
         (struct trace_record *)((char *)ring->records + drawn % TRACE_BYTES);
-    WRITE_ONCE(record->event, TRACE_NONE);
+    WRITE_ONCE(record->event, (uint8_t)TRACE_NONE);
     barrier();
     return record;
 }
@@ -84,7 +89,7 @@ static __always_inline void trace_fill(struct trace_record *record, uint64_t tsc
     record->a = a;
     record->b = b;
     barrier();
-    WRITE_ONCE(record->event, event);
+    WRITE_ONCE(record->event, (uint8_t)event);
 }
 
 // The way when the police is on: with the context.

@@ -9,6 +9,8 @@
 #include <core/log.h>
 #include <core/panic.h>
 
+#include "police.h"
+
 struct cpu cpus[MAX_CPUS];
 unsigned cpu_count = 1;
 struct cpumask cpu_online_mask;
@@ -23,6 +25,14 @@ _Static_assert(offsetof(struct cpu, thread) == 16, "entry.S");
 _Static_assert(offsetof(struct cpu, kernel_rsp) == 24, "entry.S");
 _Static_assert(offsetof(struct cpu, user_rsp) == 32, "entry.S");
 _Static_assert(sizeof(struct cpu) % 64 == 0, "no cache line is two CPUs'");
+
+void cpu_set_up(unsigned cpu)
+{
+    cpus[cpu].self = &cpus[cpu];
+    cpus[cpu].id = cpu;
+    cpus[cpu].lock_holder = cpu + 1;
+    cpus[cpu].police = police_set_up(cpu);
+}
 
 void preempt_enable_slow(void)
 {
@@ -51,13 +61,16 @@ enum {
     FLAG_PREEMPT_SHIFT = 8,
 };
 
-uint32_t cpu_context_flags(void)
+uint32_t cpu_context_flags_of(const struct cpu *cpu, bool irqs_off)
 {
-    const struct cpu *cpu = cpu_self();
-
-    return (irqs_disabled() ? FLAG_IRQS_OFF : 0u) | (cpu->want_resched ? FLAG_RESCHED : 0u) |
+    return (irqs_off ? FLAG_IRQS_OFF : 0u) | (cpu->want_resched ? FLAG_RESCHED : 0u) |
            (cpu->irq_depth != 0 ? FLAG_HARDIRQ : 0u) | (cpu->serving_softirq ? FLAG_SOFTIRQ : 0u) |
            (cpu->nmi_depth != 0 ? FLAG_NMI : 0u) | min(cpu->preempt_off, 9u) << FLAG_PREEMPT_SHIFT;
+}
+
+uint32_t cpu_context_flags(void)
+{
+    return cpu_context_flags_of(cpu_self(), irqs_disabled());
 }
 
 void cpu_context_letters(uint32_t flags, char letters[5])

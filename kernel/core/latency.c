@@ -31,11 +31,10 @@
 
 static inline unsigned long latency_irq_save(const void *at)
 {
-    unsigned long flags = local_irq_flags();
+    unsigned long flags = raw_irq_save();
 
-    __asm__ volatile("cli" ::: "memory");
     if ((flags & CPU_FLAGS_IF) != 0) {
-        latency_begin(&this_cpu(police_cpus).irqs_off, at);
+        latency_begin(&cpu_field(police)->irqs_off, at);
     }
     return flags;
 }
@@ -50,41 +49,70 @@ unsigned long police_irq_save(void)
     return latency_irq_save(__builtin_return_address(0));
 }
 
+void latency_longest(struct latency *latency, int64_t cycles, const void *at)
+{
+    latency->max_cycles = cycles;
+    latency->max_begin_at = latency->begin_at;
+    latency->max_end_at = at;
+}
+
+// With locks held, or after the longest section so far.
+void latency_irqs_on_rarely(struct police_cpu *police, int64_t cycles, const void *at)
+{
+    if (police->stack.count != 0) {
+        lockdep_interrupts_on(police);
+    }
+    if (cycles > police->irqs_off.max_cycles) {
+        latency_longest(&police->irqs_off, cycles, at);
+    }
+}
+
+static __noinline void latency_irq_enable_rarely(struct police_cpu *police, int64_t cycles,
+                                                 const void *at)
+{
+    latency_irqs_on_rarely(police, cycles, at);
+    raw_irq_enable();
+}
+
 void police_irqs_on(void)
 {
-    struct cpu *cpu = cpu_self();
+    struct police_cpu *police = cpu_field(police);
+    int64_t cycles;
 
-    latency_irqs_on(cpu, &police_cpus[cpu->id], __builtin_return_address(0));
+    if (latency_irqs_on(police, &cycles)) {
+        latency_irqs_on_rarely(police, cycles, __builtin_return_address(0));
+    }
 }
 
 void police_irq_enable(void)
 {
-    struct cpu *cpu = cpu_self();
+    struct police_cpu *police = cpu_field(police);
+    int64_t cycles;
 
-    latency_irqs_on(cpu, &police_cpus[cpu->id], __builtin_return_address(0));
-    __asm__ volatile("sti" ::: "memory");
+    if (latency_irqs_on(police, &cycles)) {
+        latency_irq_enable_rarely(police, cycles, __builtin_return_address(0));
+        return;
+    }
+    raw_irq_enable();
 }
 
 void latency_interrupt_begins(const void *at)
 {
-    latency_begin(&this_cpu(police_cpus).irqs_off, at);
+    latency_begin(&cpu_field(police)->irqs_off, at);
 }
 
 void latency_interrupt_ends(const void *at)
 {
-    latency_end(&this_cpu(police_cpus).irqs_off, at);
+    latency_end(&cpu_field(police)->irqs_off, at);
 }
 
 // ---- preemption ---------------------------------------------------------------------------------
 
 static inline void latency_preempt_disable(const void *at)
 {
-    struct cpu *cpu;
-
-    __asm__ volatile("incl %%gs:%c0" ::"i"(offsetof(struct cpu, preempt_off)) : "memory");
-    cpu = cpu_self(); // from here on it stays the same
-    if (cpu->preempt_off == 1 && !irqs_disabled()) {
-        latency_begin(&police_cpus[cpu->id].preempt_off, at);
+    raw_preempt_disable(); // from here on the CPU stays the same
+    if (cpu_field(preempt_off) == 1 && !irqs_disabled()) {
+        latency_begin(&cpu_field(police)->preempt_off, at);
     }
 }
 
@@ -93,17 +121,23 @@ void police_preempt_disable(void)
     latency_preempt_disable(__builtin_return_address(0));
 }
 
+static __noinline void latency_preempt_enable_rarely(struct latency *latency, int64_t cycles,
+                                                     const void *at)
+{
+    latency_longest(latency, cycles, at);
+    raw_preempt_enable();
+}
+
 void police_preempt_enable(void)
 {
-    struct cpu *cpu = cpu_self();
+    struct latency *latency = &cpu_field(police)->preempt_off;
+    int64_t cycles;
 
-    if (cpu->preempt_off == 1 && cpu->nmi_depth == 0) {
-        latency_end(&police_cpus[cpu->id].preempt_off, __builtin_return_address(0));
+    if (cpu_field(preempt_off) == 1 && !in_nmi() && latency_ends(latency, &cycles)) {
+        latency_preempt_enable_rarely(latency, cycles, __builtin_return_address(0));
+        return;
     }
-    __asm__ volatile("decl %%gs:%c0" ::"i"(offsetof(struct cpu, preempt_off)) : "memory");
-    if (unlikely(cpu_field(want_resched))) {
-        preempt_enable_slow();
-    }
+    raw_preempt_enable();
 }
 
 // ---- what was found -----------------------------------------------------------------------------
@@ -114,17 +148,17 @@ uint64_t latency_irqs_off_ns(unsigned cpu, const void **begun_at)
     uint64_t begin_tsc = READ_ONCE(latency->begin_tsc), now = rdtsc();
 
     *begun_at = READ_ONCE(latency->begin_at);
-    return begin_tsc != 0 && now > begin_tsc ? clock_tsc_to_ns(now - begin_tsc) : 0;
+    return now > begin_tsc ? clock_tsc_to_ns(now - begin_tsc) : 0;
 }
 
 uint64_t latency_max_irqs_off_ns(unsigned cpu)
 {
-    return clock_tsc_to_ns(READ_ONCE(police_cpus[cpu].irqs_off.max_cycles));
+    return clock_tsc_to_ns((uint64_t)READ_ONCE(police_cpus[cpu].irqs_off.max_cycles));
 }
 
 uint64_t latency_max_preempt_off_ns(unsigned cpu)
 {
-    return clock_tsc_to_ns(READ_ONCE(police_cpus[cpu].preempt_off.max_cycles));
+    return clock_tsc_to_ns((uint64_t)READ_ONCE(police_cpus[cpu].preempt_off.max_cycles));
 }
 
 void latency_reset(void)
@@ -138,7 +172,7 @@ void latency_reset(void)
 static void latency_show_one(struct text *t, unsigned cpu, const char *what,
                              const struct latency *latency)
 {
-    uint64_t cycles = READ_ONCE(latency->max_cycles);
+    uint64_t cycles = (uint64_t)READ_ONCE(latency->max_cycles);
 
     if (cycles == 0) {
         return;

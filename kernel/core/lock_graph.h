@@ -15,7 +15,7 @@ enum {
     LOCK_CLASSES = 384,
     LOCK_EDGES = 2048,
     LOCK_NAME_SIZE = 32,
-    LOCK_WORDS = (LOCK_CLASSES + 63) / 64,
+    LOCK_WORDS = 8, // (LOCK_CLASSES + 63) / 64, and a power of two
 };
 
 // What a class has been seen to do. irq-safe: taken in interrupts. irq-unsafe: held while they were

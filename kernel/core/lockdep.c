@@ -67,6 +67,14 @@ static struct {
     uint16_t class; // A
 } lockdep_functions[LOCKDEP_FUNCTIONS];
 
+struct police_cpu *police_set_up(unsigned cpu)
+{
+    struct police_cpu *police = &police_cpus[cpu];
+
+    police->irqs_off.begin_halves[1] = police->preempt_off.begin_halves[1] = LATENCY_NONE;
+    return police;
+}
+
 // ---- on this CPU --------------------------------------------------------------------------------
 
 // Interrupts, without telling the police: this is the police.
@@ -357,10 +365,79 @@ void lockdep_check_order(struct police_cpu *police, const struct lock_held *new)
 {
     const struct lock_stack *thread = lockdep_thread_stack();
 
+    if (new->level != LOCK_THREAD &&new == police->stack.held) {
+        return; // the first of a handler's or a softirq's: there is no other
+    }
     if (new->class != 0 && !lockdep_check_stack(police, &police->stack, new) &&
         new->level == LOCK_THREAD && thread != NULL) {
         lockdep_check_stack(police, thread, new);
     }
+}
+
+// What taking a lock here says about its class. A trylock cannot make an interrupt wait.
+static unsigned lockdep_usage(const struct cpu *cpu, const struct lock_held *held,
+                              bool interrupts_on)
+{
+    unsigned usage = 0;
+
+    if (held->level != LOCK_THREAD) {
+        usage = held->tried ? 0 : held->level == LOCK_HARDIRQ ? LOCK_IN_HARDIRQ : LOCK_IN_SOFTIRQ;
+    } else if (interrupts_on && cpu->bh_disabled == 0) {
+        usage = LOCK_SOFTIRQ_ON;
+    }
+    return interrupts_on ? usage | LOCK_HARDIRQ_ON : usage;
+}
+
+// The next entry of a stack; NULL when there is no room. The order of the steps is told in police.h.
+static struct lock_held *lockdep_push(struct lock_stack *stack, const struct lock_held *new)
+{
+    unsigned count = stack->count;
+    struct lock_held *held = &stack->held[count];
+
+    if (unlikely(count == LOCKS_HELD_MAX)) {
+        stack->lost++;
+        return NULL;
+    }
+    WRITE_ONCE(stack->count, count + 1);
+    barrier();
+    held->lock = new->lock;
+    held->at = new->at;
+    barrier();
+    WRITE_ONCE(held->what, new->what);
+    return held;
+}
+
+unsigned long lockdep_examine(struct police_cpu *police, struct lock_held *held, unsigned usage,
+                              unsigned long flags)
+{
+    if ((usage & ~lockdep_graph.usage[held->class]) != 0) {
+        lockdep_mark(police, held, usage);
+    }
+    if (!held->tried) {
+        lockdep_check_order(police, held);
+    }
+    return flags;
+}
+
+unsigned long lockdep_spin_taken_rarely(struct police_cpu *police, struct spinlock *lock,
+                                        bool tried, bool interrupts_on, const void *at,
+                                        unsigned long flags)
+{
+    const struct cpu *cpu = cpu_self();
+    struct lock_held *held;
+
+    if (!lockdep_sees(cpu, police)) {
+        return flags;
+    }
+    if (unlikely(lock->class == 0)) {
+        WRITE_ONCE(lock->class, lockdep_look_up(police, lock->name, LOCK_SPIN));
+    }
+    struct lock_held new = {
+        .lock = lock, .at = at, .what = LOCK_WHAT(lock->class, lockdep_level(cpu), tried)};
+    held = lockdep_push(&police->stack, &new);
+    return held == NULL
+               ? flags
+               : lockdep_examine(police, held, lockdep_usage(cpu, held, interrupts_on), flags);
 }
 
 bool lockdep_spin_again(struct police_cpu *police, struct spinlock *lock, const void *at)
@@ -385,18 +462,12 @@ static struct lock_stack *lockdep_stack(struct police_cpu *police)
 static void lockdep_enter(struct police_cpu *police, struct lock_stack *stack,
                           const struct lock_held *new, bool is_function, bool interrupts_on)
 {
-    unsigned usage = is_function ? 0 : lockdep_usage(cpu_self(), new, interrupts_on);
-    struct lock_held *held = lockdep_push(stack);
+    struct lock_held *held = lockdep_push(stack, new);
 
-    if (held == NULL) {
-        return;
-    }
-    *held = *new;
-    if ((usage & ~lockdep_graph.usage[held->class]) != 0) {
-        lockdep_mark(police, held, usage);
-    }
-    if (!held->tried) {
-        lockdep_check_order(police, held);
+    if (held != NULL) {
+        unsigned usage = is_function ? 0 : lockdep_usage(cpu_self(), held, interrupts_on);
+
+        lockdep_examine(police, held, usage, 0);
     }
 }
 
@@ -456,7 +527,7 @@ bool lockdep_release_other(struct police_cpu *police, struct lock_stack *stack, 
     for (struct lock_held *last = &stack->held[stack->count - 1]; held < last; held++) {
         *held = held[1];
     }
-    held->class = 0;
+    held->what = 0;
     stack->count--;
     lockdep_irq_restore(flags);
     return true;
@@ -479,8 +550,9 @@ bool lockdep_release(const void *lock, uint16_t class, const void *at)
 // ---- interrupts, panics, sleep ------------------------------------------------------------------
 
 // Interrupts are about to be turned on, and this CPU holds something: an interrupt may want it.
-void lockdep_interrupts_on(struct cpu *cpu, struct police_cpu *police)
+void lockdep_interrupts_on(struct police_cpu *police)
 {
+    const struct cpu *cpu = cpu_self();
     uint8_t level = lockdep_level(cpu);
 
     for (unsigned i = 0; i < police->stack.count && lockdep_sees(cpu, police); i++) {

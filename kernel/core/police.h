@@ -11,13 +11,18 @@
 
 #include "lock_graph.h"
 
-// One kind of section.
+// One kind of section. While none is under way its beginning lies far in the future: only the upper
+// half says so, which is one instruction, and an end without a beginning is shorter than any other.
 struct latency {
-    uint64_t begin_tsc;                    // C: 0: none is under way
+    union {
+        uint64_t begin_tsc;       // C
+        uint32_t begin_halves[2]; // C
+    };
     const void *begin_at;                  // C
-    uint64_t max_cycles;                   // C
+    int64_t max_cycles;                    // C
     const void *max_begin_at, *max_end_at; // C
 };
+enum { LATENCY_NONE = INT32_MAX };
 
 struct police_cpu {
     struct latency irqs_off, preempt_off;
@@ -28,29 +33,44 @@ struct police_cpu {
 extern struct police_cpu police_cpus[MAX_CPUS];
 extern struct lock_graph lockdep_graph;
 
+struct police_cpu *police_set_up(unsigned cpu); // context: boot, as cpu_set_up()
+
+// Each rare case is a call at the very end of the common one: then that needs no register that has to
+// be saved first. Whoever has something to return hands it through (`flags`).
+
 // ---- long sections ------------------------------------------------------------------------------
 
-static inline void latency_begin(struct latency *latency, const void *at)
+void latency_longest(struct latency *latency, int64_t cycles, const void *at);
+
+static __always_inline void latency_begin(struct latency *latency, const void *at)
 {
     latency->begin_at = at;
     WRITE_ONCE(latency->begin_tsc, rdtsc());
 }
 
+// True: the longest so far, which latency_longest() notes.
+static __always_inline bool latency_ends(struct latency *latency, int64_t *cycles)
+{
+    *cycles = (int64_t)(rdtsc() - latency->begin_tsc);
+    WRITE_ONCE(latency->begin_halves[1], LATENCY_NONE);
+    return unlikely(*cycles > latency->max_cycles);
+}
+
 static inline void latency_end(struct latency *latency, const void *at)
 {
-    uint64_t begin_tsc = latency->begin_tsc;
+    int64_t cycles;
 
-    if (begin_tsc == 0) {
-        return;
-    }
-    uint64_t cycles = rdtsc() - begin_tsc;
-    WRITE_ONCE(latency->begin_tsc, 0);
-    if (unlikely(cycles > latency->max_cycles)) {
-        latency->max_cycles = cycles;
-        latency->max_begin_at = latency->begin_at;
-        latency->max_end_at = at;
+    if (latency_ends(latency, &cycles)) {
+        latency_longest(latency, cycles, at);
     }
 }
+
+// Interrupts are about to be turned on. True: a rare case, for latency_irqs_on_rarely().
+static __always_inline bool latency_irqs_on(struct police_cpu *police, int64_t *cycles)
+{
+    return latency_ends(&police->irqs_off, cycles) || unlikely(police->stack.count != 0);
+}
+void latency_irqs_on_rarely(struct police_cpu *police, int64_t cycles, const void *at);
 
 // ---- locks --------------------------------------------------------------------------------------
 
@@ -58,20 +78,19 @@ static inline void latency_end(struct latency *latency, const void *at)
 void lockdep_mark(struct police_cpu *police, struct lock_held *held, unsigned usage);
 void lockdep_check_order(struct police_cpu *police, const struct lock_held *new);
 uint16_t lockdep_look_up(struct police_cpu *police, const char *name, enum lock_kind kind);
-void lockdep_interrupts_on(struct cpu *cpu, struct police_cpu *police);
+void lockdep_interrupts_on(struct police_cpu *police);
+// lockdep_spin_taken() in a handler or a softirq, or with softirqs kept off, or where nobody looks,
+// or of a lock whose class is not known yet.
+unsigned long lockdep_spin_taken_rarely(struct police_cpu *police, struct spinlock *lock,
+                                        bool tried, bool interrupts_on, const void *at,
+                                        unsigned long flags);
+// A lock that has just been entered says something new about its class, perhaps.
+unsigned long lockdep_examine(struct police_cpu *police, struct lock_held *held, unsigned usage,
+                              unsigned long flags);
 // True when it is a mistake to be told and survived: as many unlocks belong to it.
 bool lockdep_spin_again(struct police_cpu *police, struct spinlock *lock, const void *at);
 bool lockdep_release_other(struct police_cpu *police, struct lock_stack *stack, const void *lock,
                            uint16_t class, const char *name, const void *at);
-
-// Interrupts are about to be turned on.
-static inline void latency_irqs_on(struct cpu *cpu, struct police_cpu *police, const void *at)
-{
-    if (unlikely(police->stack.count != 0)) {
-        lockdep_interrupts_on(cpu, police);
-    }
-    latency_end(&police->irqs_off, at);
-}
 
 static inline uint8_t lockdep_level(const struct cpu *cpu)
 {
@@ -84,69 +103,61 @@ static inline bool lockdep_sees(const struct cpu *cpu, const struct police_cpu *
     return (cpu->nmi_depth | police->blind) == 0;
 }
 
-// What taking a lock here says about its class. A trylock cannot make an interrupt wait.
-static inline unsigned lockdep_usage(const struct cpu *cpu, const struct lock_held *held,
-                                     bool interrupts_on)
+// Is it in order that it was taken while that one is held? True: yes, and nothing below need be
+// looked at.
+static __always_inline bool lockdep_order_is_known(const struct lock_held *below, unsigned class)
 {
-    unsigned usage = 0;
-
-    if (held->level != LOCK_THREAD) {
-        usage = held->tried ? 0 : held->level == LOCK_HARDIRQ ? LOCK_IN_HARDIRQ : LOCK_IN_SOFTIRQ;
-    } else if (interrupts_on && cpu->bh_disabled == 0) {
-        usage = LOCK_SOFTIRQ_ON;
-    }
-    return interrupts_on ? usage | LOCK_HARDIRQ_ON : usage;
+    return below->what < LOCK_WHAT(0, LOCK_THREAD + 1, false) &&
+           lock_graph_has_edge(&lockdep_graph, below->class, class);
 }
 
-// The next entry of a stack; NULL when there is no room. An interrupt may come between these steps:
-// it finds an entry without a class, which it passes over, and leaves the stack as it was.
-static inline struct lock_held *lockdep_push(struct lock_stack *stack)
+// The same for a thread's spinlock of this CPU: `count` were taken before it, or none.
+static __always_inline bool lockdep_spin_order_is_known(const struct lock_held *held,
+                                                        unsigned count, unsigned class)
 {
-    if (unlikely(stack->count == LOCKS_HELD_MAX)) {
-        stack->lost++;
-        return NULL;
+    const struct lock_stack *thread;
+
+    if (count != 0) {
+        return lockdep_order_is_known(held - 1, class);
     }
-    struct lock_held *held = &stack->held[stack->count];
-    WRITE_ONCE(stack->count, stack->count + 1);
+    thread = lockdep_thread_stack();
+    return thread == NULL || thread->count == 0 ||
+           lockdep_order_is_known(&thread->held[thread->count - 1], class);
+}
+
+// A spinlock that this CPU has, or is going to have: enters it, and compares it with what is known.
+// Here for a thread that softirqs may interrupt. With interrupts off it says nothing about its class
+// that could be dangerous. Returns `flags`.
+static __always_inline unsigned long lockdep_spin_taken(struct police_cpu *police,
+                                                        struct spinlock *lock, bool tried,
+                                                        bool interrupts_on, const void *at,
+                                                        unsigned long flags)
+{
+    unsigned usage = interrupts_on ? LOCK_HARDIRQ_ON | LOCK_SOFTIRQ_ON : 0;
+    unsigned count = police->stack.count, class = lock->class;
+    struct lock_held *held = &police->stack.held[count];
+
+    if (unlikely(cpu_field_set(above_thread) || police->blind || class == 0 ||
+                 count == LOCKS_HELD_MAX)) {
+        return lockdep_spin_taken_rarely(police, lock, tried, interrupts_on, at, flags);
+    }
+    // An interrupt may come between these steps: it finds an entry without a class, which it passes
+    // over, and leaves the stack as it was.
+    WRITE_ONCE(police->stack.count, count + 1);
     barrier();
-    return held;
-}
-
-// A spinlock that this CPU is going to hold: enters it, and compares it with what is known.
-static inline void lockdep_spin_taken(struct cpu *cpu, struct police_cpu *police,
-                                      struct spinlock *lock, bool tried, bool interrupts_on,
-                                      const void *at)
-{
-    struct lock_held *held;
-    unsigned class = lock->class;
-
-    if (unlikely(!lockdep_sees(cpu, police)) || (held = lockdep_push(&police->stack)) == NULL) {
-        return;
-    }
-    if (unlikely(class == 0)) {
-        lock->class = lockdep_look_up(police, lock->name, LOCK_SPIN);
-        class = lock->class;
-    }
     held->lock = lock;
     held->at = at;
-    held->level = lockdep_level(cpu);
-    held->tried = tried;
-    held->nested = 0;
     barrier();
-    WRITE_ONCE(held->class, (uint16_t) class);
-
-    unsigned usage = lockdep_usage(cpu, held, interrupts_on);
-    if (unlikely((usage & ~lockdep_graph.usage[class]) != 0)) {
-        lockdep_mark(police, held, usage);
+    WRITE_ONCE(held->what, LOCK_WHAT(class, LOCK_THREAD, tried));
+    if (unlikely((usage & ~lockdep_graph.usage[class]) != 0 ||
+                 (!tried && !lockdep_spin_order_is_known(held, count, class)))) {
+        return lockdep_examine(police, held, usage, flags);
     }
-    const struct lock_stack *thread = lockdep_thread_stack();
-    if (!tried && (police->stack.count != 1 || (thread != NULL && thread->count != 0))) {
-        lockdep_check_order(police, held);
-    }
+    return flags;
 }
 
 // True when it was the topmost and is gone: as it is nearly always.
-static inline bool lockdep_pop(struct lock_stack *stack, const void *lock)
+static __always_inline bool lockdep_pop(struct lock_stack *stack, const void *lock)
 {
     unsigned count = stack->count;
     struct lock_held *top = &stack->held[count - 1];
@@ -154,7 +165,7 @@ static inline bool lockdep_pop(struct lock_stack *stack, const void *lock)
     if (unlikely(count == 0 || top->lock != lock || top->nested != 0)) {
         return false;
     }
-    WRITE_ONCE(top->class, 0);
+    WRITE_ONCE(top->what, 0);
     barrier();
     WRITE_ONCE(stack->count, count - 1);
     return true;

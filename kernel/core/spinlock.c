@@ -47,142 +47,204 @@ __noinline void spin_wait(struct spinlock *lock)
 
 // One who has to wait is entered before he does, so that a deadlock is told before it happens. What
 // this CPU has already it cannot wait for: told, and counted.
-static __noinline void spin_lock_contended(struct cpu *cpu, struct police_cpu *police,
-                                           struct spinlock *lock, bool interrupts_on,
-                                           const void *at)
+static __noinline unsigned long spin_lock_contended(struct police_cpu *police,
+                                                    struct spinlock *lock, bool interrupts_on,
+                                                    const void *at, unsigned long flags)
 {
     if (spin_is_held(lock) && lockdep_spin_again(police, lock, at)) {
-        return;
+        return flags;
     }
-    lockdep_spin_taken(cpu, police, lock, false, interrupts_on, at);
+    lockdep_spin_taken(police, lock, false, interrupts_on, at, 0);
     spin_wait(lock);
     lock->taken_at = at;
+    return flags;
 }
 
-// With preemption counted off, and interrupts as they shall be.
-static __always_inline void spin_take_policed(struct cpu *cpu, struct spinlock *lock,
-                                              bool interrupts_on, const void *at)
+// With preemption counted off, or interrupts off. Returns `flags`.
+static __always_inline unsigned long spin_take_policed(struct police_cpu *police,
+                                                       struct spinlock *lock, bool interrupts_on,
+                                                       const void *at, unsigned long flags)
 {
-    struct police_cpu *police = &police_cpus[cpu->id];
-
     if (unlikely(!spin_try(lock))) {
-        spin_lock_contended(cpu, police, lock, interrupts_on, at);
-        return;
+        return spin_lock_contended(police, lock, interrupts_on, at, flags);
     }
-    lockdep_spin_taken(cpu, police, lock, false, interrupts_on, at);
     lock->taken_at = at;
+    return lockdep_spin_taken(police, lock, false, interrupts_on, at, flags);
 }
 
 // Counts preemption off; that begins a section, unless interrupts are off anyway.
-static __always_inline struct cpu *spin_begin(bool *interrupts_on, const void *at)
+static __always_inline struct police_cpu *spin_begin(bool *interrupts_on, const void *at)
 {
-    struct cpu *cpu;
+    struct police_cpu *police;
 
     raw_preempt_disable();
-    cpu = cpu_self(); // from here on it stays the same
+    police = cpu_field(police); // from here on it stays the same
     *interrupts_on = !irqs_disabled();
-    if (*interrupts_on && cpu->preempt_off == 1) {
-        latency_begin(&police_cpus[cpu->id].preempt_off, at);
+    if (*interrupts_on && cpu_field(preempt_off) == 1) {
+        latency_begin(&police->preempt_off, at);
     }
-    return cpu;
+    return police;
 }
 
 void spin_lock_policed(struct spinlock *lock)
 {
     const void *at = __builtin_return_address(0);
     bool interrupts_on;
-    struct cpu *cpu = spin_begin(&interrupts_on, at);
+    struct police_cpu *police = spin_begin(&interrupts_on, at);
 
-    spin_take_policed(cpu, lock, interrupts_on, at);
+    spin_take_policed(police, lock, interrupts_on, at, 0);
 }
 
 bool spin_trylock_policed(struct spinlock *lock)
 {
     const void *at = __builtin_return_address(0);
     bool interrupts_on;
-    struct cpu *cpu = spin_begin(&interrupts_on, at);
+    struct police_cpu *police = spin_begin(&interrupts_on, at);
 
     if (!spin_try(lock)) {
         preempt_enable();
         return false;
     }
-    lockdep_spin_taken(cpu, &police_cpus[cpu->id], lock, true, interrupts_on, at);
     lock->taken_at = at;
-    return true;
+    return lockdep_spin_taken(police, lock, true, interrupts_on, at, true) != 0;
 }
 
-static __always_inline unsigned long spin_irqsave_policed(struct spinlock *lock, const void *at)
+void spin_lock_irqs_off_policed(struct spinlock *lock)
 {
-    unsigned long flags = raw_irq_save();
-    struct cpu *cpu = cpu_self();
-
-    if ((flags & CPU_FLAGS_IF) != 0) {
-        latency_begin(&police_cpus[cpu->id].irqs_off, at);
-    }
-    cpu->preempt_off++;
-    spin_take_policed(cpu, lock, false, at);
-    return flags;
+    spin_take_policed(cpu_field(police), lock, false, __builtin_return_address(0), 0);
 }
 
 unsigned long spin_lock_irqsave_policed(struct spinlock *lock)
 {
-    return spin_irqsave_policed(lock, __builtin_return_address(0));
+    const void *at = __builtin_return_address(0);
+    unsigned long flags = raw_irq_save();
+    struct police_cpu *police = cpu_field(police);
+
+    if ((flags & CPU_FLAGS_IF) != 0) {
+        latency_begin(&police->irqs_off, at);
+    }
+    raw_preempt_disable();
+    return spin_take_policed(police, lock, false, at, flags);
 }
 
 void spin_lock_irq_policed(struct spinlock *lock)
 {
-    spin_irqsave_policed(lock, __builtin_return_address(0));
+    const void *at = __builtin_return_address(0);
+    struct police_cpu *police;
+
+    raw_irq_disable();
+    police = cpu_field(police);
+    latency_begin(&police->irqs_off, at);
+    raw_preempt_disable();
+    spin_take_policed(police, lock, false, at, 0);
 }
 
-// What is not held is not given back; the caller will count preemption down all the same.
-static __noinline void spin_give_other(struct police_cpu *police, struct spinlock *lock,
-                                       const void *at)
+// What is not held is not given back; a caller who counts will count preemption down all the same.
+static void spin_give_other(struct police_cpu *police, struct spinlock *lock, bool counts,
+                            const void *at)
 {
-    if (lockdep_release_other(police, &police->stack, lock, lock->class, lock->name, at)) {
+    if (!lockdep_sees(cpu_self(), police) ||
+        lockdep_release_other(police, &police->stack, lock, lock->class, lock->name, at)) {
         spin_give(lock);
-    } else if (!spin_is_held(lock)) {
+    } else if (counts && !spin_is_held(lock)) {
         raw_preempt_disable();
     }
 }
 
-static __always_inline void spin_give_policed(struct cpu *cpu, struct police_cpu *police,
-                                              struct spinlock *lock, const void *at)
+// An NMI leaves alone what it finds: it may be an entry whose lock is yet to be had.
+static __always_inline bool spin_pop(struct police_cpu *police, struct spinlock *lock)
 {
-    if (unlikely(lockdep_sees(cpu, police) && !lockdep_pop(&police->stack, lock))) {
-        spin_give_other(police, lock, at);
-    } else {
-        spin_give(lock);
-    }
+    return likely(!cpu_field_set(nmi_depth) && lockdep_pop(&police->stack, lock));
 }
 
-static __always_inline void spin_end(struct cpu *cpu, struct police_cpu *police, const void *at)
+static __noinline void spin_unlock_other(struct spinlock *lock, const void *at)
 {
-    if (cpu->preempt_off == 1) {
+    struct police_cpu *police = cpu_field(police);
+
+    spin_give_other(police, lock, true, at);
+    if (cpu_field(preempt_off) == 1) {
         latency_end(&police->preempt_off, at);
     }
+    raw_preempt_enable();
+}
+
+static __noinline void spin_unlock_longest(struct latency *latency, int64_t cycles, const void *at)
+{
+    latency_longest(latency, cycles, at);
     raw_preempt_enable();
 }
 
 void spin_unlock_policed(struct spinlock *lock)
 {
     const void *at = __builtin_return_address(0);
-    struct cpu *cpu = cpu_self();
-    struct police_cpu *police = &police_cpus[cpu->id];
+    struct police_cpu *police = cpu_field(police);
+    int64_t cycles;
 
-    spin_give_policed(cpu, police, lock, at);
-    spin_end(cpu, police, at);
+    if (unlikely(!spin_pop(police, lock))) {
+        spin_unlock_other(lock, at);
+        return;
+    }
+    spin_give(lock);
+    if (cpu_field(preempt_off) == 1 && latency_ends(&police->preempt_off, &cycles)) {
+        spin_unlock_longest(&police->preempt_off, cycles, at);
+        return;
+    }
+    raw_preempt_enable();
 }
 
+void spin_unlock_irqs_off_policed(struct spinlock *lock)
+{
+    struct police_cpu *police = cpu_field(police);
+
+    if (unlikely(!spin_pop(police, lock))) {
+        spin_give_other(police, lock, false, __builtin_return_address(0));
+        return;
+    }
+    spin_give(lock);
+}
+
+static __noinline void spin_unlock_irqrestore_other(struct spinlock *lock, unsigned long flags,
+                                                    const void *at)
+{
+    struct police_cpu *police = cpu_field(police);
+    int64_t cycles;
+
+    spin_give_other(police, lock, true, at);
+    if ((flags & CPU_FLAGS_IF) != 0) {
+        if (latency_irqs_on(police, &cycles)) {
+            latency_irqs_on_rarely(police, cycles, at);
+        }
+        raw_irq_enable();
+    }
+    raw_preempt_enable();
+}
+
+static __noinline void spin_irq_enable_rarely(struct police_cpu *police, int64_t cycles,
+                                              const void *at)
+{
+    latency_irqs_on_rarely(police, cycles, at);
+    raw_irq_enable();
+    raw_preempt_enable();
+}
+
+// Preemption that goes on together with interrupts was no section of its own.
 void spin_unlock_irqrestore_policed(struct spinlock *lock, unsigned long flags)
 {
     const void *at = __builtin_return_address(0);
-    struct cpu *cpu = cpu_self();
-    struct police_cpu *police = &police_cpus[cpu->id];
+    struct police_cpu *police = cpu_field(police);
+    int64_t cycles;
 
-    spin_give_policed(cpu, police, lock, at);
+    if (unlikely(!spin_pop(police, lock))) {
+        spin_unlock_irqrestore_other(lock, flags, at);
+        return;
+    }
+    spin_give(lock);
     if ((flags & CPU_FLAGS_IF) != 0) {
-        latency_irqs_on(cpu, police, at);
+        if (latency_irqs_on(police, &cycles)) {
+            spin_irq_enable_rarely(police, cycles, at);
+            return;
+        }
         raw_irq_enable();
     }
-    spin_end(cpu, police, at);
+    raw_preempt_enable();
 }

@@ -63,7 +63,10 @@ void trace_policed(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b)
     if (likely(ring != NULL)) { // NULL: an exception before the recorder was started
         struct trace_record *record = trace_draw(ring);
 
-        record->context = cpu_context_flags();
+        record->rflags_high = (uint8_t)(local_irq_flags() >> 8);
+        record->want_resched = cpu_field(want_resched);
+        record->preempt_off = (uint8_t)cpu_field(preempt_off);
+        record->above_thread = cpu_field(above_thread);
         trace_fill(record, tsc, event, a, b);
     }
 }
@@ -75,6 +78,17 @@ void trace_enable(bool on)
     }
 }
 
+// The letters of the context that a record was written in; dots when the police was off.
+static void trace_letters(const struct trace_record *r, char letters[5])
+{
+    struct cpu then = {.above_thread = r->above_thread,
+                       .preempt_off = r->preempt_off,
+                       .want_resched = r->want_resched};
+    bool irqs_off = police_on && (r->rflags_high & CPU_FLAGS_IF >> 8) == 0;
+
+    cpu_context_letters(cpu_context_flags_of(&then, irqs_off), letters);
+}
+
 static void trace_show_record(struct text *t, unsigned cpu, const struct trace_record *r,
                               uint64_t previous_tsc)
 {
@@ -83,7 +97,7 @@ static void trace_show_record(struct text *t, unsigned cpu, const struct trace_r
     const char *name_b = trace_events[r->event].name_b;
     char context[5];
 
-    cpu_context_letters(r->context, context);
+    trace_letters(r, context);
     text_printf(t, "[%03u] %s %6llu.%06llu +%-8llu %s:", cpu, context,
                 (unsigned long long)(us / 1000000), (unsigned long long)(us % 1000000),
                 (unsigned long long)(previous_tsc != 0 ? r->tsc - previous_tsc : 0),

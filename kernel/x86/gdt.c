@@ -89,9 +89,7 @@ static void gdt_load(unsigned cpu)
 
 void gdt_init_cpu(unsigned cpu, const uintptr_t ist_tops[IST_COUNT])
 {
-    cpus[cpu].self = &cpus[cpu];
-    cpus[cpu].id = cpu;
-    cpus[cpu].lock_holder = cpu + 1;
+    cpu_set_up(cpu);
     gdt_fill(cpu, ist_tops);
     gdt_load(cpu);
     idt_load();
