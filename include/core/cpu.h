@@ -16,6 +16,7 @@ struct thread;
 struct run_queue;
 struct softirq_cpu;
 struct police_cpu;
+struct tasklet_struct;
 struct trace_ring;
 struct frame;
 
@@ -47,11 +48,13 @@ struct cpu {
         };
         uint16_t idle_marks; // not 0: an interrupt has to take one of them back
     };
-    uint16_t rcu_passes;           // C: RCU quiescent states so far, wraps; read by others
-    struct run_queue *queue;       // I: of kernel/sched
-    struct cputime *books;         // I: of its time (<sched/cputime.h>)
-    struct softirq_cpu *softirqs;  // I: of kernel/defer/softirq.c
-    struct police_cpu *police;     // I: of kernel/core/police.h
+    uint16_t rcu_passes;          // C: RCU quiescent states so far, wraps; read by others
+    struct run_queue *queue;      // I: of kernel/sched
+    struct cputime *books;        // I: of its time (<sched/cputime.h>)
+    struct softirq_cpu *softirqs; // I: of kernel/defer/softirq.c
+    struct police_cpu *police;    // I: of kernel/core/police.h
+    // C: the last one that was scheduled, tasklet_hi_schedule() [1] apart; kernel/defer/tasklet.c
+    struct tasklet_struct *tasklets[2];
     struct trace_ring *trace_ring; // A: where trace() writes
     const struct frame *irq_frame; // C: what the hard interrupt of this moment interrupted
     uint64_t interrupts;           // C: taken, exceptions aside

@@ -86,8 +86,12 @@ static __always_inline void trace_fill(struct trace_record *record, uint64_t tsc
                                        enum trace_event event, uint32_t a, uint64_t b)
 {
     record->tsc = tsc;
-    record->a = a;
-    record->b = b;
+    if (!__builtin_constant_p(a) || a != 0) { // what is always 0 has no name, and is not shown
+        record->a = a;
+    }
+    if (!__builtin_constant_p(b) || b != 0) {
+        record->b = b;
+    }
     barrier();
     WRITE_ONCE(record->event, (uint8_t)event);
 }

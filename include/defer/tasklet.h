@@ -5,9 +5,14 @@
 #include <lib/types.h>
 
 struct tasklet_struct {
-    struct tasklet_struct *next;                // C: on the list of the CPU that scheduled it
-    uint32_t state;                             // A: scheduled, running, parked
-    uint32_t disabled;                          // A: tasklet_disable() nesting
+    struct tasklet_struct *next; // C: on the list of the CPU that scheduled it
+    union {
+        struct {
+            uint32_t state;    // A: scheduled, running, parked
+            uint32_t disabled; // A: tasklet_disable() nesting
+        };
+        uint64_t state_and_disabled; // A: both, for who begins to run it
+    };
     void (*callback)(struct tasklet_struct *t); // I
     const char *name;                           // I
     uint64_t runs;                              // A

@@ -28,15 +28,6 @@
 
 enum { TASKLET_SCHEDULED = 1, TASKLET_RUNNING = 2, TASKLET_PARKED = 4, TASKLET_HI = 8 };
 
-struct tasklet_list {
-    struct tasklet_struct *first; // C
-    struct tasklet_struct **end;  // C: where the next one is linked
-};
-
-struct tasklet_cpu {
-    struct tasklet_list hi, normal;
-};
-
 // Tasklets with the same function, for /proc/tasklets. Tasklets come and go; this stays.
 struct tasklet_kind {
     char name[16];                              // I: a copy, as the owner may go away
@@ -45,8 +36,6 @@ struct tasklet_kind {
 };
 
 enum { TASKLET_KINDS = 32 };
-
-static struct tasklet_cpu tasklet_cpus[MAX_CPUS];
 
 static DEFINE_SPINLOCK(tasklet_kinds_lock);
 static struct tasklet_kind tasklet_kinds[TASKLET_KINDS]; // L
@@ -98,19 +87,23 @@ static uint32_t tasklet_state(const struct tasklet_struct *t)
     return __atomic_load_n(&t->state, __ATOMIC_SEQ_CST);
 }
 
-// Puts a tasklet, whose SCHEDULED the caller has set, on this CPU's list.
+// Puts a tasklet, whose SCHEDULED the caller has set, on this CPU's list. That is a ring, known by
+// its last one: so the softirq can take all of them with one exchange.
 static __always_inline void tasklet_enqueue(struct tasklet_struct *t, bool hi)
 {
     unsigned long flags = local_irq_save();
-    struct tasklet_cpu *self = &this_cpu(tasklet_cpus);
-    struct tasklet_list *list = hi ? &self->hi : &self->normal;
+    struct tasklet_struct **list = &cpu_self()->tasklets[hi], *last = *list;
 
-    t->next = NULL;
-    *list->end = t;
-    list->end = &t->next;
+    if (likely(last == NULL)) {
+        t->next = t;
+    } else {
+        t->next = last->next;
+        last->next = t;
+    }
+    *list = t;
     raise_softirq_irqoff(hi ? HI_SOFTIRQ : TASKLET_SOFTIRQ);
     local_irq_restore(flags);
-    if (unlikely(cpu_field(want_resched))) {
+    if (unlikely(cpu_field_set(want_resched))) {
         preempt_enable_slow();
     }
 }
@@ -146,38 +139,45 @@ static void tasklet_park(struct tasklet_struct *t)
 }
 
 // On another CPU, right now: the next round tries again.
-static __noinline void tasklet_put_back(struct tasklet_struct *t)
+static void tasklet_put_back(struct tasklet_struct *t)
 {
     tasklet_enqueue(t, tasklet_is_hi(t));
 }
 
-static __noinline void tasklet_found_disabled(struct tasklet_struct *t)
+static void tasklet_found_disabled(struct tasklet_struct *t)
 {
     tasklet_clear(t, TASKLET_RUNNING);
     tasklet_park(t);
 }
 
-// It was on the list of those that come first, or, a mistake of ours, on a list without a reason.
-static __noinline void tasklet_found_odd(struct tasklet_struct *t)
+// Not to be run just now; or it is of those that come first and was put back; or, a mistake of ours,
+// it was on a list without a reason. True: it is RUNNING, and its function shall be called.
+static __noinline bool tasklet_begin_rarely(struct tasklet_struct *t)
 {
+    if (!tasklet_set(t, TASKLET_RUNNING)) {
+        tasklet_put_back(t);
+        return false;
+    }
+    if (__atomic_load_n(&t->disabled, __ATOMIC_SEQ_CST) != 0) {
+        tasklet_found_disabled(t);
+        return false;
+    }
     tasklet_clear(t, TASKLET_HI);
-    WARN_ON((tasklet_state(t) & TASKLET_SCHEDULED) == 0);
+    WARN_ON(!tasklet_clear(t, TASKLET_SCHEDULED));
+    return true;
 }
 
-static __always_inline void tasklet_run_one(struct tasklet_struct *t)
+// The usual case is one step: asked for, enabled, running nowhere; and from then on it is RUNNING,
+// and may be asked for again.
+static __always_inline void tasklet_run_one(struct tasklet_struct *t, bool hi)
 {
-    if (unlikely(!tasklet_set(t, TASKLET_RUNNING))) {
-        tasklet_put_back(t);
+    uint64_t asked = TASKLET_SCHEDULED | (hi ? TASKLET_HI : 0);
+
+    if (unlikely(!__atomic_compare_exchange_n(&t->state_and_disabled, &asked, TASKLET_RUNNING,
+                                              false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) &&
+        !tasklet_begin_rarely(t)) {
         return;
     }
-    if (unlikely(__atomic_load_n(&t->disabled, __ATOMIC_SEQ_CST) != 0)) {
-        tasklet_found_disabled(t);
-        return;
-    }
-    if (unlikely((tasklet_state(t) & (TASKLET_SCHEDULED | TASKLET_HI)) != TASKLET_SCHEDULED)) {
-        tasklet_found_odd(t);
-    }
-    __atomic_fetch_and(&t->state, ~(uint32_t)TASKLET_SCHEDULED, __ATOMIC_SEQ_CST);
     t->runs++;
     __atomic_fetch_add(&t->kind->runs, 1, __ATOMIC_RELAXED);
     trace(TRACE_TASKLET_ENTRY, 0, (uintptr_t)t->callback);
@@ -186,29 +186,32 @@ static __always_inline void tasklet_run_one(struct tasklet_struct *t)
 }
 
 // The whole list is taken at once: what is scheduled from here on waits for the next round.
-static __always_inline void tasklet_action(struct tasklet_list *list)
+static __always_inline void tasklet_action(bool hi)
 {
-    local_irq_disable();
-    struct tasklet_struct *t = list->first;
-    list->first = NULL;
-    list->end = &list->first;
-    local_irq_enable();
+    struct tasklet_struct *last =
+        __atomic_exchange_n(&cpu_self()->tasklets[hi], NULL, __ATOMIC_ACQUIRE);
+
+    if (unlikely(last == NULL)) {
+        return;
+    }
+    struct tasklet_struct *t = last->next;
+    last->next = NULL;
     while (t != NULL) {
         struct tasklet_struct *next = t->next; // before it may be scheduled again
 
-        tasklet_run_one(t);
+        tasklet_run_one(t, hi);
         t = next;
     }
 }
 
 static void tasklet_normal_softirq(void)
 {
-    tasklet_action(&this_cpu(tasklet_cpus).normal);
+    tasklet_action(false);
 }
 
 static void tasklet_hi_softirq(void)
 {
-    tasklet_action(&this_cpu(tasklet_cpus).hi);
+    tasklet_action(true);
 }
 
 void tasklet_disable_nosync(struct tasklet_struct *t)
@@ -272,12 +275,6 @@ struct tasklet_struct *tasklet_find(const void *start, size_t size)
 
 void tasklet_init_subsystem(void)
 {
-    for (unsigned cpu = 0; cpu < MAX_CPUS; cpu++) {
-        struct tasklet_cpu *self = &tasklet_cpus[cpu];
-
-        self->hi.end = &self->hi.first;
-        self->normal.end = &self->normal.first;
-    }
     open_softirq(HI_SOFTIRQ, tasklet_hi_softirq);
     open_softirq(TASKLET_SOFTIRQ, tasklet_normal_softirq);
 }
