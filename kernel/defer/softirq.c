@@ -105,19 +105,26 @@ static __noinline void softirq_unbalanced(size_t nr, uint32_t preempt_off)
     WARN_ON(true);
 }
 
-// Each handler's end is the next one's beginning: one look at the clock.
-static __always_inline void softirq_call(struct softirq_cpu *self, size_t nr, uint32_t preempt_off)
+// Behind a handler, out of line: the way to it has fewer registers to save. Each one's end is the
+// next one's beginning: one look at the clock.
+static __noinline void softirq_called(struct softirq_cpu *self, size_t nr, uint32_t preempt_off)
 {
-    self->count[nr]++;
-    trace_at(self->called_tsc, TRACE_SOFTIRQ_ENTRY, (uint32_t)nr, 0);
-    softirq_actions[nr]();
     uint64_t now = rdtsc();
+
     trace_at(now, TRACE_SOFTIRQ_EXIT, (uint32_t)nr, 0);
     self->tsc[nr] += now - self->called_tsc;
     self->called_tsc = now;
     if (unlikely(cpu_field(preempt_off) != preempt_off)) {
         softirq_unbalanced(nr, preempt_off);
     }
+}
+
+static __always_inline void softirq_call(struct softirq_cpu *self, size_t nr, uint32_t preempt_off)
+{
+    self->count[nr]++;
+    trace_at(self->called_tsc, TRACE_SOFTIRQ_ENTRY, (uint32_t)nr, 0);
+    softirq_actions[nr]();
+    softirq_called(self, nr, preempt_off);
 }
 
 // May there be another round? The clock is read only when there was a first one: most often one is

@@ -157,6 +157,7 @@ def test_police_off(boot):
     with boot(append="police=off") as machine:
         assert re.search(r"^ police: +off$", machine.ok("cat /proc/lockdep_stats"), re.M)
         assert machine.run("locks")[1] == 1
+        assert re.search(r"^ok 1 police\.", machine.ok("ktest police.the_code"), re.M)
         said = log_of(machine, "break lock-order")
         assert "WARNING" not in said
         said = log_of(machine, "break sleep-under-spinlock")  # told all the same

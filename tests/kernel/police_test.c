@@ -38,6 +38,20 @@ static void take_in_order(struct spinlock *first, struct spinlock *second)
     spin_unlock(first);
 }
 
+// What the boot option said has become code: asked in several places, each patched by itself.
+KTEST(police, the_code_says_what_the_option_said)
+{
+    EXPECT_EQ(police_watches(), police_on);
+    fresh_locks();
+    preempt_disable(); // what a CPU holds is asked twice
+    unsigned before = lockdep_cpu_stack(cpu_id())->count;
+    spin_lock(&lock_a);
+    unsigned held = lockdep_cpu_stack(cpu_id())->count - before;
+    spin_unlock(&lock_a);
+    preempt_enable();
+    EXPECT_EQ(held, police_on ? 1 : 0);
+}
+
 KTEST(lockdep, an_order_turned_round_is_told_once)
 {
     uint32_t before = lockdep_reports;

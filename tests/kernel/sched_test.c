@@ -428,3 +428,43 @@ KTEST(sched, switches_and_run_time_are_counted)
     EXPECT(thread->runtime > 0);
     thread_put(thread);
 }
+
+// ---- waking ------------------------------------------------------------------------------------
+
+static unsigned sleeper_cpu; // A: where it was awake last
+
+static void sleeper(void *arg)
+{
+    (void)arg;
+    while (!kthread_should_stop()) {
+        __atomic_store_n(&sleeper_cpu, cpu_id(), __ATOMIC_SEQ_CST);
+        set_current_state(THREAD_SLEEPING);
+        if (!kthread_should_stop()) {
+            schedule();
+        }
+    }
+    set_current_state(THREAD_RUNNING);
+}
+
+// It is told where it may run while it sleeps elsewhere, and wakes there at once.
+KTEST(sched, a_sleeper_wakes_where_it_may)
+{
+    struct thread *thread = kthread_run(sleeper, NULL, "sleeper");
+    struct cpumask only;
+
+    REQUIRE(thread != NULL);
+    for (unsigned round = 0; round < 20; round++) {
+        for_each_online_cpu (cpu) {
+            memset(&only, 0, sizeof(only));
+            cpumask_set(&only, cpu);
+            EXPECT(EVENTUALLY(READ_ONCE(thread->state) == THREAD_SLEEPING &&
+                              !READ_ONCE(thread->on_queue)));
+            EXPECT_EQ(sched_setaffinity(thread, &only), 0);
+            EXPECT(wake_up_process(thread));
+            EXPECT(EVENTUALLY(__atomic_load_n(&sleeper_cpu, __ATOMIC_SEQ_CST) == cpu));
+            EXPECT_EQ(READ_ONCE(thread->cpu), cpu);
+            EXPECT(!READ_ONCE(thread->misplaced));
+        }
+    }
+    kthread_stop(thread);
+}
