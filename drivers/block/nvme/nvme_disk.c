@@ -247,18 +247,20 @@ static inline unsigned nvme_take_answers(struct nvme_queue *queue, struct nvme_d
     unsigned long flags;
 
     spin_lock_irqsave(&queue->cq_lock, flags);
-    // A device that writes strange ones as fast as we read gets a bound too.
-    while (good < room && likely(queue->running) && likely(strange < queue->ring.depth)) {
+    while (good < room && likely(queue->running)) {
         struct nvme_cqe answer;
         uint16_t tag;
         enum nvme_answer kind = nvme_ring_take(&queue->ring, &queue->tags, &answer, &tag);
         if (likely(kind == NVME_ANSWER_GOOD)) {
             done[good++] = (struct nvme_done){.tag = tag, .status = answer.status};
-        } else if (kind == NVME_ANSWER_NONE) {
+            continue;
+        }
+        if (kind == NVME_ANSWER_NONE) {
             break;
-        } else {
-            strange++;
-            nvme_report_answer(queue, kind, answer.sq_id, answer.cid, answer.status);
+        }
+        nvme_report_answer(queue, kind, answer.sq_id, answer.cid, answer.status);
+        if (++strange == queue->ring.depth) {
+            break; // a device that writes them as fast as we read gets a bound too
         }
     }
     queue->counters.answers[NVME_ANSWER_GOOD] += good;
