@@ -81,10 +81,12 @@ struct page_stats {
 };
 void page_stats(struct page_stats *stats);
 extern phys_t page_main_start, page_main_size; // I: the largest piece of usable RAM
+extern phys_t page_first_size;                 // I: of the piece that begins at 0
 bool page_is_ram_anywhere(phys_t address);
 static inline bool page_is_ram(phys_t address) // usable RAM of the boot map
 {
-    return likely(address - page_main_start < page_main_size) || page_is_ram_anywhere(address);
+    return likely(address - page_main_start < page_main_size) || address < page_first_size ||
+           page_is_ram_anywhere(address);
 }
 // The pieces of usable RAM in whole pages, ascending, and whether one of them touches [address,
 // address + size).

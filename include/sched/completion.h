@@ -14,7 +14,13 @@ struct completion {
 #define COMPLETION_LINE_(line) #line
 #define COMPLETION_LINE(line)  COMPLETION_LINE_(line)
 #define init_completion(c)     init_completion_at(c, __FILE_NAME__ ":" COMPLETION_LINE(__LINE__))
-void init_completion_at(struct completion *c, const char *name);
+static inline void init_completion_at(struct completion *c, const char *name)
+{
+    c->done = 0;
+    c->class = 0;
+    c->name = name;
+    init_waitqueue_head(&c->queue, "completion");
+}
 void reinit_completion(struct completion *c);
 void complete(struct completion *c);     // releases one waiter; context: any
 void complete_all(struct completion *c); // releases everyone, now and later

@@ -19,11 +19,6 @@
 // holder's CPU may be descheduled for long.
 enum { SPIN_REPORT_ROUNDS = 200u * 1000 * 1000 };
 
-void spin_lock_init(struct spinlock *lock, const char *name)
-{
-    *lock = (struct spinlock)SPINLOCK_INIT(name);
-}
-
 __noinline void spin_wait(struct spinlock *lock)
 {
     unsigned rounds = 0;

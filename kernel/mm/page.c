@@ -154,7 +154,7 @@ unsigned page_order(size_t size)
     return order;
 }
 
-phys_t page_main_start, page_main_size;
+phys_t page_main_start, page_main_size, page_first_size;
 
 bool page_is_ram_anywhere(phys_t address)
 {
@@ -704,15 +704,21 @@ static void page_add_resources(void)
     }
 }
 
-// The largest piece of RAM that has struct pages: where most memory is, for page_is_ram().
+// The largest piece of RAM that has struct pages, and the one below 640 KiB: where nearly all memory
+// is, for page_is_ram().
 static void page_find_main(void)
 {
     phys_t start, end;
 
-    page_main_size = 0;
+    page_main_size = page_first_size = 0;
     for (unsigned i = 0; page_ram_piece(i, &start, &end); i++) {
-        if (end - start > page_main_size && page_at(start >> PAGE_SHIFT) != NULL &&
-            page_at((end - 1) >> PAGE_SHIFT) != NULL) {
+        if (page_at(start >> PAGE_SHIFT) == NULL || page_at((end - 1) >> PAGE_SHIFT) == NULL) {
+            continue;
+        }
+        if (start == 0) {
+            page_first_size = end;
+        }
+        if (end - start > page_main_size) {
             page_main_start = start;
             page_main_size = end - start;
         }

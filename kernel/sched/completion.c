@@ -10,14 +10,6 @@
 
 enum { COMPLETION_ALL = UINT32_MAX / 2 }; // complete_all(): more than anybody will ever take
 
-void init_completion_at(struct completion *c, const char *name)
-{
-    c->done = 0;
-    c->class = 0;
-    c->name = name;
-    init_waitqueue_head(&c->queue, "completion");
-}
-
 void reinit_completion(struct completion *c)
 {
     WRITE_ONCE(c->done, 0);

@@ -88,16 +88,12 @@ static void sleep_add(struct sleep_list *list, struct sleeper *sleeper)
     list_add(&sleeper->link, after);
 }
 
-uint32_t schedule_timeout(uint32_t timeout_jiffies)
+static __noinline uint32_t schedule_until(uint32_t timeout_jiffies)
 {
     struct sleeper sleeper = {.thread = current};
     struct sleep_list *list;
     unsigned long flags;
 
-    if (timeout_jiffies == MAX_SCHEDULE_TIMEOUT) {
-        schedule();
-        return MAX_SCHEDULE_TIMEOUT;
-    }
     // Ticks are compared by their difference: half the range is the most that can be told from the
     // past.
     sleeper.expires = jiffies + min(timeout_jiffies, (uint32_t)INT32_MAX);
@@ -116,6 +112,15 @@ uint32_t schedule_timeout(uint32_t timeout_jiffies)
     }
     spin_unlock_irqrestore(&list->lock, flags);
     return time_after(sleeper.expires, jiffies) ? sleeper.expires - jiffies : 0;
+}
+
+uint32_t schedule_timeout(uint32_t timeout_jiffies)
+{
+    if (timeout_jiffies != MAX_SCHEDULE_TIMEOUT) {
+        return schedule_until(timeout_jiffies);
+    }
+    schedule();
+    return MAX_SCHEDULE_TIMEOUT;
 }
 
 void msleep(uint32_t ms)

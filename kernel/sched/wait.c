@@ -22,12 +22,6 @@
 
 #include "internal.h"
 
-void init_waitqueue_head(struct wait_queue_head *queue, const char *name)
-{
-    spin_lock_init(&queue->lock, name);
-    INIT_LIST_HEAD(&queue->entries);
-}
-
 void prepare_to_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry,
                      enum thread_state state)
 {

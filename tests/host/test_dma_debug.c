@@ -70,7 +70,7 @@ void page_lend(phys_t start, uint64_t size, int change)
     }
 }
 
-phys_t page_main_start, page_main_size; // none: each address is looked up
+phys_t page_main_start, page_main_size, page_first_size; // none: each address is looked up
 
 bool page_is_ram_anywhere(phys_t address)
 {
