@@ -11,7 +11,9 @@
 
 enum { BREAK_MOST_MS = 60 * 1000, BREAK_MOST_S = 300 };
 
-static void break_spin_ms(uint32_t ms)
+// A function of its own: a watchdog's interrupt strikes mostly in clock_ns(), which has no frame,
+// and then its caller is not seen in the backtrace.
+static __noinline void break_spin_ms(uint32_t ms)
 {
     uint64_t end_ns = clock_ns() + ms * 1000000ull;
 
