@@ -250,3 +250,86 @@ def test_driver_goes_and_comes(boot, tmp_path):
         m.ok("driver bind 0000:00:1f.2")
         assert digest(m, "sha256sum /dev/sr0") == sha256(data)
     no_harm(m)
+
+
+# ---- on an IDE channel ------------------------------------------------------------------------
+
+
+def ide_counter(machine, name):
+    return sum(map(int, re.findall(rf"{name} (\d+)", machine.ok("cat /proc/driver/ide"))))
+
+
+@pytest.mark.parametrize("options", [{}, {"cpus": 4}, {"mem": "6G"}, {"append": "ide=pio"}])
+def test_ide_boot_cd_is_the_file(boot, options):
+    with open(ISO, "rb") as file:
+        iso = file.read()
+    m = boot(boot="iso", machine="pc", **options)
+    assert m.ok("lsblk -b -n").split() == ["sr0", "11:0", "1", str(len(iso)), "1", "rom"]
+    assert m.ok("lsblk -n -o MODEL,TRAN sr0").strip() == "QEMU DVD-ROM ata"
+    assert digest(m, "sha256sum /dev/sr0") == sha256(iso)
+    m.ok("mount /dev/sr0 /mnt")
+    assert "menuentry" in m.ok("cat /mnt/boot/grub/grub.cfg")
+    assert ide_counter(m, "errors") == 0 and ide_counter(m, "time-outs") == 0
+    no_harm(m)
+
+
+def test_ide_medium_comes_and_goes(boot, tmp_path):
+    first = disc(tmp_path / "first.img", MIB, seed=1)
+    second = disc(tmp_path / "second.img", 2 * MIB, seed=2)
+    m = boot(machine="pc", extra=drive())
+    assert m.ok("lsblk -n").split() == ["sr0", "11:0", "1", "0B", "1", "rom"]
+    for path, data in [("first.img", first), ("second.img", second)] * 2:
+        insert(m, tmp_path / path)
+        assert digest(m, "sha256sum /dev/sr0") == sha256(data)
+        assert m.ok("lsblk -b -n -o SIZE sr0").strip() == str(len(data))
+        eject(m)
+        assert "No medium found" in m.run("cat /dev/sr0")[0]
+    insert(m, tmp_path / "first.img")
+    m.output_of("cat /dev/sr0 | sleep 1000 &")
+    while not re.search(r"pipe +cat$", m.ok("ps -o stat,wchan,comm"), re.M):
+        pass
+    insert(m, tmp_path / "second.img")
+    output, status = m.run("dd if=/dev/sr0 iflag=direct of=/dev/null bs=2048 count=1")
+    assert status == 1 and "No medium found" in output
+    assert "Device or resource busy" in m.run("cat /dev/sr0")[0]
+    m.ok("stop %1")
+    m.output_of("")
+    assert digest(m, "sha256sum /dev/sr0") == sha256(second)
+    no_harm(m)
+
+
+def test_ide_read_error_hits_exactly_its_block(boot, tmp_path):
+    data = disc(tmp_path / "cd.img", MIB)
+    m = boot(machine="pc", extra=bad_disc(tmp_path / "cd.img", 25 * 4))
+    output, status = m.run("dd if=/dev/sr0 of=/dev/null bs=2048 skip=25 count=1 iflag=direct")
+    assert status == 1 and "dd: error reading '/dev/sr0': Input/output error" in output
+    assert "sr0: read of 4 sectors at 100: ILLEGAL REQUEST: the block is out of range (5/21/00)" \
+        in m.ok("dmesg")
+    for block in (24, 26, 0):
+        assert digest(m, f"dd if=/dev/sr0 bs=2048 skip={block} count=1 iflag=direct status=none | "
+                      "sha256sum") == sha256(data[block * BLOCK:(block + 1) * BLOCK])
+    no_harm(m)
+
+
+def test_ide_beside_a_disk_on_its_cable(boot, tmp_path):
+    """Two devices take turns on one channel, a command at a time."""
+    data = disc(tmp_path / "cd.img", 2 * MIB)
+    other = disc(tmp_path / "d.img", 2 * MIB, seed=5)
+    m = boot(machine="pc", cpus=4, extra=[
+        "-drive", f"if=none,id=d,format=raw,file={tmp_path / 'd.img'}",
+        "-device", "ide-hd,drive=d,bus=ide.0,unit=0",
+        "-drive", f"if=none,id=cd,media=cdrom,format=raw,file={tmp_path / 'cd.img'}",
+        "-device", "ide-cd,drive=cd,bus=ide.0,unit=1"])
+    assert m.ok("lsblk -n -o NAME").split() == ["hda", "sr0"]
+    for name in ("hda", "sr0"):
+        m.output_of(f"dd if=/dev/{name} bs=8K iflag=direct status=none | sha256sum >> /tmp/sums &")
+    m.output_of("wait")
+    m.output_of("")
+    assert sorted(line.split()[0] for line in m.ok("cat /tmp/sums").splitlines()) == \
+        sorted([sha256(data), sha256(other)])
+    assert ide_counter(m, "time-outs") == 0
+    m.ok("driver unbind 0000:00:01.1")
+    assert m.ok("lsblk") == ""
+    m.ok("driver bind 0000:00:01.1")
+    assert digest(m, "sha256sum /dev/sr0") == sha256(data)
+    no_harm(m)

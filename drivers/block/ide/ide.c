@@ -74,7 +74,29 @@ void ide_reset(struct ide_channel *channel)
 
 // ---- looking for disks --------------------------------------------------------------------------
 
-// 0: its page is read. -ENODEV: nothing there, or no disk.
+// Asks for the page with one of the two commands. 0; -EIO: refused; -ETIMEDOUT.
+static int ide_read_page(struct ide_channel *channel, uint8_t command, uint16_t *page)
+{
+    ide_wr(channel, IDE_COMMAND, command);
+    ide_settle(channel);
+    if (ide_alternate_status(channel) == 0) {
+        return -ENODEV;
+    }
+    if (ide_wait(channel, 0, 0, IDE_READY_US) != 0) {
+        return -ETIMEDOUT;
+    }
+    uint8_t status = ide_rd(channel, IDE_STATUS);
+    if ((status & (ATA_STATUS_ERR | ATA_STATUS_DF)) != 0 || (status & ATA_STATUS_DRQ) == 0) {
+        return -EIO;
+    }
+    for (unsigned i = 0; i < ATA_IDENTIFY_WORDS; i++) {
+        page[i] = inw((uint16_t)(channel->command + IDE_DATA));
+    }
+    return 0;
+}
+
+// 0: its page is read. -ENODEV: nothing there, or neither disk nor CD drive. A CD drive refuses the
+// command for disks, and says by its registers what it is (ATA/ATAPI-6, 9.12).
 static int ide_identify(struct ide_channel *channel, struct ide_disk *disk, uint16_t *page)
 {
     ide_select(channel, disk, 0);
@@ -85,28 +107,13 @@ static int ide_identify(struct ide_channel *channel, struct ide_disk *disk, uint
     if (ide_wait(channel, 0, 0, IDE_READY_US) != 0) {
         return -ENODEV;
     }
-    ide_wr(channel, IDE_COMMAND, ATA_IDENTIFY_DEVICE);
-    ide_settle(channel);
-    if (ide_alternate_status(channel) == 0) {
-        return -ENODEV;
+    int error = ide_read_page(channel, ATA_IDENTIFY_DEVICE, page);
+    if (error != -EIO) {
+        return error;
     }
-    if (ide_wait(channel, 0, 0, IDE_READY_US) != 0) {
-        return -ETIMEDOUT;
-    }
-    status = ide_rd(channel, IDE_STATUS);
-    if ((status & (ATA_STATUS_ERR | ATA_STATUS_DF)) != 0 || (status & ATA_STATUS_DRQ) == 0) {
-        bool packet = ide_rd(channel, IDE_LBA_MID) == IDE_ATAPI_MID &&
-                      ide_rd(channel, IDE_LBA_HIGH) == IDE_ATAPI_HIGH;
-        if (packet) {
-            dev_info(channel->dev, "channel %u, device %u: an ATAPI drive, not driven here",
-                     channel->index, disk->second);
-        }
-        return -ENODEV;
-    }
-    for (unsigned i = 0; i < ATA_IDENTIFY_WORDS; i++) {
-        page[i] = inw((uint16_t)(channel->command + IDE_DATA));
-    }
-    return 0;
+    disk->is_atapi = ide_rd(channel, IDE_LBA_MID) == IDE_ATAPI_MID &&
+                     ide_rd(channel, IDE_LBA_HIGH) == IDE_ATAPI_HIGH;
+    return disk->is_atapi ? ide_read_page(channel, ATA_IDENTIFY_PACKET_DEVICE, page) : -ENODEV;
 }
 
 static int ide_look(struct ide_channel *channel, struct ide_disk *disk)
@@ -118,13 +125,14 @@ static int ide_look(struct ide_channel *channel, struct ide_disk *disk)
     }
     int error = ide_identify(channel, disk, page);
     if (error == 0) {
-        error = ata_parse_identity(&disk->identity, page, &why);
+        error = disk->is_atapi ? ide_atapi_add(disk, page, &why)
+                               : ata_parse_identity(&disk->identity, page, &why);
     }
     kfree(page);
     if (why != NULL) {
         dev_warn(channel->dev, "channel %u, device %u: %s", channel->index, disk->second, why);
     }
-    return error != 0 ? error : ide_disk_add(disk);
+    return error != 0 || disk->is_atapi ? error : ide_disk_add(disk);
 }
 
 // ---- interrupts ---------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 //   ide_pci.c   finds the controller on the PCI bus      thread
 //   ide.c       the channel: probing, interrupts, reset  thread; hard irq
 //   ide_disk.c  a disk: requests, PIO and DMA            any; BLOCK softirq
+//   ide_atapi.c a CD drive: packets, by PIO              the same
 //   ide_prd.c   the bus master's list: pure
 #pragma once
 
@@ -15,6 +16,7 @@
 #include <dev/block.h>
 
 #include "../ata/ata.h"
+#include "../ata/atapi.h"
 #include "ide_prd.h"
 
 enum {
@@ -30,10 +32,13 @@ enum {
 enum ide_mode { IDE_PIO, IDE_DMA };
 
 struct ide_disk {
-    struct ide_channel *channel;  // I
-    bool second;                  // I: device 1
-    struct ata_identity identity; // I
-    struct gendisk *disk;         // I: NULL: there is none
+    struct ide_channel *channel;     // I
+    bool second;                     // I: device 1
+    struct ata_identity identity;    // I
+    struct gendisk *disk;            // I: NULL: there is none
+    bool is_atapi;                   // I: a CD drive,
+    struct atapi_identity drive;     // I: which says this of itself
+    uint8_t sense[ATAPI_SENSE_SIZE]; // L of the channel: why its last command failed
 };
 
 // What the channel does now.
@@ -46,6 +51,7 @@ struct ide_command {
     struct request *part;    // L: PIO: where the next byte goes: of the merged requests,
     unsigned segment;        // L: its segment,
     uint32_t offset;         // L: and the byte in it
+    bool sensing;            // L: of a CD drive: it is asked why the request failed
 };
 
 struct ide_channel {
@@ -104,4 +110,17 @@ void ide_show(struct ide_channel *channel, struct text *t);
 // ---- ide_disk.c ----
 
 int ide_disk_add(struct ide_disk *disk);
+// For ide_atapi.c. Moves bytes, an even number and at most what is left, between the data register
+// and the memory of the channel's request. Caller holds the lock.
+void ide_move_locked(struct ide_channel *channel, uint32_t bytes);
+// What a failed command's request gets: some more tries, or -EIO; a good one is done. No lock.
+void ide_end(struct ide_disk *disk, struct request *request, bool failed);
+// The channel is free for the other device. No lock.
+void ide_kick_other(const struct ide_disk *disk);
+enum blk_eh_timer_return ide_timeout(struct request *request);
 bool ide_disk_remove(struct ide_disk *disk);
+
+// ---- ide_atapi.c ----
+
+// IDENTIFY PACKET DEVICE is in the page. 0, -errno; *why where there is more to say.
+int ide_atapi_add(struct ide_disk *disk, const void *page, const char **why);

@@ -44,15 +44,14 @@ static void ide_out(uint16_t port, const void *from, uint32_t bytes)
     __asm__ volatile("rep outsw" : "+S"(from), "+c"(words) : "d"(port) : "memory");
 }
 
-// One sector between the data register and the request's memory, which may be in several pieces.
-static void ide_move_sector_locked(struct ide_channel *channel)
+// The request's memory may be in several pieces.
+void ide_move_locked(struct ide_channel *channel, uint32_t left)
 {
     struct ide_command *now = &channel->now;
     uint16_t port = (uint16_t)(channel->command + IDE_DATA);
-    uint32_t left = min((uint32_t)SECTOR_SIZE, now->left);
 
     now->left -= left;
-    channel->counters.pio_sectors++;
+    channel->counters.pio_sectors += DIV_ROUND_UP(left, SECTOR_SIZE);
     channel->counters.words += left / 2;
     while (left > 0 && now->part != NULL) {
         const struct blk_segment *segment = &now->part->segments[now->segment];
@@ -74,6 +73,11 @@ static void ide_move_sector_locked(struct ide_channel *channel)
             }
         }
     }
+}
+
+static void ide_move_sector_locked(struct ide_channel *channel)
+{
+    ide_move_locked(channel, min((uint32_t)SECTOR_SIZE, channel->now.left));
 }
 
 // ---- DMA ----------------------------------------------------------------------------------------
@@ -259,8 +263,8 @@ static struct request *ide_finish_locked(struct ide_channel *channel)
     return request;
 }
 
-// The other disk may have been refused meanwhile.
-static void ide_kick_other(const struct ide_disk *disk)
+// It may have been refused meanwhile.
+void ide_kick_other(const struct ide_disk *disk)
 {
     const struct ide_disk *other = &disk->channel->disks[!disk->second];
 
@@ -287,7 +291,7 @@ static void ide_say_error(const struct ide_disk *disk, const struct request *req
 }
 
 // A failed command is tried again some times; whoever fails for good is told. No lock is held.
-static void ide_end(struct ide_disk *disk, struct request *request, bool failed)
+void ide_end(struct ide_disk *disk, struct request *request, bool failed)
 {
     uintptr_t tries = (uintptr_t)request->driver_data;
 
@@ -362,7 +366,7 @@ static unsigned ide_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
 
 // Overdue: the channel is reset, which ends the command for sure, and then the request is tried
 // again or failed. An interrupt that comes later finds nothing to do.
-static enum blk_eh_timer_return ide_timeout(struct request *request)
+enum blk_eh_timer_return ide_timeout(struct request *request)
 {
     struct ide_disk *disk = request->hctx->private_data;
     struct ide_channel *channel = disk->channel;

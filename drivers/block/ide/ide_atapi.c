@@ -1,0 +1,252 @@
+// A CD drive on an IDE channel: a command is a packet, and the drive says how much it brings.
+//
+//   PACKET ──DRQ──> 12 bytes ──> irq: so many bytes are ready ──> softirq takes them ──> irq ...
+//                                 ├─ over: done
+//                                 └─ ERR ──> REQUEST SENSE ──> irq ... ──> why it failed
+//
+// By PIO only: the count of bytes in the LBA's registers is our limit when we ask and the drive's
+// offer when it answers. It is checked against what is still wanted; what is too much is thrown away,
+// and the command has failed.
+//
+// A command that fails is asked for the reason at once, with the channel still ours: the same request
+// stays the channel's (ide_command.sensing), so nothing gets between.
+//
+// ATA/ATAPI-6, 8.27 and 9.8. Context: see each function. Previous: drivers/block/ata/cdrom.c. Next:
+// ide_disk.c, which moves the bytes.
+#include "ide.h"
+
+#include <lib/errno.h>
+#include <lib/string.h>
+#include <core/log.h>
+
+#include "../ata/cdrom.h"
+
+enum {
+    ATAPI_DRQ_US = 20 * 1000, // until the drive takes the packet
+    ATAPI_LIMIT = 8192,       // bytes at a time: the CPU moves them with interrupts off
+    // The count register says what is asked for (9.8): a packet, or data and which way.
+    ATAPI_REASON_PACKET = 1,
+    ATAPI_REASON_TO_HOST = 2,
+    ATAPI_REASON_MASK = 3,
+};
+
+// ---- down ---------------------------------------------------------------------------------------
+
+// Sends a packet for the request that is the channel's.
+static int atapi_issue_locked(struct ide_channel *channel, const struct atapi_packet *packet)
+{
+    const struct ide_disk *disk = channel->now.disk;
+    uint32_t limit = min(packet->length, (uint32_t)ATAPI_LIMIT);
+
+    channel->now.left = packet->length;
+    ide_select(channel, disk, 0);
+    ide_wr(channel, IDE_FEATURES, 0);
+    ide_wr(channel, IDE_LBA_MID, (uint8_t)limit);
+    ide_wr(channel, IDE_LBA_HIGH, (uint8_t)(limit >> 8));
+    ide_wr(channel, IDE_COMMAND, ATA_PACKET);
+    if (ide_wait(channel, ATA_STATUS_DRQ, ATA_STATUS_DRQ, ATAPI_DRQ_US) != 0 ||
+        (ide_rd(channel, IDE_COUNT) & ATAPI_REASON_MASK) != ATAPI_REASON_PACKET) {
+        return -EIO;
+    }
+    for (unsigned i = 0; i < disk->drive.packet_size; i += 2) {
+        outw(get_le16(packet->bytes + i), (uint16_t)(channel->command + IDE_DATA));
+    }
+    return 0;
+}
+
+static int atapi_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, bool last)
+{
+    struct ide_disk *disk = hctx->private_data;
+    struct ide_channel *channel = disk->channel;
+    struct atapi_packet built;
+    unsigned long flags;
+    int error = -EBUSY;
+
+    (void)last;
+    if (request->op == REQ_OP_FLUSH) {
+        blk_complete_request(request, 0);
+        return 0;
+    }
+    if (request->op == REQ_OP_READ && READ_ONCE(hctx->disk->medium_lost) != 0) {
+        return -EIO;
+    }
+    const struct atapi_packet *packet = cdrom_packet_of(request, &built);
+    if (packet == NULL) {
+        return -EINVAL;
+    }
+    spin_lock_irqsave(&channel->lock, flags);
+    if (channel->now.request == NULL && !channel->resetting) {
+        channel->now = (struct ide_command){
+            .request = request, .disk = disk, .mode = IDE_PIO, .part = request};
+        __atomic_store_n(&channel->interrupted, 0, __ATOMIC_RELAXED);
+        error = atapi_issue_locked(channel, packet);
+        if (error != 0) {
+            channel->now.request = NULL;
+        }
+    }
+    spin_unlock_irqrestore(&channel->lock, flags);
+    return error;
+}
+
+// ---- up -----------------------------------------------------------------------------------------
+
+static void atapi_read_words(const struct ide_channel *channel, uint8_t *to, uint32_t bytes)
+{
+    for (uint32_t i = 0; i < bytes; i += 2) {
+        uint16_t word = inw((uint16_t)(channel->command + IDE_DATA));
+        if (to != NULL) {
+            to[i] = (uint8_t)word;
+            to[i + 1] = (uint8_t)(word >> 8);
+        }
+    }
+}
+
+// Takes what the drive offers. False: it is not what was asked for.
+static bool atapi_take_locked(struct ide_channel *channel)
+{
+    struct ide_command *now = &channel->now;
+    struct ide_disk *disk = now->disk;
+    uint32_t offered =
+        (uint32_t)ide_rd(channel, IDE_LBA_MID) | (uint32_t)ide_rd(channel, IDE_LBA_HIGH) << 8;
+    uint32_t reason = ide_rd(channel, IDE_COUNT) & ATAPI_REASON_MASK;
+    uint32_t bytes = min(offered, now->left);
+
+    if (reason != ATAPI_REASON_TO_HOST || offered == 0 || (bytes & 1) != 0) {
+        return false;
+    }
+    if (now->sensing) {
+        atapi_read_words(channel, disk->sense + ATAPI_SENSE_SIZE - now->left, bytes);
+        now->left -= bytes;
+    } else {
+        ide_move_locked(channel, bytes);
+    }
+    atapi_read_words(channel, NULL, offered - bytes);
+    return offered == bytes;
+}
+
+// Why did it fail? True: the answer is on its way.
+static bool atapi_ask_locked(struct ide_channel *channel)
+{
+    struct atapi_packet packet;
+    struct ide_disk *disk = channel->now.disk;
+    if (channel->now.sensing) {
+        return false; // the question failed itself
+    }
+    channel->now.sensing = true;
+    memset(disk->sense, 0, sizeof(disk->sense));
+    atapi_build_request_sense(&packet);
+    return atapi_issue_locked(channel, &packet) == 0;
+}
+
+// What the last interrupt meant. True: the command is over, with its sense if it failed.
+static bool atapi_advance_locked(struct ide_channel *channel, bool *failed)
+{
+    uint8_t status = channel->status;
+    *failed = (status & (ATA_STATUS_ERR | ATA_STATUS_DF)) != 0;
+    if (!*failed && (status & ATA_STATUS_DRQ) != 0) {
+        *failed = !atapi_take_locked(channel);
+        return *failed;
+    }
+    if (!*failed && channel->now.sensing) {
+        *failed = true; // the request did; how it came to that stands in the drive's answer
+        return true;
+    }
+    if (!*failed) {
+        *failed = channel->now.left != 0; // it ends before all has come
+        return true;
+    }
+    channel->counters.errors++;
+    return !atapi_ask_locked(channel);
+}
+
+// Its sense is in disk->sense, all zero when it could not be had. No lock is held.
+static void atapi_end_failed(struct ide_disk *disk, struct request *request)
+{
+    char text[96];
+    struct text t = TEXT_INIT(text);
+    struct atapi_sense sense;
+    (void)atapi_parse_sense(&sense, disk->sense, sizeof(disk->sense));
+    atapi_show_sense(&t, &sense);
+    if (sense.key == SENSE_UNIT_ATTENTION || sense.key == SENSE_NOT_READY) {
+        dev_dbg(disk->channel->dev, "%s: %s", disk->disk->name, text);
+    } else {
+        pr_ratelimited(LOG_ERR, "%s: %s of %u sectors at %llu: %s", disk->disk->name,
+                       request->op == REQ_OP_READ ? "read" : "command", blk_rq_sectors(request),
+                       (unsigned long long)blk_rq_pos(request), text);
+    }
+    int status = cdrom_verdict(request, atapi_judge(&sense));
+    if (status == 0 || (status == -EAGAIN && request->op == REQ_OP_READ)) {
+        ide_end(disk, request, true); // some more tries
+        return;
+    }
+    request->driver_data = NULL;
+    blk_complete_request(request, status);
+    ide_kick_other(disk);
+}
+
+// Context: BLOCK softirq.
+static unsigned atapi_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
+{
+    struct ide_disk *disk = hctx->private_data;
+    struct ide_channel *channel = disk->channel;
+    struct request *request = NULL;
+    bool failed = false;
+    unsigned long flags;
+
+    (void)budget;
+    spin_lock_irqsave(&channel->lock, flags);
+    if (__atomic_exchange_n(&channel->interrupted, 0, __ATOMIC_ACQUIRE) != 0 &&
+        channel->now.request != NULL && channel->now.disk == disk && !channel->resetting &&
+        atapi_advance_locked(channel, &failed)) {
+        request = channel->now.request;
+        channel->now.request = NULL;
+    }
+    spin_unlock_irqrestore(&channel->lock, flags);
+    if (request == NULL) {
+        return 0;
+    }
+    if (failed) {
+        atapi_end_failed(disk, request);
+    } else {
+        ide_end(disk, request, false);
+    }
+    return 1;
+}
+
+static const struct blk_mq_ops atapi_mq_ops = {
+    .queue_rq = atapi_queue_rq,
+    .reap = atapi_reap,
+    .timeout = ide_timeout,
+    .open = cdrom_open,
+};
+
+// ---- coming -------------------------------------------------------------------------------------
+
+int ide_atapi_add(struct ide_disk *ide, const void *page, const char **why)
+{
+    int error = atapi_parse_identity(&ide->drive, page, why);
+    if (error != 0) {
+        return error;
+    }
+    struct gendisk *disk = alloc_disk(&atapi_mq_ops, 1, 1);
+    if (disk == NULL) {
+        return -ENOMEM;
+    }
+    cdrom_describe(disk, &ide->drive);
+    strscpy(ide->identity.model, ide->drive.model, sizeof(ide->identity.model));
+    disk->max_segments = IDE_MAX_SEGMENTS;
+    disk->timeout_ms = ide_timeout_ms;
+    disk->transport = "ata";
+    disk->private_data = ide;
+    disk->queues[0].private_data = ide;
+    ide->disk = disk;
+    error = add_disk(disk, "sr");
+    if (error != 0) {
+        ide->disk = NULL;
+        blk_put(disk);
+        return error;
+    }
+    dev_info(ide->channel->dev, "%s: %s, %s, PIO", disk->name, disk->model, disk->firmware);
+    cdrom_look(disk);
+    return 0;
+}
