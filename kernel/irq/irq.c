@@ -474,7 +474,7 @@ int irq_attach_action(unsigned irq, struct irqaction *action)
 // went nowhere. So its handler is called once, and looks.
 void irq_replay(unsigned irq)
 {
-    might_sleep();
+    assert_context(CTX_THREAD | CTX_ATOMIC); // bottom halves are off in its caller
     struct irq_desc *desc = irq_to_desc(irq);
     unsigned long flags;
     if (desc == NULL) {
