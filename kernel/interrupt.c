@@ -138,8 +138,8 @@ static __noinline void interrupt_other(struct frame *frame)
     }
 }
 
-// Devices first: no exception and no system call has a descriptor. Each way is a function of its own,
-// and none saves registers for another.
+// Devices first: no exception and no system call has a descriptor. Each way is a function of its
+// own, and none saves registers for another.
 static __always_inline void interrupt_any(struct frame *frame)
 {
     struct irq_desc *desc = irq_of_vector((uint8_t)frame->vector);

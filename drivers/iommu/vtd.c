@@ -8,8 +8,8 @@
 //                                                                  stopped, a fault is told
 //   device ── write to 0xfee..... ──> [ interrupt table ] ──> vector, CPU   (vtd_remap.c)
 //
-// Every device gets a domain of its own when it first asks kernel/dma for an address; those behind a
-// bridge to conventional PCI, which all arrive under the bridge's name, one together. Before, and
+// Every device gets a domain of its own when it first asks kernel/dma for an address; those behind
+// a bridge to conventional PCI, which all arrive under the bridge's name, one together. Before, and
 // for a device that never asks, there is no context, and every access is a fault. That is the
 // point: a driver's mistake or a device gone mad meets a hole instead of the kernel.
 //

@@ -12,9 +12,9 @@
 //
 // One step left out, and something calls a function with a pointer to memory that is somebody
 // else's. So while a driver leaves, each object that it frees is looked at first: does a handler, a
-// timer of either kind, a tasklet or a work item still point into it? Then that is said, by name, and what was
-// forgotten is done in the driver's place: the report is the point, the machine lives on. DMA
-// mappings are counted by kernel/dma, per device.
+// timer of either kind, a tasklet or a work item still point into it? Then that is said, by name,
+// and what was forgotten is done in the driver's place: the report is the point, the machine lives
+// on. DMA mappings are counted by kernel/dma, per device.
 //
 // The look is by address, so it needs no help from the driver; and it is made only in this thread
 // and only while a driver leaves, so nobody else pays for it. A leak of something that lies in no

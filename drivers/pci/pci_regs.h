@@ -73,8 +73,8 @@ enum pci_capability_id {
     PCI_CAP_SATA = 0x12,
 };
 
-// What kind of port a PCI Express function is: the capability's register at offset 2 (PCI Express Base
-// 3.0, 7.8.2).
+// What kind of port a PCI Express function is: the capability's register at offset 2 (PCI Express
+// Base 3.0, 7.8.2).
 enum { PCI_EXPRESS_FLAGS = 0x02 };
 #define PCI_EXPRESS_TYPE(flags) ((flags) >> 4 & 0xf)
 #define PCI_EXPRESS_TO_PCI      7u // a bridge to conventional PCI

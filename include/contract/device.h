@@ -10,9 +10,9 @@ struct device {
     void *driver_data;  // L by the bus: the bound driver's state, NULL when none is bound
     const char *driver; // L by the bus: the bound driver's name or NULL
     char alias[12];     // L by the bus: what its driver calls it: "nvme0"; empty: nothing
-    // I: who it is on its bus: bus << 8 | slot << 3 | function; the bridge on the root bus that it is
-    // behind, or again itself; and as whom its accesses arrive there: a bridge to conventional PCI
-    // speaks for those behind it, who cannot be told apart
+    // I: who it is on its bus: bus << 8 | slot << 3 | function; the bridge on the root bus that it
+    // is behind, or again itself; and as whom its accesses arrive there: a bridge to conventional
+    // PCI speaks for those behind it, who cannot be told apart
     uint16_t requester, upstream, source, segment;
     uint32_t dma_bounced; // A: copies that it works on (kernel/dma/bounce.c)
     void *translation;    // L by drivers/iommu: its view of memory; NULL: it never asked for DMA

@@ -131,7 +131,8 @@ static inline struct thread *cpu_current(void)
 //
 // police_watches() is asked at each of these places, so the answer is in the code itself: a jump to
 // the watched way. Boot option police=off makes an instruction that does nothing of each of them,
-// once, before the kernel's text is made read-only (kernel/core/cpu.c); .set.police_place lists them.
+// once, before the kernel's text is made read-only (kernel/core/cpu.c); .set.police_place lists
+// them.
 #ifdef HOST_TEST
 enum { police_on = false };
 static inline bool police_watches(void)
@@ -153,8 +154,8 @@ watched:
 }
 #endif
 
-// What the boot options said becomes the kernel's code. Context: boot CPU, which is alone, interrupts
-// off, no lock held, before map_init().
+// What the boot options said becomes the kernel's code. Context: boot CPU, which is alone,
+// interrupts off, no lock held, before map_init().
 void police_settle(void);
 
 // For the functions below (kernel/core/latency.c).
@@ -423,8 +424,8 @@ static inline bool may_never_sleep(void)
         }                                                \
     } while (0)
 
-// What is asked for otherwise, while the police is on; `what` is the mistake, as in "with interrupts
-// on". Names as in Linux, where it has them.
+// What is asked for otherwise, while the police is on; `what` is the mistake, as in "with
+// interrupts on". Names as in Linux, where it has them.
 void police_assert_failed(const char *what, const char *function);
 #define police_assert(condition, what)            \
     do {                                          \

@@ -77,8 +77,8 @@ bool lockdep_release(const void *lock, uint16_t class, const void *at);
             police_waits_for((const void *)(uintptr_t)(fn)); \
         }                                                    \
     } while (0)
-// A completion is waited for without a bound by a thread, or is told while a thread holds mutexes: who
-// waits with such a mutex held keeps it from being told. `class` as above.
+// A completion is waited for without a bound by a thread, or is told while a thread holds mutexes:
+// who waits with such a mutex held keeps it from being told. `class` as above.
 #define lockdep_waits_for_completion(c)                                                            \
     do {                                                                                           \
         if (unlikely(police_watches())) {                                                          \
@@ -93,8 +93,8 @@ bool lockdep_release(const void *lock, uint16_t class, const void *at);
     } while (0)
 void police_waits_for_completion(const void *c, uint16_t *class, const char *name, const void *at);
 void police_completes(const void *c, uint16_t *class, const char *name, const void *at);
-// A lock that handlers' own way takes unseen (spin_lock_hardirq): its class is one that interrupts take,
-// from the start. Context: any.
+// A lock that handlers' own way takes unseen (spin_lock_hardirq): its class is one that interrupts
+// take, from the start. Context: any.
 struct spinlock;
 #ifdef HOST_TEST
 #define lockdep_taken_by_interrupts(lock, at) ((void)(lock), (void)(at))
@@ -116,7 +116,8 @@ void lockdep_bring_back(const struct lock_stack *saved);
 // What a CPU, or a thread, holds, one line each; "" when it is nothing. It may change meanwhile.
 void lockdep_show_held(struct text *t, const struct lock_stack *stack);
 const struct lock_stack *lockdep_cpu_stack(unsigned cpu);
-// The same line by line, for panics and lock-up reports: this CPU's and its thread's; another CPU's.
+// The same line by line, for panics and lock-up reports: this CPU's and its thread's; another
+// CPU's.
 void lockdep_print_held(void (*print)(const char *format, ...) __printf(1, 2));
 void lockdep_print_stack(const struct lock_stack *stack,
                          void (*print)(const char *format, ...) __printf(1, 2));

@@ -159,8 +159,9 @@ static inline void spin_unlock_irqs_off(struct spinlock *lock)
     __atomic_store_n(&lock->holder, 0, __ATOMIC_RELEASE);
 }
 
-// For a hard interrupt's own way to its handlers (kernel/irq/flow.c), where each instruction counts:
-// interrupts are off, so nothing preempts; the police meets this lock wherever else it is taken.
+// For a hard interrupt's own way to its handlers (kernel/irq/flow.c), where each instruction
+// counts: interrupts are off, so nothing preempts; the police meets this lock wherever else it is
+// taken.
 static inline void spin_lock_hardirq(struct spinlock *lock)
 {
     if (unlikely(!spin_try(lock))) {

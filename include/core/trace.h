@@ -68,8 +68,8 @@ static inline void trace_at(uint64_t tsc, enum trace_event event, uint32_t a, ui
 
 #else
 
-// One instruction on this CPU's own ring draws the slot, so an interrupt cannot draw the same; while
-// it is being filled a reader skips it.
+// One instruction on this CPU's own ring draws the slot, so an interrupt cannot draw the same;
+// while it is being filled a reader skips it.
 static __always_inline struct trace_record *trace_draw(struct trace_ring *ring)
 {
     uint64_t drawn = sizeof(struct trace_record);

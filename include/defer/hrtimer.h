@@ -84,8 +84,8 @@ int hrtimer_try_to_cancel(struct hrtimer *timer);
 int hrtimer_cancel(struct hrtimer *timer);
 
 // Moves the expiry on by as many intervals as it takes to be behind `now`; how many those were: one
-// is normal, more are overruns. Not while it is pending: by its function, or before a start. Context:
-// any.
+// is normal, more are overruns. Not while it is pending: by its function, or before a start.
+// Context: any.
 uint64_t hrtimer_forward(struct hrtimer *timer, ktime_t now, ktime_t interval);
 static inline uint64_t hrtimer_forward_now(struct hrtimer *timer, ktime_t interval)
 {
@@ -93,8 +93,8 @@ static inline uint64_t hrtimer_forward_now(struct hrtimer *timer, ktime_t interv
 }
 
 bool hrtimer_is_queued(const struct hrtimer *timer);
-// One that lies in [start, start + size) and is pending or runs, on any CPU; NULL: none. For whoever
-// frees the memory. Context: any.
+// One that lies in [start, start + size) and is pending or runs, on any CPU; NULL: none. For
+// whoever frees the memory. Context: any.
 struct hrtimer *hrtimer_find(const void *start, size_t size);
 bool hrtimer_callback_running(const struct hrtimer *timer);
 static inline bool hrtimer_active(const struct hrtimer *timer)

@@ -101,15 +101,17 @@ enum blk_eh_timer_return {
 // What a driver can do. Only queue_rq is required.
 struct blk_mq_ops {
     // Starts the request. -EBUSY: no room just now; it is offered again after the next completion
-    // of this queue, or blk_run_queue. Another -errno: it fails with that. `last`: ring the doorbell
-    // now; false: more follow at once, and commit_rqs comes if the last of them did not get here.
-    // Context: thread or softirq, interrupts on or off, no lock of the block layer held; may run on
-    // several CPUs at once. In hard irq too, of a disk that completes there (enum blk_completion).
+    // of this queue, or blk_run_queue. Another -errno: it fails with that. `last`: ring the
+    // doorbell now; false: more follow at once, and commit_rqs comes if the last of them did not
+    // get here. Context: thread or softirq, interrupts on or off, no lock of the block layer held;
+    // may run on several CPUs at once. In hard irq too, of a disk that completes there (enum
+    // blk_completion).
     int (*queue_rq)(struct blk_mq_hw_ctx *hctx, struct request *request, bool last);
     void (*commit_rqs)(struct blk_mq_hw_ctx *hctx); // NULL: queue_rq rings for each
     // Looks which of the queue's requests the hardware has done, and completes up to `budget` of
-    // them (32 at most: it is asked again); returns how many. After blk_mq_reap; never on two CPUs at once. Context: softirq, or
-    // hard irq when the disk is so switched; any for a disk that is polled.
+    // them (32 at most: it is asked again); returns how many. After blk_mq_reap; never on two CPUs
+    // at once. Context: softirq, or hard irq when the disk is so switched; any for a disk that is
+    // polled.
     unsigned (*reap)(struct blk_mq_hw_ctx *hctx, unsigned budget);
     // The request is overdue. It may be completed meanwhile, but its memory stays until this
     // returns. Context: thread (a work item of the block layer), may sleep.
@@ -214,15 +216,15 @@ struct gendisk {
 };
 
 void blk_init(void); // Context: boot
-// A disk with one reference, the driver's, and so many queues with so many tags each, for the driver
-// to fill and add. NULL: no memory. It is freed with the last blk_put. Context: thread.
+// A disk with one reference, the driver's, and so many queues with so many tags each, for the
+// driver to fill and add. NULL: no memory. It is freed with the last blk_put. Context: thread.
 struct gendisk *alloc_disk(const struct blk_mq_ops *ops, unsigned queues, unsigned depth);
 // Names ("sda", "sdb" by `prefix` "sd"; "sr0" by "sr"; a prefix that ends in a digit gets nothing
 // added: "nvme0n1") and publishes it. 0, -EINVAL, -ENOSPC, -EEXIST. Context: thread.
 int add_disk(struct gendisk *disk, const char *prefix);
 // No new requests; those held back end with -ENXIO; waits (bounded) until those under way are done.
-// After it the driver is never called again. Its reference stays: it is put when no interrupt of the
-// device can name the disk any more. 0; -ETIMEDOUT when the driver did not give everything back
+// After it the driver is never called again. Its reference stays: it is put when no interrupt of
+// the device can name the disk any more. 0; -ETIMEDOUT when the driver did not give everything back
 // (said in the log; then the driver must not put its reference). Context: thread.
 int del_gendisk(struct gendisk *disk);
 
@@ -248,8 +250,8 @@ static inline void blk_request_init(struct request *request, struct gendisk *dis
     request->alone = false;
 }
 // Checks range, size and segments, then starts or queues it: done is called exactly once in any
-// case. Between blk_start_plug and blk_finish_plug of this thread it is only collected. Context: any
-// but hard irq.
+// case. Between blk_start_plug and blk_finish_plug of this thread it is only collected. Context:
+// any but hard irq.
 void blk_submit(struct request *request);
 
 // What a thread submits between the two is kept back, merged where sectors follow each other, and
@@ -294,8 +296,8 @@ void blk_stats(struct gendisk *disk, struct disk_stats *stats); // summed over i
 
 // ---- for drivers --------------------------------------------------------------------------------
 
-// From the interrupt handler: something of this queue may be done; ops->reap is called soon, on this
-// CPU. Asked for while it runs, it runs once more. Context: any.
+// From the interrupt handler: something of this queue may be done; ops->reap is called soon, on
+// this CPU. Asked for while it runs, it runs once more. Context: any.
 void blk_mq_reap(struct blk_mq_hw_ctx *hctx);
 // The hardware is done with a request. `done` is called later in softirq on this CPU (or, of a disk
 // so switched, in the interrupt). A request that was merged and failed is taken apart: each part is
@@ -307,8 +309,8 @@ void blk_requeue_request(struct request *request);
 // By a driver that returned -EBUSY while it had nothing of ours to complete: it may be asked again.
 // Context: any but hard irq.
 void blk_run_queue(struct gendisk *disk);
-// No queue_rq any more, and none under way when it returns: new requests wait; those that the driver
-// has may still complete. For error recovery. Nests. Context: thread.
+// No queue_rq any more, and none under way when it returns: new requests wait; those that the
+// driver has may still complete. For error recovery. Nests. Context: thread.
 void blk_mq_quiesce_queue(struct gendisk *disk);
 // Context: any but hard irq.
 void blk_mq_unquiesce_queue(struct gendisk *disk);

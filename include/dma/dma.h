@@ -37,8 +37,8 @@ static inline bool dma_mapping_error(struct device *dev, dma_addr_t handle)
     (void)dev;
     return handle.value == DMA_NO_ADDRESS;
 }
-// The same by page and offset, and for several pieces at once: dma_map_sg fills in each address; the
-// number of pieces, or 0 when one could not be mapped (then none is). Context: any.
+// The same by page and offset, and for several pieces at once: dma_map_sg fills in each address;
+// the number of pieces, or 0 when one could not be mapped (then none is). Context: any.
 dma_addr_t dma_map_page(struct device *dev, void *page, size_t offset, size_t size,
                         enum dma_data_direction direction);
 void dma_unmap_page(struct device *dev, dma_addr_t handle, size_t size,
@@ -61,14 +61,14 @@ void dma_sync_single_for_device(struct device *dev, dma_addr_t handle, size_t si
 // How far the device can reach (BIT64(n) - 1). 0 or -EIO when no RAM lies within. Context: thread,
 // before the first mapping.
 int dma_set_mask(struct device *dev, uint64_t mask);
-// The most bytes that one mapping of this device should have: where it works on copies, they must be
-// found in one piece. Context: any.
+// The most bytes that one mapping of this device should have: where it works on copies, they must
+// be found in one piece. Context: any.
 size_t dma_max_mapping_size(struct device *dev);
 #define DMA_BIT_MASK(n) ((n) == 64 ? ~0ull : BIT64(n) - 1)
 
 // Small coherent blocks of one size, cut from whole pages: descriptors that come and go. `align` is
-// a power of two up to a page, size at most a page. NULL: no memory; alloc may need a page. Context:
-// thread.
+// a power of two up to a page, size at most a page. NULL: no memory; alloc may need a page.
+// Context: thread.
 struct dma_pool;
 struct dma_pool *dma_pool_create(const char *name, struct device *dev, size_t size, size_t align);
 void *dma_pool_alloc(struct dma_pool *pool, dma_addr_t *handle);

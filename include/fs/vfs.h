@@ -5,8 +5,8 @@
 
 enum { PATH_MAX_LENGTH = 512, NAME_MAX_LENGTH = 256 };
 
-// "/" holds the mount points (contract/filesystem.h, fs/mount.h). "." and ".." and doubled slashes are resolved; paths are absolute or
-// relative to "/".
+// "/" holds the mount points (contract/filesystem.h, fs/mount.h). "." and ".." and doubled slashes
+// are resolved; paths are absolute or relative to "/".
 int vfs_open(const char *path, unsigned flags, struct file **file);
 void vfs_close(struct file *file);
 long vfs_read(struct file *file, void *to, size_t size); // 0 at the end

@@ -14,7 +14,8 @@ void iommu_init(const void *table, size_t size);
 // Their fault interrupts. Context: thread.
 void iommu_start(void);
 bool iommu_is_on(void); // Context: any
-// How this device's addresses are translated: "none", "pass-through", "lazy", "strict". Context: any.
+// How this device's addresses are translated: "none", "pass-through", "lazy", "strict". Context:
+// any.
 const char *iommu_mode(struct device *dev);
 
 // Takes the device's view of memory away, or gives it back: every access is a fault meanwhile. 0;

@@ -69,8 +69,8 @@ struct irq_desc *irq_to_desc(unsigned irq); // NULL when there is none
 unsigned irq_count(void);                   // one past the highest irq that exists (nr_irqs)
 uint64_t irq_desc_total(const struct irq_desc *desc);
 
-// What the spine calls for every interrupt from outside: in line, as all of it runs each time. Whose
-// the vector is, is looked up first. Context: hard irq.
+// What the spine calls for every interrupt from outside: in line, as all of it runs each time.
+// Whose the vector is, is looked up first. Context: hard irq.
 static inline struct irq_desc *irq_of_vector(uint8_t vector)
 {
     return READ_ONCE(route_vectors[vector]); // NULL: no device's
@@ -148,17 +148,19 @@ extern void (*irq_killed_hook)(void);
 // Takes the action with this dev_id off an irq, as free_irq does, and puts it on another (the same
 // device's, which interrupts in another way from now on), whole, with its counts. detach: NULL when
 // there is none; an action with a thread stays, as the thread bears the irq's number. attach: 0 or
-// what request_irq says, and the action is then on no irq. Context: thread; in between the device
-// must be able to keep its event: `irq_replay` then calls the handlers once.
+// what request_irq says, and the action is then on no irq. In between the device must be able to
+// keep its event. Context: thread.
 struct irqaction *irq_detach_action(unsigned irq, const void *dev_id);
 int irq_attach_action(unsigned irq, struct irqaction *action);
+// After that: calls the handlers once, as for an interrupt, to see what came meanwhile. Context:
+// thread or atomic.
 void irq_replay(unsigned irq);
 // Programs controller and CPU for an irq anew, as the descriptor says: vector, CPU, trigger, mask;
 // ends what its CPU has in service without a handler at it; forgets what was unhandled, and opens a
 // line that was shut for it. 0, -ENXIO: it is not started. Context: thread.
 int irq_reprogram(unsigned irq);
-// A handler whose dev_id lies in this memory: its dev_id, with the irq and the handler's name; NULL:
-// none. For a check before the memory is freed. Context: any.
+// A handler whose dev_id lies in this memory: its dev_id, with the irq and the handler's name;
+// NULL: none. For a check before the memory is freed. Context: any.
 void *irq_find_dev_id(const void *start, size_t size, unsigned *irq, const char **name);
 
 // Walks the action list; feeds the spurious detector. Lets go of desc->lock around the handlers,

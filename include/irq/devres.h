@@ -1,6 +1,6 @@
-// Part of the driver door: handlers that belong to a device. What a driver requests so is given back
-// by itself when its probe fails or its remove has run, in the reverse order. Linux's devm_ family,
-// for irqs.
+// Part of the driver door: handlers that belong to a device. What a driver requests so is given
+// back by itself when its probe fails or its remove has run, in the reverse order. Linux's devm_
+// family, for irqs.
 #pragma once
 
 #include <contract/device.h>

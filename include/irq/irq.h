@@ -48,13 +48,13 @@ int request_threaded_irq(unsigned irq, irq_handler_t handler, irq_handler_t thre
 const char *free_irq(unsigned irq, void *dev_id);
 
 // Depth-counted. disable_irq also waits for running handlers, so never from the handler itself, nor
-// with a lock held that it takes; _nosync does not. One enable_irq too many warns "Unbalanced enable
-// for IRQ n".
+// with a lock held that it takes; _nosync does not. One enable_irq too many warns "Unbalanced
+// enable for IRQ n".
 void disable_irq(unsigned irq);        // Context: thread
 void disable_irq_nosync(unsigned irq); // Context: any
 void enable_irq(unsigned irq);
-// Returns when no CPU is running a handler of this irq and its threads are idle. No lock may be held
-// that those take. Context: thread.
+// Returns when no CPU is running a handler of this irq and its threads are idle. No lock may be
+// held that those take. Context: thread.
 void synchronize_irq(unsigned irq);
 
 // 0; -EINVAL (no online CPU in the mask, no such irq), -EIO (the chip cannot).

@@ -14,8 +14,8 @@ uint32_t checksum_partial(const void *data, size_t size, uint32_t sum);
 // Sum of all bytes modulo 256: ACPI tables are good when it is 0 (ACPI 6.4, 5.2.6).
 uint8_t checksum_bytes(const void *data, size_t size);
 
-// CRC-32 with the polynomial 0x04c11db7, reflected (ISO 3309): what GPT and Ethernet use. update goes
-// on from what it returned for the bytes before, 0 at first.
+// CRC-32 with the polynomial 0x04c11db7, reflected (ISO 3309): what GPT and Ethernet use. update
+// goes on from what it returned for the bytes before, 0 at first.
 uint32_t crc32(const void *data, size_t size);
 uint32_t crc32_update(uint32_t crc, const void *data, size_t size);
 

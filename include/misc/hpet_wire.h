@@ -15,7 +15,8 @@ struct hpet_wire {
 };
 
 // Finds the highest free pin that one of the first three timers reaches, and requests its irq,
-// whose handler stays a hard interrupt's also with threadirqs: NULL, or why there is none. One wire at a time. Context: thread.
+// whose handler stays a hard interrupt's also with threadirqs: NULL, or why there is none. One wire
+// at a time. Context: thread.
 const char *hpet_wire_open(struct hpet_wire *wire, bool level, irq_handler_t handler, void *dev_id,
                            const char *name);
 void hpet_wire_close(struct hpet_wire *wire);

@@ -9,8 +9,8 @@
 #include <core/io.h>
 #include <x86/pte.h>
 
-// Replaces the boot page tables by the kernel's own and loads them, after page_init; other CPUs call
-// map_load. Context: boot.
+// Replaces the boot page tables by the kernel's own and loads them, after page_init; other CPUs
+// call map_load. Context: boot.
 void map_init(const struct boot_info *boot);
 void map_load(void);   // Context: boot
 phys_t map_root(void); // CR3 of the kernel. Context: any

@@ -43,10 +43,11 @@ static inline void free_page(void *address)
 // Smallest order whose block holds size bytes.
 unsigned page_order(size_t size);
 
-// A checker's mark on [start, +size), which a device owns now (`change` 1) or no longer (-1): on its
-// first and its last page, so that the price does not grow with the size. kfree and free_pages look
-// at the mark, which costs them one comparison, and ask the hook about a page that has one: is any of
-// [start, +size) lent? True: it is, the hook has said so, and the memory is not freed. Context: any.
+// A checker's mark on [start, +size), which a device owns now (`change` 1) or no longer (-1): on
+// its first and its last page, so that the price does not grow with the size. kfree and free_pages
+// look at the mark, which costs them one comparison, and ask the hook about a page that has one: is
+// any of [start, +size) lent? True: it is, the hook has said so, and the memory is not freed.
+// Context: any.
 void page_lend(phys_t start, uint64_t size, int change);
 extern bool (*page_lent_hook)(const void *start, size_t size, const void *caller);
 

@@ -15,7 +15,8 @@ void net_notify(struct net_device *dev, enum netdev_event event);
 // bottom halves off for as long as the device is used.
 struct net_device *ip_route(uint32_t destination, uint32_t *next_hop, uint32_t *source);
 // Adds IPv4 and Ethernet headers and sends, asking ARP when the next hop is unknown (the packet
-// waits, bounded). Takes the packet over. 0, -ENETUNREACH, -EMSGSIZE, ... Context: any but hard irq.
+// waits, bounded). Takes the packet over. 0, -ENETUNREACH, -EMSGSIZE, ... Context: any but hard
+// irq.
 int ip_send(struct sk_buff *skb, uint32_t source, uint32_t destination, uint8_t protocol,
             uint8_t ttl);
 

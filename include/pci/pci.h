@@ -82,8 +82,8 @@ void pci_init(void);
 // Gives every device to the first driver whose ids match. Context: thread.
 void pci_probe_all(void);
 // Bind and unbind by hand. 0; -EBUSY: has a driver; -ENODEV: nobody wants it, or has none; or what
-// the probe said. unbind: how many things the driver left behind (said in the log; they were cleared
-// away, but for DMA mappings). Context: thread.
+// the probe said. unbind: how many things the driver left behind (said in the log; they were
+// cleared away, but for DMA mappings). Context: thread.
 int pci_bind(struct pci_dev *dev);
 int pci_unbind(struct pci_dev *dev);
 
@@ -131,8 +131,8 @@ static inline void *pci_get_drvdata(const struct pci_dev *dev)
 // Gives the device between min and max interrupts of one of the allowed types: MSI-X, else MSI
 // (one), else its wire, else a clock's (said in the log). The device's other types are off then.
 // Returns how many; -ENOSPC: it can have none of them (said in the log), -EINVAL, -ENOMEM. Boot
-// option pci=nomsi leaves the last two, pci=noirq the last. Context: thread, in probe, before the device may interrupt
-// (NVMe: before it is enabled).
+// option pci=nomsi leaves the last two, pci=noirq the last. Context: thread, in probe, before the
+// device may interrupt (NVMe: before it is enabled).
 int pci_alloc_irq_vectors(struct pci_dev *dev, unsigned min, unsigned max, unsigned types);
 // The irq of the index-th of them, for request_irq; -EINVAL.
 int pci_irq_vector(const struct pci_dev *dev, unsigned index);

@@ -26,7 +26,8 @@ void complete(struct completion *c);     // releases one waiter; context: any
 void complete_all(struct completion *c); // releases everyone, now and later
 // Context: thread.
 void wait_for_completion(struct completion *c);
-// The same, of a disk: while the thread's CPU has nothing else to do, that is iowait. Context: thread.
+// The same, of a disk: while the thread's CPU has nothing else to do, that is iowait. Context:
+// thread.
 void wait_for_completion_io(struct completion *c);
 // Jiffies left (at least 1), 0: timed out. Context: thread.
 uint32_t wait_for_completion_timeout(struct completion *c, uint32_t timeout_jiffies);

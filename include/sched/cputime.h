@@ -10,9 +10,9 @@
 // A CPU writes its own books with interrupts off and waits for nobody. Others who read them look at
 // the number of the entry before and after: odd, or another one, and they read again.
 //
-// NMIs are not counted: they may strike in the middle of this. Whether an idle CPU waits for a disk is
-// asked when it begins to idle: who wakes the waiter, wakes it there, and that ends it.
-// Context: any, where a line does not say otherwise.
+// NMIs are not counted: they may strike in the middle of this. Whether an idle CPU waits for a disk
+// is asked when it begins to idle: who wakes the waiter, wakes it there, and that ends it. Context:
+// any, where a line does not say otherwise.
 #pragma once
 
 #include <core/cpu.h>

@@ -94,8 +94,8 @@ struct thread *kthread_run(void (*fn)(void *arg), void *arg, const char *name_fo
 struct thread *kthread_run_on(unsigned cpu, void (*fn)(void *arg), void *arg,
                               const char *name_format, ...) __printf(4, 5);
 
-// The thread serves the CPU that it was made for, and would be wrong on another one: nobody may give
-// it others. Context: any.
+// The thread serves the CPU that it was made for, and would be wrong on another one: nobody may
+// give it others. Context: any.
 static inline void kthread_bind(struct thread *thread)
 {
     thread->bound = true;

@@ -109,7 +109,8 @@ static inline uint32_t schedule_timeout_in_line(uint32_t timeout_jiffies)
 // has a timeout.
 #define wait_event(queue, condition) \
     ((void)wait_event_common(queue, condition, THREAD_BLOCKED, MAX_SCHEDULE_TIMEOUT, false))
-// The same, for what a disk is to do: while the thread's CPU has nothing else to do, that is iowait.
+// The same, for what a disk is to do: while the thread's CPU has nothing else to do, that is
+// iowait.
 #define io_wait_event(queue, condition) \
     ((void)wait_event_common(queue, condition, THREAD_IOWAIT, MAX_SCHEDULE_TIMEOUT, false))
 // 1 when the condition holds, 0 when timeout_jiffies passed first.

@@ -34,9 +34,9 @@ unsigned cpu_phys_bits(void);
 // A random number of the CPU's own (RDRAND), 0 when it has none to give. Context: any.
 uint64_t cpu_random(void);
 
-// Sets CR0.{WP,NE,MP,TS}, CR4.{PGE,SMEP,SMAP,UMIP,MCE}, EFER.{NXE,SCE} with SYSCALL's entry, and the
-// PAT (<x86/pte.h>) as this CPU has them; FSGSBASE stays off, cpuid.c says why. Context: once per
-// CPU.
+// Sets CR0.{WP,NE,MP,TS}, CR4.{PGE,SMEP,SMAP,UMIP,MCE}, EFER.{NXE,SCE} with SYSCALL's entry, and
+// the PAT (<x86/pte.h>) as this CPU has them; FSGSBASE stays off, cpuid.c says why. Context: once
+// per CPU.
 extern bool cpu_coarse_clock; // I: ring 3 may not read the TSC: boot option clock=coarse
 void cpu_protect(void);
 

@@ -3,9 +3,10 @@
 #pragma once
 #include <lib/types.h>
 
-// Keeps the running stack's pointer in *save and continues on `load`; returns when somebody switches
-// back. Of the registers only %rbp survives by itself (kernel/x86/switch.S), so the compiler is told
-// that all others are lost: it keeps those that it needs, and no register is saved twice.
+// Keeps the running stack's pointer in *save and continues on `load`; returns when somebody
+// switches back. Of the registers only %rbp survives by itself (kernel/x86/switch.S), so the
+// compiler is told that all others are lost: it keeps those that it needs, and no register is saved
+// twice.
 static inline __attribute__((always_inline)) void switch_stacks(uintptr_t *save, uintptr_t load)
 {
     __asm__ volatile("call switch_stacks_asm"

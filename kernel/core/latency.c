@@ -6,9 +6,10 @@
 //     local_irq_enable()  ── end: is it the longest? ─┘
 //
 // A section begins where IF goes from 1 to 0 (or preempt_off from 0 to 1) and ends where it goes
-// back. It belongs to the CPU, not to a thread: the scheduler begins one in the thread that goes and
-// ends it in the thread that comes. An interrupt gate clears IF too, and IRET brings it back: the
-// spine tells of both. Exceptions are not counted: they are short, and happen where IF may be either.
+// back. It belongs to the CPU, not to a thread: the scheduler begins one in the thread that goes
+// and ends it in the thread that comes. An interrupt gate clears IF too, and IRET brings it back:
+// the spine tells of both. Exceptions are not counted: they are short, and happen where IF may be
+// either.
 //
 // Preemption that is turned off while interrupts are is no section of its own: nobody could have
 // come anyway.

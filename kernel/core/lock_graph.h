@@ -1,9 +1,9 @@
 // The order of locks as a graph: pure, without a machine, so that host tests can ask it anything.
 //
-// A node is a class of locks: all those of one name and one kind (a mutex and the queue of those who
-// wait for it share a name). An edge A -> B says: somebody took B while it
-// held A. A circle in it is a deadlock that waits for its moment; a way from a lock that interrupts
-// take to one that is held with interrupts on is another (kernel/core/lockdep.c tells why).
+// A node is a class of locks: all those of one name and one kind (a mutex and the queue of those
+// who wait for it share a name). An edge A -> B says: somebody took B while it held A. A circle in
+// it is a deadlock that waits for its moment; a way from a lock that interrupts take to one that is
+// held with interrupts on is another (kernel/core/lockdep.c tells why).
 //
 // Everything has a fixed size: the validator may be called where nothing may be allocated, by the
 // allocator's own locks, too. Context: any; the caller excludes others while it changes something.

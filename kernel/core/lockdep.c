@@ -388,7 +388,8 @@ static unsigned lockdep_usage(const struct cpu *cpu, const struct lock_held *hel
     return interrupts_on ? usage | LOCK_HARDIRQ_ON : usage;
 }
 
-// The next entry of a stack; NULL when there is no room. The order of the steps is told in police.h.
+// The next entry of a stack; NULL when there is no room. The order of the steps is told in
+// police.h.
 static struct lock_held *lockdep_push(struct lock_stack *stack, const struct lock_held *new)
 {
     unsigned count = stack->count;
@@ -651,10 +652,10 @@ void police_waits_for(const void *fn)
 
 // ---- completions --------------------------------------------------------------------------------
 
-// Who will tell a completion is not known when one waits for it. But who has told one of its kind, with
-// a mutex held, had to get that mutex first; and who waits for one with that mutex held keeps it from
-// him. Mutexes that were given back before the telling are not known here: that they had to be taken
-// first, nobody says. Neither are waits with a bound, or that ^C ends.
+// Who will tell a completion is not known when one waits for it. But who has told one of its kind,
+// with a mutex held, had to get that mutex first; and who waits for one with that mutex held keeps
+// it from him. Mutexes that were given back before the telling are not known here: that they had to
+// be taken first, nobody says. Neither are waits with a bound, or that ^C ends.
 void police_waits_for_completion(const void *c, uint16_t *class, const char *name, const void *at)
 {
     const struct lock_stack *thread = lockdep_thread_stack();

@@ -1,5 +1,5 @@
-// What the context police keeps for each CPU, and the steps that are taken each time: in line, since
-// they are part of every spinlock (kernel/core/spinlock.c). The rest of the story is in
+// What the context police keeps for each CPU, and the steps that are taken each time: in line,
+// since they are part of every spinlock (kernel/core/spinlock.c). The rest of the story is in
 // kernel/core/lockdep.c (order of locks) and kernel/core/latency.c (long sections).
 //
 // Context: any; preemption off, at least.
@@ -35,8 +35,8 @@ extern struct lock_graph lockdep_graph;
 
 struct police_cpu *police_set_up(unsigned cpu); // context: boot, as cpu_set_up()
 
-// Each rare case is a call at the very end of the common one: then that needs no register that has to
-// be saved first. Whoever has something to return hands it through (`flags`).
+// Each rare case is a call at the very end of the common one: then that needs no register that has
+// to be saved first. Whoever has something to return hands it through (`flags`).
 
 // ---- long sections ------------------------------------------------------------------------------
 
@@ -126,8 +126,8 @@ static __always_inline bool lockdep_spin_order_is_known(const struct lock_held *
 }
 
 // A spinlock that this CPU has, or is going to have: enters it, and compares it with what is known.
-// Here for a thread that softirqs may interrupt. With interrupts off it says nothing about its class
-// that could be dangerous. Returns `flags`.
+// Here for a thread that softirqs may interrupt. With interrupts off it says nothing about its
+// class that could be dangerous. Returns `flags`.
 static __always_inline unsigned long lockdep_spin_taken(struct police_cpu *police,
                                                         struct spinlock *lock, bool tried,
                                                         bool interrupts_on, const void *at,

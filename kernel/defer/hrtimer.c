@@ -278,8 +278,8 @@ static void hrtimer_call(struct hrtimer_base *base, struct hrtimer_queue *queue,
         local_irq_disable();
     }
     spin_lock(&base->lock);
-    // Somebody may have started it meanwhile: that holds. And if it is done it may be gone. One that
-    // was not moved on would keep this CPU here for ever.
+    // Somebody may have started it meanwhile: that holds. And if it is done it may be gone. One
+    // that was not moved on would keep this CPU here for ever.
     if (restart == HRTIMER_RESTART && RB_EMPTY_NODE(&timer->node) &&
         !WARN_ON(timer->expires <= due)) {
         hrtimer_enqueue(base, timer);

@@ -211,8 +211,8 @@ static bool irq_thread_is_idle(struct irq_desc *desc)
     return __atomic_load_n(&desc->threads_active, __ATOMIC_ACQUIRE) == 0;
 }
 
-// Told to the police whether there is something to wait for just now or not. The list may only be read
-// under the lock, and what is found there goes on without it.
+// Told to the police whether there is something to wait for just now or not. The list may only be
+// read under the lock, and what is found there goes on without it.
 static void irq_thread_expect(struct irq_desc *desc)
 {
     irq_handler_t functions[IRQ_THREADS_EXPECTED];

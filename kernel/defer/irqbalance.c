@@ -9,8 +9,8 @@
 // An irq that hardly ever comes stays where it is, and so does one whose move would not make the
 // busiest CPU less busy: a move costs the caches that its handler has warmed. What the service
 // decides is written as smp_affinity, so it overrides what a person wrote there; an irq that is
-// banned is left alone, and so is one whose driver gave it an affinity hint, as its queue belongs to
-// that CPU; isolated CPUs (isolcpus=) get nothing.
+// banned is left alone, and so is one whose driver gave it an affinity hint, as its queue belongs
+// to that CPU; isolated CPUs (isolcpus=) get nothing.
 //
 // Context: a thread of its own, "irqbalance"; a mutex keeps a round from meeting another.
 #include <lib/errno.h>

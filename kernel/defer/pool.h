@@ -62,7 +62,7 @@ void worker_rescue(struct worker *rescuer, struct worker_pool *pool);
 // The thread of a rescuer.
 void worker_become(struct worker *worker);
 
-// work.c: the item's bookkeeping when it is done; and the call for a queue's rescuer, if it has one.
-// Both with the pool's lock held.
+// work.c: the item's bookkeeping when it is done; and the call for a queue's rescuer, if it has
+// one. Both with the pool's lock held.
 void work_finished(struct workqueue_struct *wq, struct worker_pool *pool, uint8_t color);
 void work_call_rescuer(struct workqueue_struct *wq, struct worker_pool *pool);

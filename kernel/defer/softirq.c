@@ -6,9 +6,9 @@
 //   5 this file               each pending softirq's handler, bounded
 //   6 poll, protocol, reader  net_rx_action in kernel/dev/netdev.c, drivers/net/e1000/ <- next
 //
-// Each CPU has a word of pending bits (cpu.softirq_pending), which only this CPU touches, with interrupts off: a softirq
-// runs on the CPU that raised it. Handlers of one kind may run on several CPUs at once; on one CPU
-// softirqs never nest, and no thread runs between two of them.
+// Each CPU has a word of pending bits (cpu.softirq_pending), which only this CPU touches, with
+// interrupts off: a softirq runs on the CPU that raised it. Handlers of one kind may run on several
+// CPUs at once; on one CPU softirqs never nest, and no thread runs between two of them.
 //
 // Three places run them, all through softirq_serve(): the end of an interrupt, the last
 // local_bh_enable(), and ksoftirqd/N, a thread like any other. Serving is bounded:

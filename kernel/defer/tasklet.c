@@ -150,8 +150,8 @@ static void tasklet_found_disabled(struct tasklet_struct *t)
     tasklet_park(t);
 }
 
-// Not to be run just now; or it is of those that come first and was put back; or, a mistake of ours,
-// it was on a list without a reason. True: it is RUNNING, and its function shall be called.
+// Not to be run just now; or it is of those that come first and was put back; or, a mistake of
+// ours, it was on a list without a reason. True: it is RUNNING, and its function shall be called.
 static __noinline bool tasklet_begin_rarely(struct tasklet_struct *t)
 {
     if (!tasklet_set(t, TASKLET_RUNNING)) {

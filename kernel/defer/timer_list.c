@@ -1,6 +1,6 @@
 // /proc/timer_list: each CPU's high-resolution timers, its tick, and the hardware behind both, in
-// the words and the order of Linux's file. Lines that tell of clocks and modes that this kernel does
-// not have are left out.
+// the words and the order of Linux's file. Lines that tell of clocks and modes that this kernel
+// does not have are left out.
 //
 // Context: thread.
 #include <contract/proc_file.h>

@@ -39,8 +39,8 @@ void wheel_skip(struct wheel *wheel, uint32_t now);
 void wheel_advance(struct wheel *wheel, uint32_t until, struct list_head *due);
 // Is there anything for wheel_advance(until) to do?
 bool wheel_has_work(const struct wheel *wheel, uint32_t until);
-// When wheel_advance() will next have something to do: at the latest when the first timer is due, at
-// times a little before, to deal out a slot. False when no timer is on the wheel.
+// When wheel_advance() will next have something to do: at the latest when the first timer is due,
+// at times a little before, to deal out a slot. False when no timer is on the wheel.
 bool wheel_next_event(const struct wheel *wheel, uint32_t *at);
 // Visits every timer on the wheel, level by level; not those moved to a list of due ones.
 void wheel_for_each(struct wheel *wheel, void (*visit)(struct timer_list *timer, void *arg),

@@ -147,9 +147,9 @@ void work_finished(struct workqueue_struct *wq, struct worker_pool *pool, uint8_
     wq_count_out(wq, pool, color, true);
 }
 
-// Is the item on a list of this pool, whose lock the caller holds? Somebody with another pool's lock
-// may be putting it on a list there right now: he names the pool first and links then, so we look in
-// the other order, and never take his list for ours.
+// Is the item on a list of this pool, whose lock the caller holds? Somebody with another pool's
+// lock may be putting it on a list there right now: he names the pool first and links then, so we
+// look in the other order, and never take his list for ours.
 static bool work_is_queued_in(const struct work_struct *work, const struct worker_pool *pool)
 {
     if (list_empty(&work->link)) {

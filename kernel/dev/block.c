@@ -12,7 +12,8 @@
 //     └────── request->done, in BLOCK_SOFTIRQ ────────── DONE
 //
 // There is no elevator: what an emulated disk and an SSD gain from one is nothing, and the path
-// stays short enough to read. Requests that follow each other on the disk are merged (block_merge.c).
+// stays short enough to read. Requests that follow each other on the disk are merged
+// (block_merge.c).
 //
 // Context: blk_submit from threads and softirqs. Next: kernel/dev/block_done.c (the way up),
 // kernel/dev/block_io.c (whole transfers that sleep), drivers/block/ahci/ahci_disk.c (a driver).

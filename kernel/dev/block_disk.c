@@ -267,7 +267,8 @@ static bool disk_end(struct gendisk *disk)
     return false;
 }
 
-// Takes a partition of this disk, or the disk when `whole` is NULL, out of the list; NULL: none left.
+// Takes a partition of this disk, or the disk when `whole` is NULL, out of the list; NULL: none
+// left.
 static struct gendisk *disk_unlink(struct gendisk *disk, struct gendisk *whole)
 {
     struct gendisk *other, *found = NULL;

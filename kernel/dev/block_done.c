@@ -60,7 +60,8 @@ static void blk_account_partition(struct request *request, uint64_t now_tsc)
     blk_account_end(request->disk, now_tsc, 1);
 }
 
-// A request that others were merged into, or of a partition: each maker's part for itself. How many.
+// A request that others were merged into, or of a partition: each maker's part for itself. How
+// many.
 static __noinline uint32_t blk_account_parts(struct request *request, uint64_t now_tsc)
 {
     uint32_t parts = 0;
@@ -121,8 +122,8 @@ static void blk_tell(struct request *request)
     }
 }
 
-// Counts a batch that the driver is done with, and gives its tags back. How many of it are over: they
-// are the first now. *makers: who is to be told.
+// Counts a batch that the driver is done with, and gives its tags back. How many of it are over:
+// they are the first now. *makers: who is to be told.
 static __always_inline unsigned blk_settle_locked(struct blk_mq_hw_ctx *hctx,
                                                   struct request **batch, unsigned count,
                                                   uint64_t now_tsc, uint32_t *makers)
@@ -274,8 +275,8 @@ static inline void blk_reap(struct blk_mq_hw_ctx *hctx)
     blk_leave_to_softirq(&hctx->reap_link, false);
 }
 
-// The same by IRQ_POLL softirq: `budget` at a time, then it is another device's turn. It is ours, and
-// not to be scheduled, until the state is 0; so completing comes first.
+// The same by IRQ_POLL softirq: `budget` at a time, then it is another device's turn. It is ours,
+// and not to be scheduled, until the state is 0; so completing comes first.
 int blk_irq_poll(struct irq_poll *iop, int budget)
 {
     struct blk_mq_hw_ctx *hctx = container_of(iop, struct blk_mq_hw_ctx, iop);

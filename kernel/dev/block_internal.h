@@ -1,6 +1,6 @@
-// What the files of the block layer know of each other: block.c (a request's way down), block_done.c
-// (and up), block_merge.c (plug and merge), block_timeout.c (requests that take too long),
-// block_quiesce.c (disks that stand still), block_disk.c (which disks there are).
+// What the files of the block layer know of each other: block.c (a request's way down),
+// block_done.c (and up), block_merge.c (plug and merge), block_timeout.c (requests that take too
+// long), block_quiesce.c (disks that stand still), block_disk.c (which disks there are).
 #pragma once
 
 #include <core/cpu.h>
@@ -37,8 +37,8 @@ static inline uint64_t blk_tsc_since(uint64_t since_tsc, uint64_t now_tsc)
     return likely(now_tsc > since_tsc) ? now_tsc - since_tsc : 0;
 }
 
-// How long the disk had anything to do: from the first request in to the last one out. Two CPUs that
-// meet at the turn may lose the time between their readings of the clock.
+// How long the disk had anything to do: from the first request in to the last one out. Two CPUs
+// that meet at the turn may lose the time between their readings of the clock.
 static inline void blk_account_begin(struct gendisk *disk, uint64_t now_tsc)
 {
     if (__atomic_fetch_add(&disk->in_flight, 1, __ATOMIC_RELAXED) == 0) {
@@ -67,8 +67,8 @@ static inline void blk_free_tag_locked(struct blk_mq_hw_ctx *hctx, struct reques
 void blk_clip(const struct gendisk *disk, uint64_t offset, size_t *size);
 // Gives the driver what waits, as far as it has room. Context: any that may call queue_rq.
 void blk_run_hctx(struct blk_mq_hw_ctx *hctx);
-// Queues requests that blk_submit accepted and counted, all for one queue, in order; the list is empty
-// afterwards. Context: thread, softirq.
+// Queues requests that blk_submit accepted and counted, all for one queue, in order; the list is
+// empty afterwards. Context: thread, softirq.
 void blk_enqueue_list(struct blk_mq_hw_ctx *hctx, struct list_head *requests);
 // Ends a request that never was the driver's, like any other. Context: any.
 void blk_refuse(struct request *request, int error);

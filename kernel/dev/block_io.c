@@ -11,8 +11,8 @@
 // nothing is submitted after it.
 //
 // All of them go past the page cache, and agree with it: what it has dirty of the range is written
-// first, what it has of a range that was written is dropped. The byte-wise functions serve O_DIRECT,
-// and disks that can have no cache: a partial sector costs a read, and to write one is a
+// first, what it has of a range that was written is dropped. The byte-wise functions serve
+// O_DIRECT, and disks that can have no cache: a partial sector costs a read, and to write one is a
 // read-modify-write, which the disk's write_mutex keeps whole against other byte-wise writers.
 //
 // Context: thread. Previous: kernel/dev/block.c.

@@ -7,11 +7,11 @@
 //
 // A merged request is a chain: the one with the lowest sector first, the others hang at `merged`.
 // The driver sees the sum (blk_rq_sectors, rq_for_each_segment); the makers are told one by one.
-// When a chain fails it is taken apart and each part is tried alone (block_done.c), so that an error
-// hits exactly who asked for the bad sector.
+// When a chain fails it is taken apart and each part is tried alone (block_done.c), so that an
+// error hits exactly who asked for the bad sector.
 //
-// A request that closes the gap between two joins both. Requests that wait for a free tag are merged
-// too, at the end of the waiting list (block.c).
+// A request that closes the gap between two joins both. Requests that wait for a free tag are
+// merged too, at the end of the waiting list (block.c).
 //
 // Context: thread (plug); blk_merge: under the lock of whoever owns both. Previous: block.c.
 #include <core/cpu.h>
@@ -73,8 +73,8 @@ static void blk_count_merge(struct request *request)
     }
 }
 
-// One that has grown may have closed the gap to its neighbour in the plug: then they are one. Returns
-// which one stands there now.
+// One that has grown may have closed the gap to its neighbour in the plug: then they are one.
+// Returns which one stands there now.
 static struct request *plug_join(struct blk_plug *plug, struct request *grown,
                                  struct list_head *neighbour)
 {

@@ -8,8 +8,8 @@
 //                          └──── the earliest deadline left ────┴─ BLK_EH_RESET_TIMER: once more
 //
 // While the driver looks at an overdue request its completion may come after all. Its memory is the
-// maker's and must not go away meanwhile: a request that is `examined` is not told of its end before
-// the driver has returned.
+// maker's and must not go away meanwhile: a request that is `examined` is not told of its end
+// before the driver has returned.
 //
 // Context: work item; timer softirq. Previous: block.c.
 #include <core/clock.h>

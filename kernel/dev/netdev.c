@@ -16,8 +16,8 @@
 // time_squeeze in /proc/net/softnet_stat.
 //
 // Sending: dev_queue_xmit gives the packet to the driver under tx_lock; when the driver's ring is
-// full the packet waits in tx_waiting, bounded, until the driver wakes the queue: then NET_TX softirq
-// sends what waits.
+// full the packet waits in tx_waiting, bounded, until the driver wakes the queue: then NET_TX
+// softirq sends what waits.
 //
 // The list of devices is changed under rtnl_lock and read by RCU (<core/rcu.h>): softirqs look up
 // where a packet goes and take no lock. A removed device keeps its next pointer, and its memory,

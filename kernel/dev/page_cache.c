@@ -11,10 +11,10 @@
 //                                                      DIRTY ── collected ──> WRITEBACK
 //
 // One fill for many readers: who finds no page puts one there, LOCKED, before it asks the disk; who
-// comes later finds it and waits. A fill of several pages that fails proves nothing about any one of
-// them, so each reader that needs such a page has it read again alone, and that result is for all
-// who waited for it: an error hits those who need the page, once each, and the sector is asked for
-// once.
+// comes later finds it and waits. A fill of several pages that fails proves nothing about any one
+// of them, so each reader that needs such a page has it read again alone, and that result is for
+// all who waited for it: an error hits those who need the page, once each, and the sector is asked
+// for once.
 //
 // A page that the device reads (WRITEBACK) is not changed: writers wait. The alternative, to write
 // again later, is right as well, but the disk would see half of each version for a while, and the

@@ -133,8 +133,8 @@ int cache_check(const struct page_cache *cache); // 0; -ENXIO, -ENOMEDIUM: nothi
 
 // ---- page_cache_read.c --------------------------------------------------------------------------
 
-// Reads one page again, or for the first time, which the caller has LOCKED: this request's result is
-// that of the page. 0; -ENOMEM, and then the page is not LOCKED any more.
+// Reads one page again, or for the first time, which the caller has LOCKED: this request's result
+// is that of the page. 0; -ENOMEM, and then the page is not LOCKED any more.
 int cache_fill_alone(struct page_cache_file *file, struct cache_page *page);
 // Sleeps until a page is up to date. 0; -EAGAIN: it has left the cache; why it cannot be read.
 int cache_page_ready(struct page_cache_file *file, struct cache_page *page);

@@ -1,5 +1,5 @@
-// Pages that leave the cache: because memory is wanted, because a transfer went past it, because the
-// disk has gone.
+// Pages that leave the cache: because memory is wanted, because a transfer went past it, because
+// the disk has gone.
 //
 // All clean pages that nobody changes are in one list, the newest first; the oldest goes first. One
 // that was read twice is spared once (a second chance), so a disk that is read from end to end does
@@ -9,10 +9,10 @@
 //                                  │    └─ given back
 //                                  └─ loses its star, becomes the newest
 //
-// The page allocator asks when it finds nothing, in whatever context somebody allocates: an interrupt
-// handler too. So the list is under the cache's spinlock with interrupts off, and nothing here
-// sleeps, but for one case: a thread that may wait has the flushers write what is dirty, and waits
-// for that, a second at most.
+// The page allocator asks when it finds nothing, in whatever context somebody allocates: an
+// interrupt handler too. So the list is under the cache's spinlock with interrupts off, and nothing
+// here sleeps, but for one case: a thread that may wait has the flushers write what is dirty, and
+// waits for that, a second at most.
 //
 // Context: as each line says. Previous: page_cache_wb.c. Next: page_cache_proc.c.
 #include <lib/errno.h>
@@ -201,8 +201,8 @@ void page_cache_before_direct(struct gendisk *disk, uint64_t sector, uint32_t se
     }
 }
 
-// Pages first .. last leave, when they are neither read nor written any more. One that is dirty stays:
-// who writes both ways at once gets one of the two.
+// Pages first .. last leave, when they are neither read nor written any more. One that is dirty
+// stays: who writes both ways at once gets one of the two.
 static void cache_drop_clean(struct page_cache *cache, uint64_t first, uint64_t last)
 {
     for (uint64_t index = first; index <= last;) {

@@ -12,11 +12,12 @@
 //           └─ miss: 4 are read, and waited for
 //
 // Who jumps about is left alone: a miss that continues nothing reads what it needs and no more, and
-// leaves the state of a stream that was there as it is, so that a single look elsewhere does not end
-// it.
+// leaves the state of a stream that was there as it is, so that a single look elsewhere does not
+// end it.
 //
 // As described for Linux (mm/readahead.c's comment, and F. Wu et al., "On the design of a new Linux
-// readahead framework", 2008); the sizes are its. What of it was left out: thrashing is not noticed.
+// readahead framework", 2008); the sizes are its. What of it was left out: thrashing is not
+// noticed.
 //
 // Context: any. Pure. Previous: page_cache_read.c. Next: page_cache_wb.c.
 #include "page_cache_ra.h"

@@ -18,8 +18,8 @@
 //
 //   in flight   [ 17 ][ 18 ][ 20 ][ 21 ]      fsync submitted up to 20: done when 21 is the oldest
 //
-// A request that fails is taken apart: its pages are dirty once more, each to be written alone. What
-// fails alone is lost; cache->wb_err keeps that for each opener's next fsync (<lib/errseq.h>).
+// A request that fails is taken apart: its pages are dirty once more, each to be written alone.
+// What fails alone is lost; cache->wb_err keeps that for each opener's next fsync (<lib/errseq.h>).
 //
 // Memory may be short when this runs, as it is what memory waits for: its requests fall back on one
 // that each disk keeps, and its work queue has a rescuer.

@@ -1,8 +1,8 @@
 // Writers of the page cache: what they write is copied into pages, which are dirty from then on.
 //
 // A page that is written whole need not be read first. Of one that is written in part the rest must
-// be there. It is LOCKED while it is changed: one writer at a time, so that two that write parts of a
-// page both have their way; readers are not kept out, as nobody promises them whole writes.
+// be there. It is LOCKED while it is changed: one writer at a time, so that two that write parts of
+// a page both have their way; readers are not kept out, as nobody promises them whole writes.
 //
 // Context: thread. Previous: page_cache_read.c. Next: page_cache_wb.c.
 #include <lib/errno.h>

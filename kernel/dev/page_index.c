@@ -1,6 +1,6 @@
 // Finds a page by its number (page_index.h). Why a tree of nodes in the pages, and neither a hash
-// nor a radix tree: nothing is allocated when a page comes, nothing is freed when an interrupt takes
-// it away, and the neighbours, which write-back gathers into one request, are one step apart.
+// nor a radix tree: nothing is allocated when a page comes, nothing is freed when an interrupt
+// takes it away, and the neighbours, which write-back gathers into one request, are one step apart.
 // docs/decisions/0008-page-cache.md has the numbers.
 //
 // Context: any, under the lock of whoever owns the tree.

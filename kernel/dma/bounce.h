@@ -9,8 +9,8 @@ enum { DMA_BOUNCE_BYTES = 64 << 10 }; // a copy should not be larger: it is one 
 
 extern bool dma_bounce_forced; // I: boot option swiotlb=force
 
-// Makes a copy that the device can reach, at the same offset within a page; its bus address, or DMA_NO_ADDRESS: no memory within the
-// mask. Context: any.
+// Makes a copy that the device can reach, at the same offset within a page; its bus address, or
+// DMA_NO_ADDRESS: no memory within the mask. Context: any.
 uint64_t dma_bounce_map(struct device *dev, void *cpu, size_t size,
                         enum dma_data_direction direction);
 // False: this address is no copy's. Else what the device wrote is copied back, and the copy freed.

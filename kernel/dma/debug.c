@@ -16,8 +16,8 @@
 // matters only while some mapping crosses into its next page, and the longer ones are few and have
 // a list of their own, which matters only in regions of 64 pages that one of them reaches into. So
 // the usual cost is one hash, one lock, a chain of one or two. A long mapping would have to look at
-// the bucket of each of its pages: it skips the regions in which no short one starts, which is most of
-// them.
+// the bucket of each of its pages: it skips the regions in which no short one starts, which is most
+// of them.
 //
 //   bucket[hash(page)] -> record -> record     records: at most 8192, in pages taken when needed;
 //   bucket[LONG]       -> record               each bucket keeps some spare ones for itself

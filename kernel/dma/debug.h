@@ -19,8 +19,8 @@ struct dma_use { // one call of the API, as its caller made it
 
 // Remembers a mapping; objects when the device owns part of it already. Context: any.
 void dma_debug_map(const struct dma_use *use);
-// Forgets it, and corrects use->size to what was mapped. False when there was none of this device at
-// this address: then nothing was unmapped. Context: any.
+// Forgets it, and corrects use->size to what was mapped. False when there was none of this device
+// at this address: then nothing was unmapped. Context: any.
 bool dma_debug_unmap(struct dma_use *use);
 // The CPU (or the device again) wants to look at part of a mapping. Context: any.
 void dma_debug_sync(const struct dma_use *use, bool for_cpu);

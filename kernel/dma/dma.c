@@ -13,14 +13,15 @@
 // to write.
 //
 // What the device is told is the physical address, unless translation hardware makes bus addresses
-// of its own (include/dma/iommu.h). Memory that lies beyond the device's mask is lent as a copy that
-// it can reach (bounce.c). Coherent memory is taken from below the mask from the start.
+// of its own (include/dma/iommu.h). Memory that lies beyond the device's mask is lent as a copy
+// that it can reach (bounce.c). Coherent memory is taken from below the mask from the start.
 //
 // On x86 the caches follow what devices do (they snoop), so that syncing moves nothing: what is
 // left of it is the order of accesses (dma_observe, dma_publish) and the record of who owns the
 // buffer.
 //
-// Context: map, unmap, sync: any. Coherent memory: thread. Next: kernel/dma/bounce.c, kernel/dma/debug.c.
+// Context: map, unmap, sync: any. Coherent memory: thread. Next: kernel/dma/bounce.c,
+// kernel/dma/debug.c.
 #include <lib/errno.h>
 #include <lib/format.h>
 #include <lib/types.h>
@@ -310,8 +311,8 @@ static uint64_t dma_highest(struct device *dev)
     return dma_iommu != NULL && dma_iommu->translates(dev) ? UINT64_MAX : dev->dma_mask;
 }
 
-// Coherent memory stays a device's for long: /proc/iomem shows where it lies, as "DMA 0000:00:1f.2".
-// One that finds no room there is only not shown.
+// Coherent memory stays a device's for long: /proc/iomem shows where it lies, as "DMA
+// 0000:00:1f.2". One that finds no room there is only not shown.
 static void dma_show_in_iomem(const struct device *dev, phys_t start, uint64_t size, bool show)
 {
     char name[32];

@@ -1,5 +1,5 @@
-// Small coherent blocks: descriptors and lists that a driver needs by the dozen, cut from pages that
-// the device may touch as long as the pool lives.
+// Small coherent blocks: descriptors and lists that a driver needs by the dozen, cut from pages
+// that the device may touch as long as the pool lives.
 //
 //   page  [ block | block | block | ... ]      free ones are linked through their first word: the
 //             |               ^                device does not own a free block, so it may hold

@@ -185,7 +185,8 @@ static const struct dev_node *dev_find(const char *name)
     return NULL;
 }
 
-// file->node: one of ours; file->state: what one opener of a disk has, with a reference of the disk.
+// file->node: one of ours; file->state: what one opener of a disk has, with a reference of the
+// disk.
 static int dev_open_disk(struct file *file, const char *path)
 {
     struct gendisk *disk = blk_find(path);

@@ -15,8 +15,8 @@
 //
 // Nothing here is believed. Every place is compared with the volume's end before it is read, a
 // record with the sector and the directory that it lies in, an entry with its record. A walk goes
-// forward only, and continuations are counted; a path, not the disc, says how deep a search goes, so a
-// directory that contains itself does no harm.
+// forward only, and continuations are counted; a path, not the disc, says how deep a search goes,
+// so a directory that contains itself does no harm.
 //
 // Not read: Joliet's names, interleaved files, where relocated directories once were.
 //

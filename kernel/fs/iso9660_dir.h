@@ -34,8 +34,8 @@ struct iso_volume {
     struct iso_entry root;
 };
 
-// Finds the volume on a disk of so many bytes. 0; -EINVAL: there is none that can be read, *why says
-// what in words; -errno of the reads. Context: that of read, which is kept in *volume.
+// Finds the volume on a disk of so many bytes. 0; -EINVAL: there is none that can be read, *why
+// says what in words; -errno of the reads. Context: that of read, which is kept in *volume.
 int iso_find_volume(struct iso_volume *volume, uint64_t disk_size, iso_read_t read, void *context,
                     const char **why);
 
@@ -51,8 +51,8 @@ struct iso_walk {
 
 void iso_walk_start(struct iso_walk *walk, const struct iso_volume *volume,
                     const struct iso_entry *directory);
-// The next name. 0; -ENOENT: there is none; -EINVAL: the directory contradicts itself; -errno of the
-// reads. Ends after at most size / 34 calls.
+// The next name. 0; -ENOENT: there is none; -EINVAL: the directory contradicts itself; -errno of
+// the reads. Ends after at most size / 34 calls.
 int iso_walk_next(struct iso_walk *walk, struct iso_entry *entry);
 
 // What a path leads to, "" for the root, names between single slashes. 0, -ENOENT, -ENOTDIR, and

@@ -5,8 +5,8 @@
 //
 // "/" has no directories of its own, so a mount point need not be there before: it is any one name
 // below "/" that no other tree has, and it is gone when the disk is unmounted. Who has a file open,
-// or looks at a name just now, is a user and keeps it mounted. A disk that goes away underneath stays
-// mounted until somebody unmounts it; reading then fails.
+// or looks at a name just now, is a user and keeps it mounted. A disk that goes away underneath
+// stays mounted until somebody unmounts it; reading then fails.
 //
 // Context: thread. Previous: vfs.c. Next: iso9660.c.
 #include <lib/errno.h>

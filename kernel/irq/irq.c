@@ -21,8 +21,8 @@
 // `in_progress` says so, and free_irq waits for it to fall to 0 between unlinking an action and
 // freeing it. The counts are per CPU and written by that CPU alone.
 //
-// Context: irq_dispatch_system in hard irq; the driver's functions as their header says. This layer knows
-// no threads: what waits here, spins.
+// Context: irq_dispatch_system in hard irq; the driver's functions as their header says. This layer
+// knows no threads: what waits here, spins.
 #include <lib/errno.h>
 #include <core/clock.h>
 #include <core/log.h>

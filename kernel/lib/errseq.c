@@ -1,5 +1,5 @@
-// Errors for whoever asks later (<lib/errseq.h>). One word, changed by compare-and-exchange, so that
-// an interrupt may note an error while threads look.
+// Errors for whoever asks later (<lib/errseq.h>). One word, changed by compare-and-exchange, so
+// that an interrupt may note an error while threads look.
 //
 // The number only has to grow when the error before was seen by somebody: as long as nobody looked,
 // nobody can tell one failure from ten.

@@ -704,8 +704,8 @@ static void page_add_resources(void)
     }
 }
 
-// The largest piece of RAM that has struct pages, and the one below 640 KiB: where nearly all memory
-// is, for page_is_ram().
+// The largest piece of RAM that has struct pages, and the one below 640 KiB: where nearly all
+// memory is, for page_is_ram().
 static void page_find_main(void)
 {
     phys_t start, end;

@@ -197,8 +197,8 @@ bool mutex_trylock(struct mutex *mutex)
     return true;
 }
 
-// Gives the mutex to the best waiter, or frees it when all have given up. What we borrowed for it we
-// give back, so a better thread may run when pi_lock is released.
+// Gives the mutex to the best waiter, or frees it when all have given up. What we borrowed for it
+// we give back, so a better thread may run when pi_lock is released.
 static void mutex_hand_over(struct mutex *mutex)
 {
     struct thread *next;

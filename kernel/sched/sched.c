@@ -131,8 +131,8 @@ static inline void sched_finish_switch(void)
     }
 }
 
-// The CPU has nothing to do, or something again. As in Linux it idles for a disk while a thread that
-// ran here last waits for one: who wakes that thread, wakes it here.
+// The CPU has nothing to do, or something again. As in Linux it idles for a disk while a thread
+// that ran here last waits for one: who wakes that thread, wakes it here.
 static void sched_idle_begins(struct run_queue *queue)
 {
     cpumask_set(&sched_idle_mask, queue->cpu);

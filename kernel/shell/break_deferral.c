@@ -1,5 +1,5 @@
-// Mistakes with deferred work, for `break`: a softirq that never ends, an item that keeps its CPU, an
-// RCU reader that does not come to an end.
+// Mistakes with deferred work, for `break`: a softirq that never ends, an item that keeps its CPU,
+// an RCU reader that does not come to an end.
 //
 // Context: thread; the softirq's action softirq.
 #include <lib/errno.h>

@@ -1,6 +1,6 @@
-// Mistakes with locks, for `break`. None of them hangs: each is the first half of a deadlock, or the
-// second half without the bad luck, and the lock validator (kernel/core/lockdep.c) knows the rest.
-// It tells each order and each inversion once; a second time the command is silent.
+// Mistakes with locks, for `break`. None of them hangs: each is the first half of a deadlock, or
+// the second half without the bad luck, and the lock validator (kernel/core/lockdep.c) knows the
+// rest. It tells each order and each inversion once; a second time the command is silent.
 //
 // Context: thread.
 #include <contract/break.h>
@@ -141,8 +141,8 @@ static void break_tell(struct work_struct *work __unused)
     mutex_unlock(&break_told_mutex);
 }
 
-// The second wait finds it told already. Had it to be told by the item once more, that would want the
-// mutex.
+// The second wait finds it told already. Had it to be told by the item once more, that would want
+// the mutex.
 static int break_completion(const char *argument __unused)
 {
     struct work_struct work;

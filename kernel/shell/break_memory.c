@@ -6,8 +6,8 @@
 #include <core/cpu.h>
 #include <mm/slab.h>
 
-// The poison is looked at when the object is handed out again: to us, as the cache is ours alone and
-// the CPU hands out first what it got last.
+// The poison is looked at when the object is handed out again: to us, as the cache is ours alone
+// and the CPU hands out first what it got last.
 static int break_use_after_free(const char *argument __unused)
 {
     struct kmem_cache *cache = kmem_cache_create("break", 64, 0);

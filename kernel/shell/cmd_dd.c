@@ -172,8 +172,9 @@ static const char *dd_output_name(const struct dd *dd)
     return dd->output == NULL ? "-" : dd->output;
 }
 
-// Writes all of it. 0 or -errno; *written says how much went out. A last piece that is no whole block
-// goes through the page cache, though all others did not, and is synced for that: as coreutils'.
+// Writes all of it. 0 or -errno; *written says how much went out. A last piece that is no whole
+// block goes through the page cache, though all others did not, and is synced for that: as
+// coreutils'.
 static int dd_write(struct dd *dd, const uint8_t *data, size_t size, size_t *written)
 {
     *written = 0;

@@ -1,5 +1,5 @@
-// The three ways to end: poweroff, reboot, exit. Before each, what was written reaches the disks and
-// what was said reaches the screen.
+// The three ways to end: poweroff, reboot, exit. Before each, what was written reaches the disks
+// and what was said reaches the screen.
 //
 // Context: thread, each in one of its own.
 #include <lib/errno.h>

@@ -10,8 +10,8 @@
 
 enum { MOUNTS_MOST = 8192 }; // bytes of /proc/mounts
 
-// A line of /proc/mounts, "/dev/sr0 /mnt iso9660 ro 0 0", as mount(8) says it. The kernel shows no name
-// with a blank in it (kernel/fs/mount.c).
+// A line of /proc/mounts, "/dev/sr0 /mnt iso9660 ro 0 0", as mount(8) says it. The kernel shows no
+// name with a blank in it (kernel/fs/mount.c).
 static void mount_show_line(struct shell *sh, char *line)
 {
     char *field[4];

@@ -1,12 +1,13 @@
-// `msi`: MSI beside MSI-X, first as PCI has them, then as the devices of this machine have them, and
-// each message as the device holds it now.
+// `msi`: MSI beside MSI-X, first as PCI has them, then as the devices of this machine have them,
+// and each message as the device holds it now.
 //
 //   MSI     one capability in configuration space: one address, one number; with several messages
 //           the device itself counts up the lowest bits of the number, so that all go to one CPU
 //   MSI-X   a table in the device's memory: each message has an address, a number and a mask of its
 //           own, so each can go to a CPU of its own
 //
-// The numbers come from the capabilities of each device (PCI 3.0, 6.8). Context: thread, reads only.
+// The numbers come from the capabilities of each device (PCI 3.0, 6.8). Context: thread, reads
+// only.
 #include <lib/errno.h>
 #include <lib/format.h>
 #include <lib/string.h>

@@ -1,5 +1,5 @@
-// Saying things: what was typed (echo), what the kernel logged (dmesg), which kernel this is, and what
-// the clock says.
+// Saying things: what was typed (echo), what the kernel logged (dmesg), which kernel this is, and
+// what the clock says.
 //
 // Context: thread, each in one of its own.
 #include <lib/errno.h>

@@ -1,5 +1,5 @@
-// What people call a device: by its place, "0000:00:02.0" or "00:02.0", by what its driver calls it,
-// "eth0" or "nvme0", or by its driver's name.
+// What people call a device: by its place, "0000:00:02.0" or "00:02.0", by what its driver calls
+// it, "eth0" or "nvme0", or by its driver's name.
 //
 // Context: thread.
 #include "device.h"

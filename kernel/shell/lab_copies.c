@@ -9,10 +9,11 @@
 //                                                                          device can reach (vmalloc)
 //
 // The same range is read each way, in pieces of BYTES, and everything is counted where it happens:
-// copies beside the memcpy (page_cache_stats; below that, for a device that does not reach all of the
-// memory, /proc/dma-bounce), bytes by DMA and requests by the block layer (blk_stats), interrupts by
-// the irq layer. (An IDE disk in PIO has the CPU carry all bytes: lab pio-dma.) Busy are the CPUs' ticks in which they did anything but
-// wait. The last piece of each way is compared with that of the first.
+// copies beside the memcpy (page_cache_stats; below that, for a device that does not reach all of
+// the memory, /proc/dma-bounce), bytes by DMA and requests by the block layer (blk_stats),
+// interrupts by the irq layer. (An IDE disk in PIO has the CPU carry all bytes: lab pio-dma.) Busy
+// are the CPUs' ticks in which they did anything but wait. The last piece of each way is compared
+// with that of the first.
 //
 // Nothing is written. What the cache had of the disk is dropped. Context: thread.
 #include <lib/errno.h>

@@ -5,9 +5,10 @@
 //   DMA   a list, a command, an interrupt: the cost is that of the request, however large
 //
 // What the CPU did is counted by the driver: words that it carried through the data port, or
-// descriptors that it wrote, and interrupts. A page is 2,048 words by PIO, and one descriptor by DMA.
-// Busy is the time in which the CPUs did anything but wait (the sums of /proc/stat), so what the
-// interrupts cost is in it. Needs an IDE disk: QEMU's -M pc with -drive if=ide. Context: thread.
+// descriptors that it wrote, and interrupts. A page is 2,048 words by PIO, and one descriptor by
+// DMA. Busy is the time in which the CPUs did anything but wait (the sums of /proc/stat), so what
+// the interrupts cost is in it. Needs an IDE disk: QEMU's -M pc with -drive if=ide. Context:
+// thread.
 #include <lib/errno.h>
 #include <lib/format.h>
 #include <lib/string.h>

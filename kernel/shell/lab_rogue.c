@@ -1,5 +1,5 @@
-// A device that writes where it was not told to. Four writes and some made-up interrupts, each tried
-// and looked at: without translation hardware they land, with it most of them do not.
+// A device that writes where it was not told to. Four writes and some made-up interrupts, each
+// tried and looked at: without translation hardware they land, with it most of them do not.
 //
 //   given to it          a page mapped for it by dma_map_single: this must land
 //   not given            a page that is mapped for nobody

@@ -13,7 +13,7 @@ struct acpi_span {
 void acpi_note(struct acpi_info *info, const char *format, ...) __printf(2, 3);
 
 // Look into the DSDT's byte code (behind its header) and fill in what they find: the sleep type of
-// soft-off, the wires of PCI slots. What is missing or not understood leaves a note, or nothing where
-// most machines have nothing. Context: boot.
+// soft-off, the wires of PCI slots. What is missing or not understood leaves a note, or nothing
+// where most machines have nothing. Context: boot.
 void acpi_find_s5(struct acpi_info *info, struct acpi_span aml);
 void acpi_find_intx(struct acpi_info *info, struct acpi_span dsdt);

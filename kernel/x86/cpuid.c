@@ -204,8 +204,8 @@ uint64_t cpu_random(void)
 
 extern const char syscall_entry[]; // entry.S
 
-// CLAC is an instruction only where there is SMAP; elsewhere the places for it in entry.S do nothing.
-// Once, before the kernel's text is made read-only: the boot CPU is alone.
+// CLAC is an instruction only where there is SMAP; elsewhere the places for it in entry.S do
+// nothing. Once, before the kernel's text is made read-only: the boot CPU is alone.
 static void cpu_patch_clac(void)
 {
     static const uint8_t clac[] = {0x0f, 0x01, 0xca}; // Intel SDM vol. 2

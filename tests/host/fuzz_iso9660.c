@@ -1,8 +1,8 @@
-// A CD from somebody who means harm: whatever stands on it, nothing is read outside of the disk, every
-// walk ends, names are names, and what an entry says lies within the volume.
+// A CD from somebody who means harm: whatever stands on it, nothing is read outside of the disk,
+// every walk ends, names are names, and what an entry says lies within the volume.
 //
-// The input is the disk from its sector 16 on, where the descriptors are; before that there is nothing
-// to be read.
+// The input is the disk from its sector 16 on, where the descriptors are; before that there is
+// nothing to be read.
 //
 // links: kernel/fs/iso9660_dir.c kernel/lib/string.c
 #include <stdlib.h>

@@ -1,5 +1,6 @@
-// Everything behind the card: bytes become frames (some random, some that are nearly right, with good checksums so that they get
-// deep), time passes in between. Nothing may be read beyond a packet, nothing leak, and each frame must end in one counter.
+// Everything behind the card: bytes become frames (some random, some that are nearly right, with
+// good checksums so that they get deep), time passes in between. Nothing may be read beyond a
+// packet, nothing leak, and each frame must end in one counter.
 //
 // links: tests/host/stubs/net.c tests/host/stubs/log.c tests/host/stubs/panic_abort.c tests/host/stubs/spinlock.c
 // links: kernel/net/eth.c kernel/net/arp.c kernel/net/route.c kernel/net/ipv4.c kernel/net/icmp.c kernel/net/udp.c

@@ -1,6 +1,6 @@
-// Partition tables from a disk that lies: whatever its sectors say, nothing beyond the disk is read,
-// and every partition that is found lies within it. CRCs are made right, so that what follows them is
-// reached.
+// Partition tables from a disk that lies: whatever its sectors say, nothing beyond the disk is
+// read, and every partition that is found lies within it. CRCs are made right, so that what follows
+// them is reached.
 //
 // links: kernel/dev/partition_table.c kernel/lib/checksum.c kernel/lib/string.c
 #include <stdlib.h>
@@ -58,8 +58,8 @@ static void mend(uint8_t *h)
     }
 }
 
-// The first two pieces of the input begin the first two blocks, whatever their size; the rest follows
-// from the third on.
+// The first two pieces of the input begin the first two blocks, whatever their size; the rest
+// follows from the third on.
 static void fill(const uint8_t *data, size_t size)
 {
     for (unsigned block = 0; block < 3; block++) {

@@ -1,5 +1,5 @@
-// A PCI function whose configuration space is random bytes, and whose BARs keep random bits: the scan must end, stay inside, and
-// leave everything but the BARs as it was.
+// A PCI function whose configuration space is random bytes, and whose BARs keep random bits: the
+// scan must end, stay inside, and leave everything but the BARs as it was.
 //
 // links: drivers/pci/pci_caps.c drivers/pci/pci_bars.c kernel/lib/text.c kernel/lib/format.c kernel/lib/string.c
 #include <stddef.h>

@@ -1,5 +1,5 @@
-// Any bytes as PVH's start information, in a memory of just these bytes: nothing outside is read, and
-// what arrives keeps its bounds.
+// Any bytes as PVH's start information, in a memory of just these bytes: nothing outside is read,
+// and what arrives keeps its bounds.
 //
 // links: boot/pvh.c boot/boot_info.c kernel/lib/string.c
 #include <stddef.h>

@@ -1,5 +1,5 @@
-// DHCP: messages taken apart and put together, and the client's life from DISCOVER to the end of a lease, against a server that is
-// this test; with every hostile option that comes to mind.
+// DHCP: messages taken apart and put together, and the client's life from DISCOVER to the end of a
+// lease, against a server that is this test; with every hostile option that comes to mind.
 //
 // links: tests/host/stubs/net.c tests/host/stubs/log.c tests/host/stubs/panic.c tests/host/stubs/spinlock.c
 // links: kernel/net/eth.c kernel/net/arp.c kernel/net/route.c kernel/net/ipv4.c kernel/net/icmp.c kernel/net/udp.c
@@ -387,7 +387,8 @@ static void test_options_stay_in_their_field(void **state)
 {
     (void)state;
     struct dhcp_answer a;
-    // Each length from 0 to the whole: never a byte beyond, which ASan would see in a copy of just that size.
+    // Each length from 0 to the whole: never a byte beyond, which ASan would see in a copy of just
+    // that size.
     begin(DHCP_ACK, HOST_IP);
     put32(1, 0xffffff00);
     put32(3, HOST_PEER);

@@ -351,8 +351,8 @@ static void refused_memory(void **state)
 
 // ---- copies -------------------------------------------------------------------------------------
 
-// The device reaches up to 0x1ffff; the buffer lies beyond. Bytes go there at the map, and come back
-// at the unmap, by direction.
+// The device reaches up to 0x1ffff; the buffer lies beyond. Bytes go there at the map, and come
+// back at the unmap, by direction.
 static void what_cannot_be_reached_is_copied(void **state)
 {
     (void)state;

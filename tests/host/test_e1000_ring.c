@@ -1,4 +1,5 @@
-// The e1000's rings against an array that plays the device, good and bad: what it writes is never believed beyond the shadow.
+// The e1000's rings against an array that plays the device, good and bad: what it writes is never
+// believed beyond the shadow.
 //
 // links: drivers/net/e1000/e1000_ring.c kernel/lib/string.c
 #include <setjmp.h>

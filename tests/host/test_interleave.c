@@ -1,12 +1,12 @@
-// Sleeping and waking in every order: kernel/sched/wait.c and completion.c as they are, run by a small
-// scheduler that may switch CPUs at each step, and tries all ways to do so, depth first.
+// Sleeping and waking in every order: kernel/sched/wait.c and completion.c as they are, run by a
+// small scheduler that may switch CPUs at each step, and tries all ways to do so, depth first.
 //
-// Each actor is a CPU with one thread, or an interrupt on such a CPU, and a coroutine here. A step ends
-// where another CPU's doing could make a difference: before and after a lock, before a wake-up, at each
-// look at a condition, and where a thread goes to sleep. A way is a row of choices, one at each step; it
-// is run again from the start with the last choice that has an alternative changed, until there is none.
-// More than SWITCHES_MAX switches away from somebody who could have gone on are not tried: mistakes of
-// this kind need two. What is told of each way:
+// Each actor is a CPU with one thread, or an interrupt on such a CPU, and a coroutine here. A step
+// ends where another CPU's doing could make a difference: before and after a lock, before a
+// wake-up, at each look at a condition, and where a thread goes to sleep. A way is a row of
+// choices, one at each step; it is run again from the start with the last choice that has an
+// alternative changed, until there is none. More than SWITCHES_MAX switches away from somebody who
+// could have gone on are not tried: mistakes of this kind need two. What is told of each way:
 //
 //   lost wake-up      nobody can go on, and somebody is not done
 //   double enqueue    a thread is made runnable that is runnable

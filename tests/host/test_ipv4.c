@@ -1,4 +1,5 @@
-// IPv4 input, field by field, and output: what is refused, with which counter, and what leaves the card.
+// IPv4 input, field by field, and output: what is refused, with which counter, and what leaves the
+// card.
 //
 // links: tests/host/stubs/net.c tests/host/stubs/log.c tests/host/stubs/panic.c tests/host/stubs/spinlock.c
 // links: kernel/net/eth.c kernel/net/arp.c kernel/net/route.c kernel/net/ipv4.c kernel/net/icmp.c kernel/net/udp.c
@@ -90,7 +91,8 @@ static void test_padding_is_cut(void **state)
     size_t length = good();
     memset(frame + length, 0xee, 60 - length);
     ends(60, NET_UDP_SERVICE);
-    // ICMP has no length of its own: with the padding its checksum would be wrong, and the answer too long.
+    // ICMP has no length of its own: with the padding its checksum would be wrong, and the answer
+    // too long.
     length = host_icmp(frame, HOST_PEER, HOST_IP, ICMP_ECHO, 0, 1, "abc", 3);
     memset(frame + length, 0xee, 60 - length);
     ends(60, NET_ICMP_ECHO);
@@ -145,7 +147,8 @@ static void test_destinations(void **state)
     for (unsigned i = 0; i < ARRAY_SIZE(others); i++) {
         ends(host_udp(frame, HOST_PEER, 4000, others[i], 9, "x", 1), NET_DROP_IP_DESTINATION);
     }
-    // Broadcast is taken, in a frame for everybody or for us alone; one host's packet in everybody's frame is not.
+    // Broadcast is taken, in a frame for everybody or for us alone; one host's packet in
+    // everybody's frame is not.
     ends(host_udp(frame, HOST_PEER, 4000, 0xffffffff, 9, "x", 1), NET_UDP_SERVICE);
     ends(host_udp(frame, HOST_PEER, 4000, 0x0a0002ff, 9, "x", 1), NET_UDP_SERVICE);
     size_t length = host_udp(frame, HOST_PEER, 4000, HOST_IP, 9, "x", 1);

@@ -39,7 +39,8 @@ static int build(const struct piece *pieces, unsigned count, bool with_list)
     return 0;
 }
 
-// Walks the pointers for `total` bytes, as the controller would (4.3), and compares with the pieces.
+// Walks the pointers for `total` bytes, as the controller would (4.3), and compares with the
+// pieces.
 static void check_walk(const struct piece *pieces, unsigned count)
 {
     uint64_t total = 0, done = 0;

@@ -275,7 +275,8 @@ static void turned_off(void **state)
     assert_int_equal(ra_on_marker(&r.ra, 3, 1, 7, 0).size, 0); // a mark from before
 }
 
-// Whatever comes, a window is not larger than allowed unless the reader wants more, and never empty.
+// Whatever comes, a window is not larger than allowed unless the reader wants more, and never
+// empty.
 static void any_reader(void **state)
 {
     (void)state;

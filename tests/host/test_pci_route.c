@@ -1,5 +1,5 @@
-// From a device's pin to an irq, on boards of paper: q35 with its table, pc with its PIIX, and boards
-// of which nothing is known.
+// From a device's pin to an irq, on boards of paper: q35 with its table, pc with its PIIX, and
+// boards of which nothing is known.
 //
 // links: drivers/pci/pci_route.c tests/host/stubs/log.c
 #include <setjmp.h>

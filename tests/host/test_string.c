@@ -1,5 +1,6 @@
-// The kernel's own memory, string and bit functions against the host's, over lengths, offsets and overlaps. They are linked under
-// other names (tests/host/host.mk), as the sanitizers rely on the host's.
+// The kernel's own memory, string and bit functions against the host's, over lengths, offsets and
+// overlaps. They are linked under other names (tests/host/host.mk), as the sanitizers rely on the
+// host's.
 //
 // links: kernel/lib/string.c
 #include <setjmp.h>

@@ -1,4 +1,5 @@
-// UDP: lengths and checksums, sockets with their bounds, echo byte for byte, and who is not answered.
+// UDP: lengths and checksums, sockets with their bounds, echo byte for byte, and who is not
+// answered.
 //
 // links: tests/host/stubs/net.c tests/host/stubs/log.c tests/host/stubs/panic.c tests/host/stubs/spinlock.c
 // links: kernel/net/eth.c kernel/net/arp.c kernel/net/route.c kernel/net/ipv4.c kernel/net/icmp.c kernel/net/udp.c

@@ -1,5 +1,5 @@
-// The block layer's queues against a disk that completes from its reap: merging, time-outs, requeue,
-// standing still, and who finds out that a request is done.
+// The block layer's queues against a disk that completes from its reap: merging, time-outs,
+// requeue, standing still, and who finds out that a request is done.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/ktest.h>

@@ -1,7 +1,8 @@
 // Each API asserts its context: one of its functions, called from where it may not be called, is
-// reported exactly once, and from where it may, not at all. That the others assert it too is checked
-// by tests/contexts.py. All of these calls have arguments with which there is nothing to do, and are of
-// those that turn no interrupts on by themselves: within a handler that would be one mistake more.
+// reported exactly once, and from where it may, not at all. That the others assert it too is
+// checked by tests/contexts.py. All of these calls have arguments with which there is nothing to
+// do, and are of those that turn no interrupts on by themselves: within a handler that would be one
+// mistake more.
 #include <contract/break.h>
 #include <contract/device.h>
 #include <contract/ktest.h>

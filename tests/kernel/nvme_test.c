@@ -112,8 +112,8 @@ static void nvme_test_in_two(struct nvme_test_read *read, uint8_t *data)
     read->request.segment_count = 2;
 }
 
-// More commands with lists at a time than the queue has such: those that are turned away come later,
-// and all come.
+// More commands with lists at a time than the queue has such: those that are turned away come
+// later, and all come.
 KTEST(nvme, more_commands_than_lists)
 {
     struct gendisk *disk = nvme_test_disk();

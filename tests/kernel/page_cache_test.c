@@ -1,5 +1,5 @@
-// The page cache against a disk of memory that does as it is told: holds its answers, fails where it
-// is told to, counts what it was asked for.
+// The page cache against a disk of memory that does as it is told: holds its answers, fails where
+// it is told to, counts what it was asked for.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/ktest.h>
@@ -190,8 +190,8 @@ static const struct {
     {511, 513},     {200000, 300}, {0, 65536},   {PC_SIZE - 5, 5},   {PC_SIZE - 5000, 5000},
     {4096 * 7, 12}, {4096 * 9, 1}, {40960, 512}, {PC_SIZE - 1537, 1}};
 
-// Every piece is read right from an empty cache and from a full one; what is written is read back at
-// once, and lies on the disk after fsync, with its surroundings as they were.
+// Every piece is read right from an empty cache and from a full one; what is written is read back
+// at once, and lies on the disk after fsync, with its surroundings as they were.
 static void pc_same_bytes(struct ktest_run *ktest, uint32_t block)
 {
     struct pc_disk *d = pc_make_blocks(block);
@@ -806,8 +806,8 @@ static uint64_t pc_take(void **list, unsigned order, enum gfp flags)
     return pages;
 }
 
-// Takes all memory there is: what is clean without waiting; then, as a thread that may wait, what is
-// dirty. On a busy host that may take the flusher longer than one allocation waits.
+// Takes all memory there is: what is clean without waiting; then, as a thread that may wait, what
+// is dirty. On a busy host that may take the flusher longer than one allocation waits.
 static uint64_t pc_take_all(struct page_cache *cache, void **list)
 {
     uint64_t pages = 0;

@@ -44,8 +44,8 @@ static unsigned share_percent(struct ktest_run *ktest, int nice_a, int nice_b)
     return (unsigned)(had_a * 100 / max(had_b, (uint64_t)1));
 }
 
-// A busy host takes the virtual CPU away in the midst of somebody's slice, who then seems to have had
-// it: what a wrong weight makes wrong in each trial, the host makes wrong in some.
+// A busy host takes the virtual CPU away in the midst of somebody's slice, who then seems to have
+// had it: what a wrong weight makes wrong in each trial, the host makes wrong in some.
 static bool share_lies_between(struct ktest_run *ktest, int nice_b, unsigned least, unsigned most)
 {
     unsigned percent = 0;

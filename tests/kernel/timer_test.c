@@ -190,8 +190,8 @@ KTEST(timer, pulled_at_from_all_cpus)
     }
 }
 
-// Timers and sleepers on both sides of the wrap come in their order. By its name it follows the other
-// test of the wrap, tick.delayed_work_and_timeouts_cross_the_wrap.
+// Timers and sleepers on both sides of the wrap come in their order. By its name it follows the
+// other test of the wrap, tick.delayed_work_and_timeouts_cross_the_wrap.
 KTEST(tick, each_timer_crosses_the_wrap_in_its_order)
 {
     static struct counted_timer timers[6];

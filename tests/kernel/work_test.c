@@ -335,8 +335,8 @@ KTEST(work, draining_waits_for_a_chain_and_refuses_others)
     EXPECT_EQ(get(&executed), 16);
 }
 
-// No memory for a worker, and every worker of the CPU asleep in an item that waits: the queue with a
-// rescuer gets on, the others wait until there is memory again.
+// No memory for a worker, and every worker of the CPU asleep in an item that waits: the queue with
+// a rescuer gets on, the others wait until there is memory again.
 static void rescued_function(struct work_struct *work)
 {
     counting_function(work);

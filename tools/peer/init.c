@@ -282,7 +282,8 @@ static void measure_queued(struct disk *disk, const char *name, unsigned size, i
     syscall(SYS_io_destroy, context);
 }
 
-// The first 1 MiB in a row through the page cache, which is emptied before each round, or only once.
+// The first 1 MiB in a row through the page cache, which is emptied before each round, or only
+// once.
 static void measure_buffered(const struct disk *disk, const char *path, const char *name, int cold)
 {
     int file = open(path, O_RDONLY);

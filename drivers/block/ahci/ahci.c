@@ -15,9 +15,9 @@
 // boot; the usual disk answers within a millisecond, and for that the probe waits.
 //
 // The handler is a top half and nothing more: read IS, read and clear each port's PxIS, then IS (in
-// that order, 5.5.3), ask the block layer to have the port reaped, return. A port that reports an error is muted until its
-// recovery has looked at it: some of those bits cannot be cleared any other way (3.3.5), and would
-// interrupt for ever.
+// that order, 5.5.3), ask the block layer to have the port reaped, return. A port that reports an
+// error is muted until its recovery has looked at it: some of those bits cannot be cleared any
+// other way (3.3.5), and would interrupt for ever.
 //
 // AHCI 1.3.1. Context: thread; ahci_interrupt: hard irq. Previous: kernel/irq/flow.c. Next:
 // ahci_disk.c, ahci_reap.

@@ -196,8 +196,8 @@ uint32_t ahci_command_timeout_ms(const struct request *request);
 // The ways of a request, for ahci_atapi.c. Hands the memory of a slot's request to the device. 0 or
 // -errno.
 int ahci_slot_map(struct ahci_port *port, unsigned slot);
-// What was written into a slot goes to the device, with `last` at once. 0; -EBUSY, -EIO: the slot is
-// free again, its memory taken back.
+// What was written into a slot goes to the device, with `last` at once. 0; -EBUSY, -EIO: the slot
+// is free again, its memory taken back.
 int ahci_slot_issue(struct ahci_port *port, unsigned slot, bool last);
 unsigned ahci_reap(struct blk_mq_hw_ctx *hctx, unsigned budget);
 enum blk_eh_timer_return ahci_timeout(struct request *request);
@@ -208,8 +208,8 @@ int ahci_atapi_identify(struct ahci_port *port,
 int ahci_atapi_add(struct ahci_port *port);      // as ahci_disk_add
 bool ahci_atapi_is_same(struct ahci_port *port); // after a reset: the drive that it was?
 // What ahci_recover.c does for a disk's command: tries the one in a slot until it works or is to
-// fail. `registers`: what they said when it failed. False: the port did not survive it. Context: work
-// item, the engine runs.
+// fail. `registers`: what they said when it failed. False: the port did not survive it. Context:
+// work item, the engine runs.
 bool ahci_atapi_replay(struct ahci_port *port, unsigned slot, bool timed_out,
                        const char *registers);
 
@@ -217,6 +217,6 @@ bool ahci_atapi_replay(struct ahci_port *port, unsigned slot, bool timed_out,
 void ahci_recover_quirks(struct ahci_port *port); // identity is known
 void ahci_recover_begin_locked(struct ahci_port *port, uint32_t cause, bool timed_out);
 void ahci_recover_work(struct work_struct *work);
-// Stops the engine and starts it again, with a COMRESET between where that is needed. False: it does
-// not come back.
+// Stops the engine and starts it again, with a COMRESET between where that is needed. False: it
+// does not come back.
 bool ahci_recover_restart(struct ahci_port *port, bool reset);

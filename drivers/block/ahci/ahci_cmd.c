@@ -5,7 +5,8 @@
 //                                                                  |       └──> memory
 //                                                                  └──────────> memory
 //
-// AHCI 1.3.1, 4.2; SATA 3.0, 10.3.4. Context: any. Previous: drivers/block/ata/ata.c. Next: ahci_port.c, which owns the memory these are written to.
+// AHCI 1.3.1, 4.2; SATA 3.0, 10.3.4. Context: any. Previous: drivers/block/ata/ata.c. Next:
+// ahci_port.c, which owns the memory these are written to.
 #include "ahci_cmd.h"
 
 #include <lib/errno.h>

@@ -209,8 +209,8 @@ static struct request *slot_release(struct ahci_port *port, unsigned number)
     return request;
 }
 
-// What the device says it moved must be what was asked for: a short read would leave old bytes to be
-// taken for new ones. Of queued commands it does not say (4.2.2).
+// What the device says it moved must be what was asked for: a short read would leave old bytes to
+// be taken for new ones. Of queued commands it does not say (4.2.2).
 static bool slot_moved_all(const struct ahci_port *port, unsigned number)
 {
     const struct ahci_slot *slot = &port->slots[number];
@@ -277,8 +277,8 @@ unsigned ahci_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
     return (unsigned)count;
 }
 
-// A request is overdue. Is it done, but nobody told us? Otherwise the whole port is looked after; it
-// is asked again if that takes longer than a time-out.
+// A request is overdue. Is it done, but nobody told us? Otherwise the whole port is looked after;
+// it is asked again if that takes longer than a time-out.
 enum blk_eh_timer_return ahci_timeout(struct request *request)
 {
     struct ahci_port *port = request->hctx->private_data;

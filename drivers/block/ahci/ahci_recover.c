@@ -2,12 +2,12 @@
 //
 // The device stops at the first command that fails, with up to 31 others behind it. Of queued
 // commands PxSACT says which are over and were good; which of the rest failed stands in the disk's
-// log of queued errors (SATA 3.0, 13.7), if it keeps one. Of unqueued ones the controller has a field
-// that tells (PxCMD.CCS), but not every controller fills it in. After a time-out, those whose time
-// is over are suspects and nobody else. Where that leaves more than one suspect, nobody is believed:
-// each is tried alone, unqueued, in a slot that is the only one. Who fails alone is guilty; reads and
-// writes do no harm when they are done twice. Who is no suspect goes back to the block layer, and
-// out again when the port runs.
+// log of queued errors (SATA 3.0, 13.7), if it keeps one. Of unqueued ones the controller has a
+// field that tells (PxCMD.CCS), but not every controller fills it in. After a time-out, those whose
+// time is over are suspects and nobody else. Where that leaves more than one suspect, nobody is
+// believed: each is tried alone, unqueued, in a slot that is the only one. Who fails alone is
+// guilty; reads and writes do no harm when they are done twice. Who is no suspect goes back to the
+// block layer, and out again when the port runs.
 //
 //   RUNNING ──error, time-out──> RECOVERING ──stop, start, suspects alone──> RUNNING
 //                                   └── COMRESET where a stop is not enough; the link or the
@@ -29,14 +29,16 @@
 // What a command that was refused by the device itself leaves in PxIS, and nothing more.
 #define RECOVER_PLAIN (AHCI_PXIS_TFES | AHCI_PXIS_DHRS | AHCI_PXIS_SDBS)
 
-// QEMU, unlike 6.2.2.1, has gone on to the next command after one failed, and dies when it finds the
-// list restarted under a command that it is still doing (up to 11.0): there only a reset is safe.
+// QEMU, unlike 6.2.2.1, has gone on to the next command after one failed, and dies when it finds
+// the list restarted under a command that it is still doing (up to 11.0): there only a reset is
+// safe.
 void ahci_recover_quirks(struct ahci_port *port)
 {
     port->engine_fragile = str_starts(port->identity.model, "QEMU ");
 }
 
-// Those whose time is over. Now, as the block layer will give them a new one. Caller holds the lock.
+// Those whose time is over. Now, as the block layer will give them a new one. Caller holds the
+// lock.
 static uint32_t recover_overdue_locked(const struct ahci_port *port)
 {
     uint32_t overdue = 0, now = jiffies, victims = port->issued;
@@ -221,8 +223,8 @@ static void recover_log(const struct ahci_port *port, const struct recover_case 
     }
 }
 
-// Takes everything from the port. Queued commands that PxSACT has no bit for were done well; that is
-// to be believed unless the link or the bus had a part in the error.
+// Takes everything from the port. Queued commands that PxSACT has no bit for were done well; that
+// is to be believed unless the link or the bus had a part in the error.
 static struct recover_case recover_take(struct ahci_port *port)
 {
     struct recover_case c;
@@ -254,8 +256,9 @@ void ahci_recover_work(struct work_struct *work)
     char registers[200];
     recover_log(port, &c, registers, sizeof(registers));
 
-    // One that was alone has had its first try, and its first time-out if that was it; in company it
-    // may have been innocent. Stop and start are enough when the device itself refused a command.
+    // One that was alone has had its first try, and its first time-out if that was it; in company
+    // it may have been innocent. Stop and start are enough when the device itself refused a
+    // command.
     bool alone = IS_POWER_OF_2(c.victims);
     bool plain = !timed_out && (c.cause & ~RECOVER_PLAIN) == 0;
     bool alive = ahci_recover_restart(port, !plain || (port->engine_fragile && !alone));

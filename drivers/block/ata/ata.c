@@ -85,7 +85,8 @@ int ata_build_fpdma(struct ata_registers *regs, const struct ata_identity *ident
     return 0;
 }
 
-// The log's address is in the lowest byte of the LBA, the page in the next (ATA8-ACS, READ LOG EXT).
+// The log's address is in the lowest byte of the LBA, the page in the next (ATA8-ACS, READ LOG
+// EXT).
 void ata_build_read_log(struct ata_registers *regs, uint8_t log)
 {
     *regs =

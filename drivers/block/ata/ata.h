@@ -54,9 +54,9 @@ int ata_parse_ncq_log(struct ata_ncq_error *error, const void *page);
 // another size than 512, no LBA or no DMA. *why says what in words.
 int ata_parse_identity(struct ata_identity *identity, const void *page, const char **why);
 
-// Of the page of 256 words, an ATA disk's or an ATAPI drive's (parts of ata_parse_identity): a word; a string of
-// so many words, trimmed and made printable, into twice as many bytes and one; does its checksum
-// fit, where it has one?
+// Of the page of 256 words, an ATA disk's or an ATAPI drive's (parts of ata_parse_identity): a
+// word; a string of so many words, trimmed and made printable, into twice as many bytes and one;
+// does its checksum fit, where it has one?
 uint16_t ata_page_word(const void *page, unsigned word);
 void ata_page_string(char *to, const void *page, unsigned word, unsigned words);
 bool ata_page_is_whole(const void *page);

@@ -1,5 +1,5 @@
-// ATA: commands and the bits of their registers, whatever bus they travel on. AT Attachment 8 - ATA/
-// ATAPI Command Set (ATA8-ACS, T13/1699-D revision 6a). Facts only.
+// ATA: commands and the bits of their registers, whatever bus they travel on. AT Attachment 8 -
+// ATA/ ATAPI Command Set (ATA8-ACS, T13/1699-D revision 6a). Facts only.
 #pragma once
 
 enum ata_command {

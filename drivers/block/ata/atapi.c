@@ -7,8 +7,8 @@
 // A drive that has news (another medium, a reset) lets the next command fail to say so (UNIT
 // ATTENTION), so an error here is often only a message: atapi_judge tells them apart.
 //
-// MMC-5, 6; SPC-3, 4.5 and 6; ATA8-ACS, 7.17. Numbers of more than a byte are high byte first, other
-// than ATA's own. Context: any. Next: cdrom.c; drivers/block/ahci/ahci_atapi.c.
+// MMC-5, 6; SPC-3, 4.5 and 6; ATA8-ACS, 7.17. Numbers of more than a byte are high byte first,
+// other than ATA's own. Context: any. Next: cdrom.c; drivers/block/ahci/ahci_atapi.c.
 #include "atapi.h"
 
 #include <lib/errno.h>

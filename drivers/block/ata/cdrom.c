@@ -1,7 +1,7 @@
 // A CD drive as a disk: read-only, in blocks of 2,048 bytes, with a medium that comes and goes.
 //
-// Reads are requests like those of any disk. The few commands beside them, is it ready, how large is
-// the medium, travel as requests too (REQ_OP_DRV_IN), so that they get a slot, an interrupt, a
+// Reads are requests like those of any disk. The few commands beside them, is it ready, how large
+// is the medium, travel as requests too (REQ_OP_DRV_IN), so that they get a slot, an interrupt, a
 // time-out and the driver's recovery without a second way through the driver:
 //
 //   blk_open ──> cdrom_open ──> TEST UNIT READY ──not yet, changed──> once more, bounded
@@ -70,8 +70,8 @@ static int cdrom_execute(struct gendisk *disk, struct cdrom_command *command)
     return command->request.status;
 }
 
-// Some say "no medium" once of one that was put in just now, and "it has changed" after that (QEMU's
-// does): only what they say twice is believed.
+// Some say "no medium" once of one that was put in just now, and "it has changed" after that
+// (QEMU's does): only what they say twice is believed.
 static int cdrom_wait_ready(struct gendisk *disk, struct cdrom_command *command)
 {
     unsigned absent = 0;

@@ -24,8 +24,8 @@ void cdrom_describe(struct gendisk *disk, const struct atapi_identity *identity)
 // ops->open of such a disk: waits, bounded, until the drive is ready; reads its capacity anew. 0,
 // -ENOMEDIUM, -errno. Context: thread.
 int cdrom_open(struct gendisk *disk);
-// After add_disk: looks once what lies in it, so that it is known before somebody opens it. Context:
-// thread.
+// After add_disk: looks once what lies in it, so that it is known before somebody opens it.
+// Context: thread.
 void cdrom_look(struct gendisk *disk);
 // What a verdict of the drive means for a request: 0: try it again; -EAGAIN: the same, in a moment;
 // -errno: its end. Marks the medium as lost where it is. Context: thread.

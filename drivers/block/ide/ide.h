@@ -1,4 +1,5 @@
-// The IDE driver's own structures: a channel with up to two disks, which does one command at a time.
+// The IDE driver's own structures: a channel with up to two disks, which does one command at a
+// time.
 //
 //   ide_pci.c   finds the controller on the PCI bus      thread
 //   ide.c       the channel: probing, interrupts, reset  thread; hard irq

@@ -5,11 +5,11 @@
 //                                 └─ ERR ──> REQUEST SENSE ──> irq ... ──> why it failed
 //
 // By PIO only: the count of bytes in the LBA's registers is our limit when we ask and the drive's
-// offer when it answers. It is checked against what is still wanted; what is too much is thrown away,
-// and the command has failed.
+// offer when it answers. It is checked against what is still wanted; what is too much is thrown
+// away, and the command has failed.
 //
-// A command that fails is asked for the reason at once, with the channel still ours: the same request
-// stays the channel's (ide_command.sensing), so nothing gets between.
+// A command that fails is asked for the reason at once, with the channel still ours: the same
+// request stays the channel's (ide_command.sensing), so nothing gets between.
 //
 // ATA/ATAPI-6, 8.27 and 9.8. Context: see each function. Previous: drivers/block/ata/cdrom.c. Next:
 // ide_disk.c, which moves the bytes.

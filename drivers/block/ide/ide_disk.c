@@ -3,9 +3,10 @@
 //   PIO   command ──> irq: a sector is ready ──> softirq: rep insw, 256 words ──> irq: the next ...
 //   DMA   list of memory, command, start ──> ... the bus master moves all of it ... ──> irq: done
 //
-// The interrupt handler (ide.c) acknowledges in both cases and leaves the data to the BLOCK softirq:
-// a sector by PIO is some hundred port accesses' worth of time, too long for a hard interrupt. The
-// disk waits meanwhile: it raises the next interrupt only when its sector has been taken.
+// The interrupt handler (ide.c) acknowledges in both cases and leaves the data to the BLOCK
+// softirq: a sector by PIO is some hundred port accesses' worth of time, too long for a hard
+// interrupt. The disk waits meanwhile: it raises the next interrupt only when its sector has been
+// taken.
 //
 // One command at a time on a channel, whichever disk it is for: a request that finds it busy is
 // refused with -EBUSY and offered again when the other disk's is done.

@@ -16,7 +16,8 @@
 //   CPU 1 ──> [SQ 2 | CQ 2] ──message 2──> CPU 1
 //
 // With fewer queues or messages than CPUs, CPU n uses queue n modulo their number, and the queue's
-// message goes to one of its CPUs. With a single interrupt all share it, and there is one I/O queue.
+// message goes to one of its CPUs. With a single interrupt all share it, and there is one I/O
+// queue.
 //
 // How long RDY may take is the controller's word (CAP.TO), which has 127 s at most.
 //
@@ -456,8 +457,8 @@ static void nvme_setup(struct nvme_ctrl *ctrl)
     ctrl->state = NVME_STARTING;
 }
 
-// Disks first, as the queues are reaped through the first one; then the handlers; then the world may
-// see them.
+// Disks first, as the queues are reaped through the first one; then the handlers; then the world
+// may see them.
 static int nvme_start_disks(struct nvme_ctrl *ctrl, const struct nvme_found *found, unsigned count)
 {
     int error = 0;

@@ -8,8 +8,8 @@
 //   PRP     many short pieces: a word for each page
 //
 // An SGL is optional. Where the controller has it, 1 MiB in one piece costs two words, not 256, and
-// the controller reads no list: nvme.sgl_threshold says how long the pieces must be on average. What
-// begins or ends within a page, in the middle of the data, only an SGL can say, at any length.
+// the controller reads no list: nvme.sgl_threshold says how long the pieces must be on average.
+// What begins or ends within a page, in the middle of the data, only an SGL can say, at any length.
 //
 // A list of either kind is a page of the queue's own. Whoever finds none is turned away, and asked
 // again when one comes back.

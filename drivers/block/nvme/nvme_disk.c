@@ -24,8 +24,8 @@
 // With a wire instead of messages the line stays up until the answers are taken, so the top half
 // masks it (INTMS) and reap unmasks it.
 //
-// NVMe 1.4, 6 (NVM commands), 7.2.1 (processing of commands), 7.5 (interrupts). Previous: nvme_data.c.
-// Next: nvme_recover.c, when no answer comes.
+// NVMe 1.4, 6 (NVM commands), 7.2.1 (processing of commands), 7.5 (interrupts). Previous:
+// nvme_data.c. Next: nvme_recover.c, when no answer comes.
 #include "nvme.h"
 
 #include <lib/errno.h>
@@ -44,8 +44,8 @@ uint16_t nvme_request_tag(const struct nvme_ns *ns, const struct request *reques
     return (uint16_t)(ns->first_tag + request->tag);
 }
 
-// Everything of a read or write but the data pointer and the identifier. -EINVAL: not whole blocks of
-// this namespace.
+// Everything of a read or write but the data pointer and the identifier. -EINVAL: not whole blocks
+// of this namespace.
 static inline int nvme_build_rw(const struct nvme_ns *ns, const struct request *request,
                                 struct nvme_io *io)
 {

@@ -1,9 +1,10 @@
 // One read, watched: what `lab nvme-read` shows.
 //
-// A device writes its data, then its answer, then sends its message (7.2.1). To see the three apart,
-// the CPU that submits keeps its interrupts off and looks at the two places in memory that will
-// change: the last word of the buffer, which is given a value that it cannot have read, and the
-// phase of the next answer. Then it turns its interrupts on, and the message that waits is taken.
+// A device writes its data, then its answer, then sends its message (7.2.1). To see the three
+// apart, the CPU that submits keeps its interrupts off and looks at the two places in memory that
+// will change: the last word of the buffer, which is given a value that it cannot have read, and
+// the phase of the next answer. Then it turns its interrupts on, and the message that waits is
+// taken.
 //
 // Context: thread. Previous: nvme_disk.c. Next: kernel/shell/lab_nvme.c.
 #include <lib/errno.h>

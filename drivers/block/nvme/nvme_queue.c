@@ -1,8 +1,8 @@
 // Ring arithmetic and command identifiers of an NVMe queue pair: see nvme_queue.h for the picture.
 //
 // The order is the lesson, and stands there. Handing over: write the command, publish, ring the
-// doorbell (the caller's). Taking back: read the word with the phase, observe, then the rest. Here is
-// only how both begin.
+// doorbell (the caller's). Taking back: read the word with the phase, observe, then the rest. Here
+// is only how both begin.
 //
 // NVMe 1.4, 4.1, 4.2, 4.6. Context: the caller serialises each pair.
 #include <lib/string.h>

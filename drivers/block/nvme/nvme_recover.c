@@ -15,8 +15,8 @@
 // An answer that comes late, after its command was taken back, meets a tag that is not out (and
 // after a reset a queue that was emptied): it is counted and ignored.
 //
-// Context: thread: the block layer's work item for time-outs, and one of ours. NVMe 1.4, 5.1, 7.3.2,
-// 9.5. Previous: nvme_disk.c.
+// Context: thread: the block layer's work item for time-outs, and one of ours. NVMe 1.4, 5.1,
+// 7.3.2, 9.5. Previous: nvme_disk.c.
 #include "nvme.h"
 
 #include <lib/errno.h>

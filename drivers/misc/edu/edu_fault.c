@@ -6,8 +6,8 @@
 //   echo calm > /proc/driver/edu                the right handler again
 //
 // And what a driver's remove forgets (`echo leave KIND`): a handler, a timer of either kind, a
-// tasklet, a work item or a DMA mapping, each in a piece of memory that is freed with the driver. What finds them
-// is drivers/pci/pci_leak.c.
+// tasklet, a work item or a DMA mapping, each in a piece of memory that is freed with the driver.
+// What finds them is drivers/pci/pci_leak.c.
 //
 // Context: the handlers hard irq; the rest thread, edu->command held.
 #include "edu.h"

@@ -1,5 +1,5 @@
-// The e1000 driver's state, shared by what moves frames (e1000.c), the chip (e1000_hw.c), the service
-// (e1000_service.c), its views (e1000_proc.c) and its bus part (e1000_pci.c).
+// The e1000 driver's state, shared by what moves frames (e1000.c), the chip (e1000_hw.c), the
+// service (e1000_service.c), its views (e1000_proc.c) and its bus part (e1000_pci.c).
 #pragma once
 
 #include <contract/device.h>

@@ -6,8 +6,8 @@
 // PHY (the chip negotiates by itself, 14.3). Known erratum not worked around: on a 64-bit PCI bus
 // some chips cannot acknowledge a reset that is written by memory access.
 //
-// Context: thread; nobody else programs the chip meanwhile. Previous: e1000.c, which moves the frames.
-// Next: e1000_service.c.
+// Context: thread; nobody else programs the chip meanwhile. Previous: e1000.c, which moves the
+// frames. Next: e1000_service.c.
 #include <lib/errno.h>
 #include <lib/parse.h>
 #include <lib/string.h>

@@ -1,7 +1,7 @@
 // What may go wrong with an e1000, in one place: a delayed work item that runs every second, and at
-// once when the link changes. It follows the link, sees a transmitter that hangs and resets the chip,
-// sees work for which no interrupt came, reads the statistics registers, and notices when the device
-// is gone (all registers read ones).
+// once when the link changes. It follows the link, sees a transmitter that hangs and resets the
+// chip, sees work for which no interrupt came, reads the statistics registers, and notices when the
+// device is gone (all registers read ones).
 //
 // Context: thread, of a worker. Previous: e1000_hw.c.
 #include <core/clock.h>

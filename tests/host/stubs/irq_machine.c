@@ -1,4 +1,5 @@
-// See irq_machine.h. %gs, through which the kernel finds its CPU, is free in 64-bit user programs: the kernel lets us set its base.
+// See irq_machine.h. %gs, through which the kernel finds its CPU, is free in 64-bit user programs:
+// the kernel lets us set its base.
 #include "irq_machine.h"
 
 #include <asm/prctl.h>

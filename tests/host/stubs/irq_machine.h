@@ -1,5 +1,5 @@
-// What the interrupt core stands on, for host tests: CPUs that the test switches between, locks that complain, a local APIC and a
-// controller that write down what they are told.
+// What the interrupt core stands on, for host tests: CPUs that the test switches between, locks
+// that complain, a local APIC and a controller that write down what they are told.
 #pragma once
 
 #include <stdbool.h>
@@ -10,7 +10,8 @@
 
 enum { FAKE_CPUS = 4, FAKE_WIRES = 24 };
 
-// A fresh machine: all CPUs online, no interrupts, empty journal. Ends with an assertion when a lock is held.
+// A fresh machine: all CPUs online, no interrupts, empty journal. Ends with an assertion when a
+// lock is held.
 void fake_reset(void);
 // The code after this runs "on" this CPU; in hard interrupt or thread context.
 void fake_cpu(unsigned cpu);
@@ -18,7 +19,8 @@ void fake_hardirq(bool on);
 // Delivers a vector to the current CPU, as the spine does.
 void fake_interrupt(unsigned vector);
 
-// What happened at the chips and handlers since the last call, in order, blank-separated: "startup(4) handler(a) eoi(4)".
+// What happened at the chips and handlers since the last call, in order, blank-separated:
+// "startup(4) handler(a) eoi(4)".
 const char *fake_journal(void);
 void fake_note(const char *format, ...);
 

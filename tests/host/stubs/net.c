@@ -1,4 +1,5 @@
-// See net.h. This file is the lower half of the network for host tests: what kernel/net finds below and beside it.
+// See net.h. This file is the lower half of the network for host tests: what kernel/net finds below
+// and beside it.
 #include <asm/prctl.h>
 #include <errno.h>
 #include <stdlib.h>

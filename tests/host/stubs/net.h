@@ -1,6 +1,6 @@
-// The machine under kernel/net, for host tests: one card, the loopback device, a wire whose far end is the test, and time that moves
-// when the test says so. Packets lie in memory of their own; what is beyond their data is poisoned, so that ASan sees a single byte
-// read too far.
+// The machine under kernel/net, for host tests: one card, the loopback device, a wire whose far end
+// is the test, and time that moves when the test says so. Packets lie in memory of their own; what
+// is beyond their data is poisoned, so that ASan sees a single byte read too far.
 #pragma once
 
 #include <stdbool.h>
@@ -47,7 +47,8 @@ extern void (*host_while_asleep)(void);
 size_t host_eth_frame(uint8_t *frame, const uint8_t *to, uint16_t type, size_t payload);
 size_t host_arp(uint8_t *frame, uint16_t operation, const uint8_t *mac, uint32_t sender,
                 uint32_t target);
-// An IP packet from the peer around `length` bytes that are already at frame + 34. Checksums are made.
+// An IP packet from the peer around `length` bytes that are already at frame + 34. Checksums are
+// made.
 size_t host_ip(uint8_t *frame, uint32_t source, uint32_t destination, uint8_t protocol,
                size_t length);
 size_t host_udp(uint8_t *frame, uint32_t source, uint16_t source_port, uint32_t destination,

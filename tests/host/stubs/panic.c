@@ -1,4 +1,5 @@
-// panic() and WARN_ON() for host tests. A panic is an assertion failure for cmocka, so a test may ask for one:
+// panic() and WARN_ON() for host tests. A panic is an assertion failure for cmocka, so a test may
+// ask for one:
 //
 //     expect_assert_failure(ring_push(NULL));
 //
