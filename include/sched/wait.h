@@ -28,15 +28,11 @@ struct wait_queue_entry {
         .lock = SPINLOCK_INIT(#name), .entries = LIST_HEAD_INIT((name).entries) \
     }
 #define DECLARE_WAIT_QUEUE_HEAD(name) struct wait_queue_head name = WAIT_QUEUE_INIT(name)
-#ifdef HOST_TEST // tests bring their own
-void init_waitqueue_head(struct wait_queue_head *queue, const char *name);
-#else
 static inline void init_waitqueue_head(struct wait_queue_head *queue, const char *name)
 {
     spin_lock_init(&queue->lock, name);
     INIT_LIST_HEAD(&queue->entries);
 }
-#endif
 
 // Wake one exclusive waiter and all others. Context: any.
 void wake_up(struct wait_queue_head *queue);

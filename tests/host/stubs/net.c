@@ -233,12 +233,6 @@ static void host_run_due(void)
 
 void (*host_while_asleep)(void);
 
-void init_waitqueue_head(struct wait_queue_head *queue, const char *name)
-{
-    (void)name;
-    memset(queue, 0, sizeof(*queue));
-}
-
 void prepare_to_wait(struct wait_queue_head *queue, struct wait_queue_entry *entry,
                      enum thread_state state)
 {
