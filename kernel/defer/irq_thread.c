@@ -215,6 +215,7 @@ static bool irq_thread_is_idle(struct irq_desc *desc)
 // read under the lock, and what is found there goes on without it.
 static void irq_thread_expect(struct irq_desc *desc)
 {
+    // cppcheck-suppress uninitvar ; it does not see that `count` of them are written
     irq_handler_t functions[IRQ_THREADS_EXPECTED];
     unsigned count = 0;
     unsigned long flags;
@@ -227,8 +228,8 @@ static void irq_thread_expect(struct irq_desc *desc)
         }
     }
     spin_unlock_irqrestore(&desc->lock, flags);
-    while (count-- != 0) {
-        lockdep_waits_for(functions[count]);
+    for (unsigned i = 0; i < count; i++) {
+        lockdep_waits_for(functions[i]);
     }
 }
 
