@@ -152,6 +152,9 @@ long tty_read(char *to, size_t size, uint32_t timeout_ms)
     if (result <= 0) {
         return result;
     }
+    if (thread_interrupted()) {
+        return -EINTR; // what was typed behind a ^C is for who comes after
+    }
     unsigned long flags;
     size_t count = 0;
     spin_lock_irqsave(&tty_input.lock, flags);

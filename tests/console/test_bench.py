@@ -22,10 +22,12 @@ def counting():
 
 
 def test_instructions_are_counted_exactly(counting):
-    """The same loop gives the same figure, and more work a larger one."""
+    """The same loop gives the same figure, and more work a larger one. The largest of a row is not
+    compared: what the host types may come in the midst of one round."""
     first = rows(counting.ok("bench core"))
     again = rows(counting.ok("bench core"))
-    assert first == again
+    assert {name: row[:2] for name, row in first.items()} == {
+        name: row[:2] for name, row in again.items()}
     assert 1 <= first["core.nothing"][0] <= 4, first
     assert first["core.nothing"][0] < first["core.spin_lock_irqsave"][0]
     for name, (median, low, high) in first.items():
