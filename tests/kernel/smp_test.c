@@ -135,9 +135,10 @@ KTEST(smp, shoot_downs_cross)
         calls += irq_stat_get(IRQ_STAT_CAL, cpu);
         tlb += irq_stat_get(IRQ_STAT_TLB, cpu);
     }
-    // Counted apart. Somebody else may make a call meanwhile, but not one for each shoot-down.
+    // Counted apart. Somebody else may make a call meanwhile, but not one for each shoot-down; and who
+    // serves while it waits for its turn may find several messages to be one by then.
     unsigned others = cpumask_weight(&cpu_online_mask) - 1;
-    EXPECT(tlb - tlb_before >= (others != 0 ? smp_test_rounds() : 0));
+    EXPECT(others == 0 || tlb != tlb_before);
     EXPECT(calls - calls_before < smp_test_rounds() * (others + 1));
 }
 
