@@ -96,10 +96,14 @@ uint64_t page_cache_dirty_bytes(struct gendisk *disk)
 {
     might_sleep();
     const struct page_cache *cache = cache_of(disk);
-    return cache == NULL
-               ? 0
-               : (uint64_t)(READ_ONCE(cache->dirty_pages) + READ_ONCE(cache->writeback_pages)) *
-                     PAGE_SIZE;
+    unsigned long flags;
+    if (cache == NULL) {
+        return 0;
+    }
+    spin_lock_irqsave(&page_cache_lock, flags); // or a page on its way would count twice
+    uint64_t pages = (uint64_t)cache->dirty_pages + cache->writeback_pages;
+    spin_unlock_irqrestore(&page_cache_lock, flags);
+    return pages * PAGE_SIZE;
 }
 
 // ---- collecting ---------------------------------------------------------------------------------
