@@ -163,7 +163,7 @@ $(BUILD)/.flags: FORCE
 	$(call stamp,$(CC) $(CFLAGS) $(STACK_GUARD) $(ASFLAGS))
 $(BUILD)/.objects: FORCE
 	$(call stamp,$(LD) $(LDFLAGS) $(OBJECTS))
-$(BUILD)/.append: FORCE
+$(ISO).append: FORCE
 	$(call stamp,$(APPEND))
 
 # The symbol table for backtraces is part of the kernel that it describes, so the link is repeated
@@ -186,15 +186,16 @@ $(BUILD)/compile_commands.json: $(BUILD)/.flags $(BUILD)/.objects
 
 iso: $(ISO) ## the ISO image, build/tophalf.iso: boots by BIOS and by UEFI, from CD or from disk
 
-# The image carries the kernel without its debugging information: it loads faster.
-$(ISO): $(ELF) iso/grub.cfg $(BUILD)/.append
-	@rm -rf $(BUILD)/iso && mkdir -p $(BUILD)/iso/boot/grub
-	@$(OBJCOPY) --strip-debug $(ELF) $(BUILD)/iso/boot/tophalf.elf
+# The image carries the kernel without its debugging information: it loads faster. It takes its name
+# only when it is whole: whoever boots the one before meanwhile keeps that one.
+$(ISO): $(ELF) iso/grub.cfg $(ISO).append
+	@rm -rf $@.tree && mkdir -p $@.tree/boot/grub
+	@$(OBJCOPY) --strip-debug $(ELF) $@.tree/boot/tophalf.elf
 	@append='$(subst ','\'',$(APPEND))' awk '{ at = index($$0, "@APPEND@"); \
 	    if (at) $$0 = substr($$0, 1, at - 1) ENVIRON["append"] substr($$0, at + 8); print }' \
-	    iso/grub.cfg >$(BUILD)/iso/boot/grub/grub.cfg
-	$(call quiet,ISO,$@)grub-mkrescue -o $@ $(BUILD)/iso >$(BUILD)/grub-mkrescue.log 2>&1 || \
-	    { cat $(BUILD)/grub-mkrescue.log >&2; rm -f $@; exit 1; }
+	    iso/grub.cfg >$@.tree/boot/grub/grub.cfg
+	$(call quiet,ISO,$@)grub-mkrescue -o $@.new $@.tree >$@.log 2>&1 && mv $@.new $@ || \
+	    { cat $@.log >&2; rm -f $@.new; exit 1; }
 
 # ---- running -----------------------------------------------------------------------------------
 
@@ -203,7 +204,8 @@ LAB_DISK := $(if $(filter no,$(LABS)),none,$(BUILD)/labs.img)
 
 qemu = $(PYTHON) tools/qemu.py --cpus '$(CPUS)' --mem '$(MEM)' --machine '$(MACHINE)' \
        --firmware '$(FIRMWARE)' --accel '$(ACCEL)' --net '$(NET)' --disk '$(DISK)' \
-       --labs '$(LAB_DISK)' --iommu '$(IOMMU)' --screen '$(SCREEN)' --build '$(BUILD)' --extra '$(subst ','\'',$(QEMU_EXTRA))'
+       --labs '$(LAB_DISK)' --iommu '$(IOMMU)' --screen '$(SCREEN)' \
+       --iso '$(ISO)' --build '$(BUILD)' --extra '$(subst ','\'',$(QEMU_EXTRA))'
 
 # What these run on is made by a make of its own, with as many jobs as there are CPUs.
 made = @$(MAKE) $(if $(V),,-s) --no-print-directory $(ISO) $(ELF) $(filter $(BUILD)/%.img,$(DISK) $(LAB_DISK))

@@ -182,7 +182,7 @@ def debug_auto(arguments, build):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for option in ("cpus", "mem", "machine", "firmware", "accel", "net", "disk", "labs",
-                   "iommu", "screen", "build", "extra"):
+                   "iommu", "screen", "iso", "build", "extra"):
         parser.add_argument(f"--{option}", required=True)
     parser.add_argument("job", choices=("run", "debug", "debug-auto"))
     options = parser.parse_args()
@@ -198,7 +198,7 @@ def main():
 
     labs = [] if options.labs == "none" else lab_arguments(options.machine, options.labs)
     arguments = command(
-        iso=f"{build}/tophalf.iso", machine=options.machine, cpus=options.cpus, mem=options.mem,
+        iso=options.iso, machine=options.machine, cpus=options.cpus, mem=options.mem,
         firmware=options.firmware, accel=options.accel,
         nics=[] if options.net == "none" else [options.net],
         disks=[] if options.disk == "none" else [options.disk],
