@@ -36,7 +36,8 @@ uint64_t clock_tsc_hz(void);
 void clock_set_unstable(void);
 void clock_set_tsc_hz(uint64_t hz);
 uint64_t clock_tsc_to_ns(uint64_t tsc_delta);
-uint64_t clock_ns_to_tsc(uint64_t ns); // the TSC at that moment of clock_ns(), or the one behind
+// The TSC when clock_ns() will be ns, or a little more; of what has passed, the TSC now.
+uint64_t clock_ns_to_tsc(uint64_t ns);
 
 // What schedulers count in: the same clock, by Linux's name.
 static inline uint64_t sched_clock(void)

@@ -30,11 +30,21 @@ uint64_t clock_tsc_to_ns(uint64_t tsc_delta)
     return clock_scale(tsc_delta);
 }
 
+// A TSC that is a little behind on another CPU must not make a huge number.
+static uint64_t clock_at(uint64_t tsc)
+{
+    return tsc > clock_base_tsc ? clock_base_ns + clock_scale(tsc - clock_base_tsc) : clock_base_ns;
+}
+
+// Counted from now, not from boot: the factor's rounding then grows with how far ahead it is asked
+// for, not with how long the machine has been up.
 uint64_t clock_ns_to_tsc(uint64_t ns)
 {
-    uint64_t since_ns = ns > clock_base_ns ? ns - clock_base_ns : 0;
+    uint64_t now = rdtsc();
+    uint64_t now_ns = clock_at(now);
+    uint64_t ahead_ns = ns > now_ns ? ns - now_ns : 0;
 
-    return clock_base_tsc + (uint64_t)((unsigned __int128)since_ns * clock_cycles_per_ns >> 32) + 1;
+    return now + (uint64_t)((unsigned __int128)ahead_ns * clock_cycles_per_ns >> 32) + 1;
 }
 
 void clock_set_unstable(void)
@@ -60,9 +70,7 @@ uint64_t clock_ns(void)
     if (unlikely(clock_base_tsc == 0)) { // first call: this is where time begins
         clock_start = clock_base_tsc = now;
     }
-    // A TSC that is a little behind on another CPU must not make a huge number.
-    uint64_t ns =
-        now > clock_base_tsc ? clock_base_ns + clock_scale(now - clock_base_tsc) : clock_base_ns;
+    uint64_t ns = clock_at(now);
     return likely(!clock_unstable) ? ns : clock_hold(ns);
 }
 

@@ -76,6 +76,21 @@ KTEST(clock, there_and_back)
     }
 }
 
+// A deadline is neither early nor, but for the factor's last bit, late, however long the machine
+// has been up.
+KTEST(clock, deadlines_are_where_they_should_be)
+{
+    for (uint64_t ahead_ns = 100; ahead_ns < 1000000000; ahead_ns *= 7) {
+        uint64_t at_ns = clock_ns() + ahead_ns;
+        uint64_t at = clock_ns_to_tsc(at_ns);
+        uint64_t now = rdtsc();
+        uint64_t now_ns = clock_ns();
+
+        EXPECT(at <= now || now_ns + clock_tsc_to_ns(at - now) + 1 >= at_ns);
+        EXPECT(at <= now + ahead_ns * clock_tsc_hz() / 1000000000 + 16);
+    }
+}
+
 KTEST(clock, delays_are_not_shorter_than_they_say)
 {
     for (uint32_t ns = 100; ns < 100000; ns *= 3) {
