@@ -267,6 +267,7 @@ static void main_mce_poll(struct work_struct *work)
 static void main_init(void *arg)
 {
     (void)arg;
+    pci_init(); // before other CPUs run: what devices decode is switched off to be measured
     main_start_cpus();
     softirq_start_threads();
     workqueue_init();
@@ -283,7 +284,6 @@ static void main_init(void *arg)
     blk_init();
     netdev_init();
     net_init();
-    pci_init();
     iommu_start();
     pci_probe_all();
     long length = fw_cfg_read_file("opt/org.tophalf/script", main_script, sizeof(main_script));

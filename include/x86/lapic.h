@@ -102,6 +102,10 @@ uint32_t lapic_icr_retries(unsigned cpu);
 bool lapic_tmr_test(uint8_t vector);
 bool lapic_irr_test(uint8_t vector);
 bool lapic_isr_test(uint8_t vector);
+// An EOI for each vector that is in service on this CPU, for whoever knows that nobody serves it:
+// each would hold back its class and all below for ever. How many, and the highest `room` of them,
+// highest first. Context: any, with interrupts off, of no interrupt that still owes its EOI.
+unsigned lapic_end_in_service(uint8_t *vectors, unsigned room);
 // Priorities of this CPU: the task's, which holds back vectors of its class and below; and the
 // processor's, which is the higher of that and of what is in service (11.8.3.1).
 void lapic_set_tpr(uint8_t tpr);

@@ -85,7 +85,7 @@ static ktime_t hrtimer_next(const struct hrtimer_base *base)
 
 static void hrtimer_set_hardware(struct hrtimer_base *base, ktime_t next)
 {
-    base->programmed = next;
+    WRITE_ONCE(base->programmed, next);
     lapic_timer_deadline(next == KTIME_MAX ? LAPIC_TIMER_NEVER : (uint64_t)max(next, (ktime_t)0));
 }
 
@@ -305,7 +305,7 @@ void hrtimer_interrupt(void)
     spin_lock(&base->lock);
     base->events++;
     base->early += hrtimer_next(base) > now;
-    base->programmed = KTIME_MAX; // it has fired, and does so once
+    WRITE_ONCE(base->programmed, KTIME_MAX); // it has fired, and does so once
     for (unsigned n = 0; n < HRTIMER_HARD_BATCH && (timer = hrtimer_due(hard, now)) != NULL; n++) {
         hrtimer_call(base, hard, timer);
     }
@@ -342,6 +342,13 @@ void hrtimer_reprogram(void)
     hrtimer_set_hardware(base, hrtimer_next(base));
     spin_unlock(&base->lock);
     local_irq_restore(flags);
+}
+
+uint64_t hrtimer_late_ns(unsigned cpu)
+{
+    ktime_t programmed = READ_ONCE(hrtimer_bases[cpu].programmed), now = ktime_get();
+
+    return programmed < now ? (uint64_t)(now - programmed) : 0;
 }
 
 void hrtimers_init(void)

@@ -1,4 +1,4 @@
-// The watchdogs: three ways to stand still, and who notices.
+// The watchdogs: four ways to stand still, and who notices.
 //
 //   soft lock-up   a CPU takes interrupts but does not switch threads: a loop with preemption off,
 //                  or in a softirq. Its own tick notices: it has not met code that could be
@@ -8,6 +8,8 @@
 //                  interrupts off for watchdog_thresh seconds, or counts no interrupt though it is
 //                  not idle, is asked by NMI what it is doing. The NMI sees the truth: with IF set
 //                  in its frame the CPU is well
+//   late timer     a CPU takes interrupts, but not its timer's: an EOI was lost. The same two look,
+//                  and get it going again (watchdog_late.c)
 //   hung task      a thread blocks in state D, which nobody can interrupt, for
 //                  hung_task_timeout_secs
 //
@@ -15,7 +17,7 @@
 // ticks from it, but for the two timers, two a threshold and far between.
 //
 // Each finding is a report; none stops anything. If the CPU or thread goes on, that is told, too.
-// The names of the settings and the first lines are Linux's.
+// The names of the settings and the first lines are Linux's. Next: watchdog_late.c.
 //
 // Context: watchdog_tick hard irq; the timers softirq; the questioned CPU in NMI.
 #include <contract/proc_file.h>
@@ -34,6 +36,8 @@
 #include <sched/thread.h>
 #include <defer/timer.h>
 #include <defer/watchdog.h>
+
+#include "watchdog_late.h"
 
 enum {
     WATCHDOG_THRESH_MAX = 60,
@@ -312,6 +316,7 @@ static void watchdog_timer(struct timer_list *timer)
         for_each_online_cpu (cpu) {
             if (cpu != self && watchdog_thresh != 0) {
                 watchdog_look_at(cpu, now_ns);
+                watchdog_rouse(cpu);
             }
         }
         hung_task_look();

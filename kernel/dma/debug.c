@@ -58,11 +58,12 @@ struct dma_bucket {
 static struct dma_bucket dma_buckets[] = {
     [0 ... DEBUG_LONG] = {.lock = SPINLOCK_INIT("dma bucket")},
 };
-static uint32_t dma_long_regions[DEBUG_REGIONS]; // A: long mappings that reach into such a region
-static uint32_t dma_crossing_count;              // A: short mappings that touch two pages
-static uint32_t dma_live, dma_peak;              // A
-static uint32_t dma_regions[DEBUG_REGIONS];      // A: short mappings that start in such a region
-static uint64_t dma_unrecorded;                  // A
+static uint32_t dma_long_regions[DEBUG_REGIONS];  // A: long mappings that reach into such a region
+static uint32_t dma_crossing_count;               // A: short mappings that touch two pages
+static uint32_t dma_live, dma_peak;               // A
+static uint32_t dma_regions[DEBUG_REGIONS];       // A: short mappings that start in such a region
+static uint64_t dma_unrecorded;                   // A: live mappings without a record
+static uint32_t dma_unrecorded_at[DEBUG_BUCKETS]; // A: the same, by device and address
 bool dma_debug_off;
 static bool dma_debug_strict; // A: boot option, or somebody's wish
 
@@ -277,6 +278,39 @@ static uint32_t dma_sum(const struct dma_use *use)
     return sum | 1;
 }
 
+// Of a mapping without a record nothing is known but that it is there. Counted by its device and
+// address, so that when it is unmapped that is believed, and not of just any mapping.
+static uint32_t *dma_unrecorded_of(const struct dma_use *use)
+{
+    uint64_t key = (uintptr_t)use->dev ^ use->bus;
+
+    return &dma_unrecorded_at[key * 0x9e3779b97f4a7c15ull >> (64 - DEBUG_BUCKET_BITS)];
+}
+
+static void dma_map_unrecorded(const struct dma_use *use)
+{
+    __atomic_fetch_add(dma_unrecorded_of(use), 1, __ATOMIC_RELAXED);
+    if (__atomic_fetch_add(&dma_unrecorded, 1, __ATOMIC_RELAXED) == 0) {
+        pr_warn("DMA-API: all %d records are in use or there is no memory for more: "
+                "from now on not every mapping is checked",
+                DEBUG_RECORDS);
+    }
+}
+
+static bool dma_unmap_unrecorded(const struct dma_use *use)
+{
+    uint32_t *cell = dma_unrecorded_of(use), count = __atomic_load_n(cell, __ATOMIC_RELAXED);
+
+    while (count > 0) {
+        if (__atomic_compare_exchange_n(cell, &count, count - 1, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED)) {
+            __atomic_fetch_sub(&dma_unrecorded, 1, __ATOMIC_RELAXED);
+            return true;
+        }
+    }
+    return false;
+}
+
 void dma_debug_map(const struct dma_use *use)
 {
     struct dma_bucket *bucket = dma_bucket_of(use);
@@ -301,10 +335,8 @@ void dma_debug_map(const struct dma_use *use)
 
     if (likely(record != NULL)) {
         dma_count(use, 1);
-    } else if (__atomic_fetch_add(&dma_unrecorded, 1, __ATOMIC_RELAXED) == 0) {
-        pr_warn("DMA-API: all %d records are in use or there is no memory for more: "
-                "from now on not every mapping is checked",
-                DEBUG_RECORDS);
+    } else {
+        dma_map_unrecorded(use);
     }
     if (unlikely(collides || dma_find_elsewhere(use, &other))) {
         dma_debug_report(use, "mapped although a device owns it already", &other);
@@ -416,20 +448,6 @@ static bool dma_unmap_strange(const struct dma_use *use, struct dma_use *was)
     return false;
 }
 
-// One that there was no record for.
-static bool dma_unmap_unrecorded(void)
-{
-    uint64_t count = __atomic_load_n(&dma_unrecorded, __ATOMIC_RELAXED);
-
-    while (count > 0) {
-        if (__atomic_compare_exchange_n(&dma_unrecorded, &count, count - 1, false, __ATOMIC_RELAXED,
-                                        __ATOMIC_RELAXED)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 bool dma_debug_unmap(struct dma_use *use)
 {
     struct dma_use was;
@@ -438,7 +456,7 @@ bool dma_debug_unmap(struct dma_use *use)
         return true;
     }
     if (unlikely(!dma_remove(dma_bucket_of(use), use, &was))) {
-        if (dma_unmap_unrecorded()) {
+        if (dma_unmap_unrecorded(use)) {
             return true;
         }
         if (!dma_unmap_strange(use, &was)) {
@@ -490,7 +508,7 @@ void dma_debug_sync(const struct dma_use *use, bool for_cpu)
     struct dma_use have = *use;
     bool found = false;
 
-    if (dma_debug_off || dma_debug_unrecorded() > 0) {
+    if (dma_debug_off) {
         return;
     }
     for (unsigned i = 0; i < ARRAY_SIZE(places) && !found; i++) {
@@ -510,6 +528,8 @@ void dma_debug_sync(const struct dma_use *use, bool for_cpu)
     }
     if (found) {
         fault = dma_sync_fault(use, &have);
+    } else if (dma_debug_unrecorded() > 0) {
+        return; // perhaps part of one of those
     }
     if (unlikely(fault != NULL)) {
         dma_debug_report(use, fault, found ? &have : NULL);

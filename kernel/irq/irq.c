@@ -496,11 +496,7 @@ void irq_replay(unsigned irq)
 static void irq_end_orphans(void *arg)
 {
     (void)arg;
-    for (unsigned vector = VECTOR_SPURIOUS; vector >= IRQ_PIC_FIRST; vector--) {
-        if (lapic_isr_test((uint8_t)vector)) {
-            lapic_eoi();
-        }
-    }
+    lapic_end_in_service(NULL, 0);
 }
 
 int irq_reprogram(unsigned irq)

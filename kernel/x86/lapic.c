@@ -36,7 +36,6 @@ enum {
         10 *
         1000, // a message takes microseconds; a CPU that accepts none, longer than any patience
     LAPIC_CALIBRATE_MS = 10,
-    LAPIC_STALE_MAX = 256, // interrupts that a former kernel or firmware may have left in service
 };
 
 volatile uint32_t *lapic_eoi_register;
@@ -120,20 +119,25 @@ bool lapic_init(phys_t base, void *(*map)(phys_t address, size_t size))
     return true;
 }
 
-// Firmware or a kernel before us may have left interrupts in service; each would block its class
-// and all below for ever.
-static void lapic_end_stale(void)
+unsigned lapic_end_in_service(uint8_t *vectors, unsigned room)
 {
-    for (unsigned ends = 0; ends < LAPIC_STALE_MAX; ends++) {
-        uint32_t in_service = 0;
-        for (unsigned i = 0; i < 8; i++) {
-            in_service |= lapic_rd(LAPIC_ISR + i * 0x10);
+    unsigned ended = 0;
+
+    for (int word = 7; word >= 0; word--) { // the highest first, for that is what an EOI ends
+        uint32_t in_service = lapic_rd(LAPIC_ISR + (unsigned)word * 0x10);
+
+        while (in_service != 0) {
+            unsigned bit = 31 - (unsigned)__builtin_clz(in_service);
+
+            if (ended < room) {
+                vectors[ended] = (uint8_t)(word * 32 + (int)bit);
+            }
+            ended++;
+            in_service &= ~BIT(bit);
+            lapic_eoi();
         }
-        if (in_service == 0) {
-            return;
-        }
-        lapic_eoi();
     }
+    return ended;
 }
 
 // The firmware's identifier for this CPU, by which the MADT's NMI entries name it.
@@ -195,7 +199,7 @@ void lapic_init_cpu(void)
     lapic_init_lints();
     lapic_wr(LAPIC_LVT_ERROR, VECTOR_LAPIC_ERROR);
     lapic_error_read();
-    lapic_end_stale();
+    lapic_end_in_service(NULL, 0); // of firmware, or of a kernel before us
 }
 
 bool lapic_is_x2apic(void)

@@ -197,6 +197,7 @@ static int reset(void **state)
     dma_pool = NULL;
     dma_pool_made = dma_crossing_count = dma_live = dma_peak = 0;
     dma_unrecorded = dma_errors = 0;
+    memset(dma_unrecorded_at, 0, sizeof(dma_unrecorded_at));
     dma_debug_off = dma_debug_strict = no_memory = false;
     dma_iommu = NULL;
     freed = NULL;
@@ -769,7 +770,11 @@ static void no_memory_for_records(void **state)
     no_memory = true;
     dma_addr_t handle = map(&nic, 0x5000, 64, DMA_TO_DEVICE);
     assert_int_equal(dma_debug_unrecorded(), 1);
+    dma_unmap_single(&nic, (dma_addr_t){0x9000}, 64, DMA_TO_DEVICE); // that is not the one
+    assert_int_equal(dma_errors, 1);
+    assert_int_equal(dma_debug_unrecorded(), 1);
     dma_unmap_single(&nic, handle, 64, DMA_TO_DEVICE);
+    assert_int_equal(dma_errors, 1);
     assert_int_equal(dma_debug_unrecorded(), 0);
     assert_int_equal(dma_outstanding(&nic), 0);
 }

@@ -147,9 +147,8 @@ static unsigned together, met; // A
 static void meeting_action(void)
 {
     __atomic_fetch_add(&together, 1, __ATOMIC_SEQ_CST);
-    for (unsigned i = 0; i < 100000000 && __atomic_load_n(&together, __ATOMIC_SEQ_CST) < 2; i++) {
-        cpu_relax(); // bounded: the other may not come
-    }
+    // Bounded: the other may not come.
+    (void)wait_until(__atomic_load_n(&together, __ATOMIC_SEQ_CST) >= 2, 10 * 1000 * 1000);
     __atomic_fetch_add(&met, __atomic_load_n(&together, __ATOMIC_SEQ_CST) >= 2, __ATOMIC_SEQ_CST);
 }
 
@@ -165,6 +164,7 @@ KTEST(softirq, on_two_cpus_at_once)
     smp_call_function_single(1, raise_in_interrupt, NULL, false);
     preempt_enable();
     EXPECT(EVENTUALLY(__atomic_load_n(&met, __ATOMIC_SEQ_CST) == 2));
+    EXPECT_EQ(together, 2);
 }
 
 // How the bounds work out is counted.

@@ -207,6 +207,23 @@ bool lapic_isr_test(uint8_t vector)
     return fake_in_service[vector];
 }
 
+unsigned lapic_end_in_service(uint8_t *vectors, unsigned room)
+{
+    unsigned ended = 0;
+
+    for (int vector = 255; vector >= 0; vector--) {
+        if (fake_in_service[vector]) {
+            fake_in_service[vector] = false;
+            lapic_eoi();
+            if (ended < room) {
+                vectors[ended] = (uint8_t)vector;
+            }
+            ended++;
+        }
+    }
+    return ended;
+}
+
 uint32_t lapic_icr_retries(unsigned cpu)
 {
     return cpu + 100;

@@ -1,0 +1,87 @@
+// A CPU whose timer interrupt does not come although it takes others: its sleepers sleep for ever,
+// its tick is gone, and nothing says so. It has one of two causes.
+//
+//   an EOI that did not arrive   The vector stays in service, and the local APIC holds back its
+//                                class and all below: the timer's, and every device's
+//
+//        IRR  ..... 53 ... 81 ... 236 .....    have come, and wait
+//        ISR  ................... 236 .....    has been served, says the kernel; not so, says the APIC
+//
+//   a deadline that did not      The write to the timer's count was lost, or the interrupt was
+//
+// Neither happens on a sound machine. QEMU loses such a write, rarely, when the map of its memory
+// changes under another CPU's access (docs/CAVEATS.md), and a hypervisor's bug or a handler that
+// forgets its EOI looks the same.
+//
+// So when another CPU's timer is long overdue, an NMI goes there: that comes whatever is in service.
+// Where it interrupted code that had interrupts on, nothing can be in service: handlers run with
+// interrupts off to their end, and their EOI comes before it. What is in service all the same was
+// forgotten, and the NMI ends it. Then the timer's vector is sent by hand, as one more look at the
+// timers does no harm.
+//
+// Context: softirq; the questioned CPU in NMI. Previous: watchdog.c.
+#include <core/clock.h>
+#include <core/cpu.h>
+#include <core/log.h>
+#include <lib/text.h>
+#include <x86/frame.h>
+#include <x86/lapic.h>
+#include <irq/ipi.h>
+#include <defer/hrtimer.h>
+
+#include "watchdog_late.h"
+
+enum {
+    LATE_NS = 1000 * 1000 * 1000, // no handler and no section with interrupts off is that long
+    LATE_NMI_US = 500 * 1000,     // for the answer
+    LATE_PENDING_US = 10 * 1000,  // for an interrupt that was about to come
+    LATE_VECTORS = 8,
+};
+
+// What the questioned CPU found. C of the looker, but for the time of the NMI.
+static struct {
+    bool interrupts_on;
+    unsigned ended;
+    uint8_t vectors[LATE_VECTORS];
+} late_answer;
+
+static void late_question(const struct frame *frame)
+{
+    late_answer.interrupts_on = (frame->rflags & CPU_FLAGS_IF) != 0;
+    late_answer.ended =
+        late_answer.interrupts_on ? lapic_end_in_service(late_answer.vectors, LATE_VECTORS) : 0;
+}
+
+static void late_tell(unsigned cpu, uint64_t late_ns)
+{
+    char line[160];
+    struct text t = TEXT_INIT(line);
+
+    for (unsigned i = 0; i < min(late_answer.ended, (unsigned)LATE_VECTORS); i++) {
+        text_printf(&t, " 0x%02x", late_answer.vectors[i]);
+    }
+    if (late_answer.ended > 0) {
+        pr_err("watchdog: CPU#%u: its timer is %llu ms late: vector%s was in service, and nobody "
+               "served it: the EOI was lost; ended now",
+               cpu, (unsigned long long)late_ns / 1000000, line);
+    } else {
+        pr_err("watchdog: CPU#%u: its timer is %llu ms late, and nothing is in service: the "
+               "interrupt was lost; sent again",
+               cpu, (unsigned long long)late_ns / 1000000);
+    }
+}
+
+void watchdog_rouse(unsigned cpu)
+{
+    uint64_t late_ns = hrtimer_late_ns(cpu);
+
+    if (late_ns < LATE_NS || !ipi_nmi_call(cpu, late_question, LATE_NMI_US) ||
+        !late_answer.interrupts_on) {
+        return; // in time, or with interrupts off: the hard lock-up's business
+    }
+    if (late_answer.ended == 0 && wait_until(hrtimer_late_ns(cpu) < LATE_NS, LATE_PENDING_US)) {
+        return; // the host had not run this CPU: all that was late was the CPU
+    }
+    late_tell(cpu, late_ns);
+    lapic_ipi(cpus[cpu].apic_id, VECTOR_TIMER);
+}
