@@ -2,6 +2,7 @@
 // such experiments.
 #include <lib/string.h>
 #include <contract/ktest.h>
+#include <core/clock.h>
 #include <core/cpu.h>
 #include <irq/ipi.h>
 #include <sched/sleep.h>
