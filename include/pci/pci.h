@@ -99,10 +99,10 @@ void pci_write32(const struct pci_dev *dev, uint16_t offset, uint32_t value);
 uint16_t pci_find_capability(const struct pci_dev *dev, uint16_t id);
 
 // Context: thread.
-int pci_enable_device(struct pci_dev *dev); // memory and port decoding on; 0 or -EIO
+int pci_enable_device(struct pci_dev *dev);   // memory and port decoding on; 0 or -EIO
 void pci_disable_device(struct pci_dev *dev); // may do no DMA; its registers can still be read
-void pci_set_master(struct pci_dev *dev);   // may do DMA: last line of a probe
-void pci_clear_master(struct pci_dev *dev); // first line of a remove
+void pci_set_master(struct pci_dev *dev);     // may do DMA: last line of a probe
+void pci_clear_master(struct pci_dev *dev);   // first line of a remove
 void pci_intx(struct pci_dev *dev, bool enable);
 
 // Maps a memory BAR and names it in /proc/iomem; NULL: not there, a port BAR, smaller than
