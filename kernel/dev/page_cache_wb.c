@@ -54,9 +54,20 @@ void wb_settings(uint32_t *background_pages, uint32_t *limit_pages)
     *limit_pages = (uint32_t)(usable * READ_ONCE(wb_setting.dirty_ratio) / 100);
 }
 
+// Without the lock, so a page that is on its way from dirty to written is counted twice rather than
+// not at all: who moves it adds before he takes away, and here they are read the other way round.
 static uint32_t wb_dirty_pages(void)
 {
-    return (uint32_t)(page_count(NR_FILE_DIRTY) + page_count(NR_WRITEBACK));
+    uint64_t dirty = page_count(NR_FILE_DIRTY);
+    barrier();
+    return (uint32_t)(dirty + page_count(NR_WRITEBACK));
+}
+
+static uint32_t wb_own_pages(const struct page_cache *cache)
+{
+    uint32_t dirty = READ_ONCE(cache->dirty_pages);
+    barrier();
+    return dirty + READ_ONCE(cache->writeback_pages);
 }
 
 // ---- dirty --------------------------------------------------------------------------------------
@@ -165,6 +176,8 @@ static bool wb_collect(struct wb_pass *pass, struct cache_io *io)
             continue;
         }
         io->alone = (page->state & PG_ALONE) != 0;
+        cache->writeback_pages++; // first this, then no longer dirty: see wb_dirty_pages()
+        page_count_add(NR_WRITEBACK, 1);
         wb_clear_dirty_locked(page);
         page->state |= PG_WRITEBACK;
         cache_page_get(page);
@@ -175,11 +188,9 @@ static bool wb_collect(struct wb_pass *pass, struct cache_io *io)
         io->number = ++cache->write_number;
         list_add_tail(&io->link, &cache->writes);
         cache->writes_in_flight++;
-        cache->writeback_pages += io->count;
         pass->pages += io->count;
     }
     spin_unlock_irqrestore(&page_cache_lock, flags);
-    page_count_add(NR_WRITEBACK, io->count);
     return io->count != 0;
 }
 
@@ -418,7 +429,7 @@ static bool wb_too_much(struct page_cache *cache)
     uint32_t background, limit;
     wb_settings(&background, &limit);
     return wb_dirty_pages() > limit && !READ_ONCE(cache->gone) &&
-           READ_ONCE(cache->dirty_pages) + READ_ONCE(cache->writeback_pages) > limit / WB_OWN_SHARE;
+           wb_own_pages(cache) > limit / WB_OWN_SHARE;
 }
 
 int wb_throttle(struct page_cache *cache)
