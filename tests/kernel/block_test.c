@@ -623,7 +623,7 @@ KTEST(ahci, unbind_leaves_nothing)
         EXPECT(dev->driver == NULL && dev->dev.driver == NULL);
         EXPECT(dev->bars[5].mapped == NULL);
         EXPECT(blk_find("sda") == NULL);
-        EXPECT_EQ(pci_read16(dev, 4) & 4, 0); // decodes nothing, touches no memory
+        EXPECT_EQ(pci_read16(dev, 4) & 4, 0); // touches no memory
         EXPECT_EQ(blk_read(disk, 0, 8, after), -ENXIO);
         blk_put(disk);
         EXPECT_EQ(pci_bind(dev), 0);

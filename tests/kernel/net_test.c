@@ -440,7 +440,7 @@ KTEST(e1000, unbind_leaves_nothing)
         EXPECT(!test_has_card(pci));
         EXPECT_EQ(dma_outstanding(&pci->dev), 0);
         EXPECT(pci->bars[0].mapped == NULL);
-        EXPECT_EQ(pci_read16(pci, 4) & 4, 0); // decodes nothing, touches no memory
+        EXPECT_EQ(pci_read16(pci, 4) & 4, 0); // touches no memory
         REQUIRE(pci_bind(pci) == 0);
     }
 }
