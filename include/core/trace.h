@@ -20,6 +20,7 @@ enum trace_event { // names as Linux's tracepoints where it has them: kernel/cor
     TRACE_TASKLET_ENTRY, // b: function
     TRACE_WORK_START,    // b: function
     TRACE_WORK_END,
+    TRACE_WORK_INTENSIVE,
     TRACE_SCHED_SWITCH, // a: previous tid, b: next tid
     TRACE_SCHED_WAKEUP, // a: tid, b: CPU
     TRACE_TIMER,        // b: function

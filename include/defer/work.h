@@ -65,9 +65,10 @@ struct work_struct *work_find(const void *start, size_t size);
 // max_active: how many of its items may be under way in one pool at a time, 0 for the default. An
 // unbound queue with 1 runs its items strictly one after another. WQ_HIGHPRI: workers of nice -20.
 // WQ_MEM_RECLAIM: a rescuer, a thread called as the queue, made now: it runs the queue's items when
-// there is no memory for a worker. For what memory may be waiting for. NULL when there is no
-// memory. Context: thread.
-enum { WQ_UNBOUND = 2, WQ_MEM_RECLAIM = 8, WQ_HIGHPRI = 16 };
+// there is no memory for a worker. For what memory may be waiting for. WQ_CPU_INTENSIVE: its items
+// compute for long; those behind them on the CPU do not wait. NULL when there is no memory.
+// Context: thread.
+enum { WQ_UNBOUND = 2, WQ_MEM_RECLAIM = 8, WQ_HIGHPRI = 16, WQ_CPU_INTENSIVE = 32 };
 struct workqueue_struct *alloc_workqueue(const char *name, unsigned flags, int max_active);
 // Drains it, then frees it. Context: thread.
 void destroy_workqueue(struct workqueue_struct *wq);
@@ -76,7 +77,10 @@ void destroy_workqueue(struct workqueue_struct *wq);
 // long ones; items of either kind that may take long.
 extern struct workqueue_struct *system_wq, *system_highpri_wq, *system_unbound_wq, *system_long_wq;
 
-// An item that keeps its CPU for so long without sleeping is told of in the log.
-enum { WORK_HOG_MS = 100 };
+// At each tick: an item that has had its CPU for workqueue.cpu_intensive_thresh_us without a sleep
+// is taken for WQ_CPU_INTENSIVE until it ends. Context: hard irq; interrupts off.
+void wq_worker_tick(void);
+// How often that was so of a function's items.
+uint64_t work_intensive_count(work_func_t func);
 // For tests: so many attempts to make a worker fail, as if there were no memory. A.
 extern uint32_t worker_make_failures;

@@ -36,6 +36,7 @@ static const struct {
     [TRACE_TASKLET_ENTRY] = {"tasklet_entry", NULL, "sym"},
     [TRACE_WORK_START] = {"workqueue_execute_start", NULL, "sym"},
     [TRACE_WORK_END] = {"workqueue_execute_end", NULL, "sym"},
+    [TRACE_WORK_INTENSIVE] = {"workqueue_cpu_intensive", NULL, "sym"},
     [TRACE_SCHED_SWITCH] = {"sched_switch", "prev_pid", "next_pid"},
     [TRACE_SCHED_WAKEUP] = {"sched_wakeup", "pid", "target_cpu"},
     [TRACE_TIMER] = {"timer_expire_entry", NULL, "sym"},

@@ -11,8 +11,10 @@
 // Each CPU has a pool whose workers are tied to it. One running worker is enough for a CPU, so
 // another is woken only when the running one falls asleep in its item: the scheduler tells us
 // (thread->sleep_hook). So items that sleep do not hold up those behind them, and items that do not
-// sleep cost no thread switch between them. An unbound pool has no such thrift: a worker for each
-// item, on any CPU.
+// sleep cost no thread switch between them. An item that computes for long would hold them all up:
+// at the tick that finds it so it is taken out of the count (intensive.c), and another worker goes
+// on beside it; items of a WQ_CPU_INTENSIVE queue do not count from the start. An unbound pool has
+// no such thrift: a worker for each item, on any CPU.
 //
 // A worker that begins to work while no other is idle first makes one; at POOL_MAX_WORKERS it goes
 // without, and items wait. When there is no memory for one it does not begin at all but tries
@@ -25,10 +27,8 @@
 // The same item never runs twice at once: a worker that takes an item which a colleague is just
 // running leaves it to him.
 //
-// Context: workers are threads; pool_kick any.
-#include <lib/text.h>
+// Context: workers are threads; pool_kick any; wq_worker_tick hard irq.
 #include <core/clock.h>
-#include <core/kallsyms.h>
 #include <core/lockdep.h>
 #include <core/log.h>
 #include <core/panic.h>
@@ -45,7 +45,6 @@ enum {
     POOL_KEEP_IDLE = 2,
     POOL_IDLE_TICKS = 60 * HZ,
     POOL_RETRY_TICKS = HZ / 10,
-    POOL_HOG_KINDS = 16,
 };
 
 uint32_t worker_make_failures;
@@ -100,15 +99,46 @@ static void worker_sleep_hook(struct thread *thread, bool asleep)
     unsigned long flags;
 
     spin_lock_irqsave(&pool->lock, flags);
-    if (asleep && !worker->asleep) {
-        worker->asleep = true;
-        pool->running--;
-        pool_kick(pool);
-    } else if (!asleep && worker->asleep) {
-        worker->asleep = false;
-        pool->running++;
+    if (asleep != worker->asleep && !worker->intensive) {
+        worker->asleep = asleep;
+        if (asleep) {
+            pool->running--;
+            pool_kick(pool);
+        } else {
+            pool->running++;
+            worker->began = (int64_t)READ_ONCE(thread->runtime);
+        }
     }
     spin_unlock_irqrestore(&pool->lock, flags);
+}
+
+// The worker whose thread runs on this CPU, in its item, be it interrupted; or NULL.
+static struct worker *worker_on_cpu(void)
+{
+    return current->sleep_hook == worker_sleep_hook ? current->arg : NULL;
+}
+
+// What the tick interrupted may be an item that has had the CPU for long: it is not counted any
+// more, so that those behind it need not wait. `asleep` and `intensive` change on this CPU only.
+void wq_worker_tick(void)
+{
+    lockdep_assert_irqs_disabled();
+    struct worker *worker = worker_on_cpu();
+    struct worker_pool *pool;
+
+    if (likely(worker == NULL) || worker->intensive || worker->asleep || worker->pool->cpu < 0 ||
+        !work_is_intensive((int64_t)current->runtime - worker->began)) {
+        return;
+    }
+    pool = worker->pool;
+    spin_lock(&pool->lock);
+    worker->intensive = true;
+    pool->running--;
+    pool->hogs++;
+    pool_kick(pool);
+    spin_unlock(&pool->lock);
+    trace(TRACE_WORK_INTENSIVE, 0, (uintptr_t)worker->func);
+    work_note_intensive(worker->func);
 }
 
 // ---- running items -----------------------------------------------------------------------------
@@ -124,65 +154,20 @@ static void worker_check_context(const struct worker *worker)
     }
 }
 
-// Functions that keep their CPU for long are told of, at the 1st, 2nd, 4th, 8th time.
-static DEFINE_SPINLOCK(worker_hogs_lock);
-static struct {
-    work_func_t func;
-    unsigned count;
-} worker_hogs[POOL_HOG_KINDS]; // L
-
-static __noinline void worker_note_hog(work_func_t func, uint64_t ms)
-{
-    unsigned count = 0, i = 0;
-    unsigned long flags;
-
-    spin_lock_irqsave(&worker_hogs_lock, flags);
-    while (i < POOL_HOG_KINDS && worker_hogs[i].func != func && worker_hogs[i].func != NULL) {
-        i++;
-    }
-    if (i < POOL_HOG_KINDS) {
-        worker_hogs[i].func = func;
-        count = ++worker_hogs[i].count;
-    }
-    spin_unlock_irqrestore(&worker_hogs_lock, flags);
-    if (count != 0 && (count & (count - 1)) == 0) {
-        char name[64];
-        struct text t = TEXT_INIT(name);
-
-        text_symbol(&t, (uintptr_t)func);
-        pr_warn(
-            "workqueue: %s kept its CPU for %llu ms, %u times so far: let it sleep, or queue it "
-            "on a WQ_UNBOUND queue",
-            name, (unsigned long long)ms, count);
-    }
-}
-
-// What the running thread has had of its CPU, in ticks of the time stamp counter; a booking that
-// comes in between makes it less.
-static uint64_t worker_cycles(uint64_t now)
-{
-    return READ_ONCE(current->runtime) + (now - READ_ONCE(current->switched_in));
-}
-
 static void worker_call(struct worker *worker, struct work_struct *work)
 {
     work_func_t func = worker->func;
     uint64_t now = rdtsc();
-    uint64_t before = worker_cycles(now);
+    uint64_t unbooked = now - READ_ONCE(current->switched_in); // first: else it may come out early
 
+    worker->began = (int64_t)(READ_ONCE(current->runtime) + unbooked);
     trace_at(now, TRACE_WORK_START, 0, (uintptr_t)func);
     lockdep_function_begins(func);
     func(work);
     lockdep_function_ends(func);
-    now = rdtsc();
-    trace_at(now, TRACE_WORK_END, 0, (uintptr_t)func);
+    worker->began = WORKER_NOT_BEGUN;
+    trace(TRACE_WORK_END, 0, (uintptr_t)func);
     worker_check_context(worker);
-    uint64_t after = worker_cycles(now);
-    uint64_t ms = after > before ? clock_tsc_to_ns(after - before) / 1000000 : 0;
-    worker->hogged = ms >= WORK_HOG_MS;
-    if (unlikely(worker->hogged)) {
-        worker_note_hog(func, ms);
-    }
 }
 
 // Takes an item off its list and runs it. The pool's lock is held, but not while the function runs.
@@ -205,8 +190,9 @@ static void worker_run_item(struct worker *worker, struct work_struct *work)
     current->sleep_hook = worker_sleep_hook; // an idle one's sleep changes nothing
     list_add(&worker->link, &pool->busy);
     pool->busy_count += worker->rescue == NULL;
-    pool->running++;
-    if (!list_empty(&pool->items)) { // unbound: there may be more
+    worker->intensive = (wq->flags & WQ_CPU_INTENSIVE) != 0;
+    pool->running += !worker->intensive;
+    if (!list_empty(&pool->items)) { // unbound, or it does not count: there may be more
         pool_kick(pool);
     }
     // From here on the item may be queued again, and the function may free it. An exchange, as a
@@ -217,10 +203,9 @@ static void worker_run_item(struct worker *worker, struct work_struct *work)
     worker_call(worker, work);
 
     spin_lock_irq(&pool->lock);
-    pool->running--;
+    pool->running -= !worker->intensive;
     pool->executed++;
     pool->rescued += worker->rescue != NULL;
-    pool->hogs += worker->hogged;
     list_del(&worker->link);
     pool->busy_count -= worker->rescue == NULL;
     worker->item = NULL;
@@ -320,12 +305,13 @@ static void worker_make_successor(struct worker_pool *pool)
 void worker_become(struct worker *worker)
 {
     worker->thread = current;
+    worker->began = WORKER_NOT_BEGUN;
     INIT_LIST_HEAD(&worker->postponed);
 }
 
 struct worker *worker_self(void)
 {
-    return in_task() && current->sleep_hook == worker_sleep_hook ? current->arg : NULL;
+    return in_task() ? worker_on_cpu() : NULL;
 }
 
 static void worker_thread(void *arg)

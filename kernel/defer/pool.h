@@ -3,10 +3,34 @@
 #pragma once
 
 #include <lib/list.h>
+#include <lib/text.h>
 #include <core/spinlock.h>
+#include <sched/mutex.h>
 #include <sched/wait.h>
 #include <defer/timer.h>
 #include <defer/work.h>
+
+// What a queue has in one pool.
+struct wq_share {
+    unsigned active;            // L of the pool: on its list or running
+    struct list_head held_back; // L of the pool: over max_active
+    bool mayday;                // A: the pool waits for the rescuer
+};
+
+struct workqueue_struct {
+    const char *name;         // I: must stay valid
+    unsigned flags;           // I
+    unsigned max_active;      // I
+    struct wq_share *shares;  // I: by pool->cpu + 1
+    uint32_t color;           // A: 0 or 1, of items queued now
+    uint32_t in_flight[2];    // A: by color: queued or running
+    bool dying;               // A: takes no more items
+    uint32_t draining;        // A: takes items from its own items only
+    struct worker *rescuer;   // I: NULL without WQ_MEM_RECLAIM
+    struct mutex flush_mutex; // one flush at a time
+    struct wait_queue_head drained;
+    struct list_head all_link; // L of work_mutex
+};
 
 struct worker_pool {
     struct spinlock lock;
@@ -17,7 +41,7 @@ struct worker_pool {
     struct list_head busy;           // L: workers that have an item
     unsigned workers, idle_count;    // L
     unsigned busy_count;             // L: those on `busy`, but for rescuers
-    unsigned running;                // L: busy workers that are not asleep in their item
+    unsigned running;                // L: busy workers, but for those asleep or intensive
     unsigned next_id;                // L
     bool creating;                   // L: a worker is on its way
     bool short_of_workers;           // L: the last attempt to make one failed
@@ -25,9 +49,11 @@ struct worker_pool {
     unsigned flushers;               // L: threads in `finished`
     struct timer_list reaper;        // runs while there are more idle workers than are kept
     uint64_t executed, rescued;      // L: items; those of them that rescuers ran
-    uint64_t hogs;                   // L: items that kept the CPU for WORK_HOG_MS or longer
+    uint64_t hogs;                   // L: items that were found to keep the CPU for long
     struct wait_queue_head finished; // woken when an item is done or cancelled
 };
+
+#define WORKER_NOT_BEGUN INT64_MAX // nobody has had the CPU for so little
 
 struct worker {
     struct list_head link; // L of the pool: idle or busy
@@ -42,7 +68,8 @@ struct worker {
     bool asleep;         // L: not counted in pool->running
     bool dismissed;      // L: it has been idle for long and should end
     uint32_t idle_since; // L: jiffies
-    bool hogged;         // its last item kept the CPU for long
+    bool intensive;      // L: its item computes for long: not counted in pool->running
+    int64_t began;       // C: its thread's runtime when the item began, or woke; WORKER_NOT_BEGUN
     struct workqueue_struct *wq;     // L: the item's queue
     struct workqueue_struct *rescue; // I: a rescuer: the queue whose items it saves; else NULL
 };
@@ -61,6 +88,12 @@ struct worker *worker_self(void);
 void worker_rescue(struct worker *rescuer, struct worker_pool *pool);
 // The thread of a rescuer.
 void worker_become(struct worker *worker);
+
+// intensive.c: has an item had too much that has run for so long without a sleep, in ticks of the
+// time stamp counter? It has: counts it for its function, and tells. Context: any.
+bool work_is_intensive(int64_t cycles);
+void work_note_intensive(work_func_t func);
+void work_show_intensive(struct text *t);
 
 // work.c: the item's bookkeeping when it is done; and the call for a queue's rescuer, if it has
 // one. Both with the pool's lock held.

@@ -1,7 +1,7 @@
 // The tick, and its absence.
 //
 // A tick is a hard hrtimer of each CPU, HZ times a second: it advances jiffies, looks at the timer
-// wheel, and lets the scheduler look at the thread that runs. The CPUs' ticks are spread over the
+// wheel, and lets the scheduler and the workqueues look at the thread that runs. The CPUs' ticks are spread over the
 // period, so that they do not all want the same locks at once.
 //
 //   thread runs    tick . tick . tick . tick
@@ -29,6 +29,7 @@
 #include <defer/tick.h>
 #include <defer/timer.h>
 #include <defer/watchdog.h>
+#include <defer/work.h>
 
 #define TICK_NS (1000000000ull / HZ)
 
@@ -106,6 +107,7 @@ static enum hrtimer_restart tick_fire(struct hrtimer *timer)
     tick_advance_jiffies((uint64_t)now);
     timer_tick();
     sched_tick();
+    wq_worker_tick();
     watchdog_tick();
 
     ktime_t next = tick_next(tick, now);

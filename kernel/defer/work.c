@@ -38,28 +38,6 @@
 enum { WORK_IDLE = 0, WORK_PENDING = 1, WORK_CANCELLING = 2 };
 enum { WORK_MAX_ACTIVE = 256, WORK_DRAIN_PATIENCE = 16 };
 
-// What a queue has in one pool.
-struct wq_share {
-    unsigned active;            // L of the pool: on its list or running
-    struct list_head held_back; // L of the pool: over max_active
-    bool mayday;                // A: the pool waits for the rescuer
-};
-
-struct workqueue_struct {
-    const char *name;         // I: must stay valid
-    unsigned flags;           // I
-    unsigned max_active;      // I
-    struct wq_share *shares;  // I: by pool->cpu + 1
-    uint32_t color;           // A: 0 or 1, of items queued now
-    uint32_t in_flight[2];    // A: by color: queued or running
-    bool dying;               // A: takes no more items
-    uint32_t draining;        // A: takes items from its own items only
-    struct worker *rescuer;   // I: NULL without WQ_MEM_RECLAIM
-    struct mutex flush_mutex; // one flush at a time
-    struct wait_queue_head drained;
-    struct list_head all_link; // L of work_mutex
-};
-
 struct workqueue_struct *system_wq, *system_highpri_wq, *system_unbound_wq, *system_long_wq;
 
 static DEFINE_MUTEX(work_mutex);
@@ -756,13 +734,15 @@ static void work_show(struct text *t, unsigned long index)
     text_puts(t, "\nQUEUE            MAX_ACTIVE IN_FLIGHT FLAGS\n");
     mutex_lock(&work_mutex);
     list_for_each_entry (wq, &work_queues, all_link) {
-        text_printf(t, "%-16s %10u %9u %s%s%s%s\n", wq->name, wq->max_active,
+        text_printf(t, "%-16s %10u %9u %s%s%s%s%s\n", wq->name, wq->max_active,
                     READ_ONCE(wq->in_flight[0]) + READ_ONCE(wq->in_flight[1]),
                     wq->flags == 0 ? "-" : "", (wq->flags & WQ_HIGHPRI) ? "highpri " : "",
                     (wq->flags & WQ_UNBOUND) ? "unbound " : "",
-                    (wq->flags & WQ_MEM_RECLAIM) ? "mem_reclaim" : "");
+                    (wq->flags & WQ_MEM_RECLAIM) ? "mem_reclaim " : "",
+                    (wq->flags & WQ_CPU_INTENSIVE) ? "cpu_intensive" : "");
     }
     mutex_unlock(&work_mutex);
+    work_show_intensive(t);
 }
 
 PROC_FILE("workqueues", work_show);

@@ -26,6 +26,8 @@ enum {
     LAB_DEFER_TASKLETS = 5,
     LAB_DEFER_ITEMS = 6,
     LAB_DEFER_THREADS = 16,
+    LAB_DEFER_HOG = 256,
+    LAB_DEFER_HOG_US = 30000,
     LAB_DEFER_PATIENCE_MS = 10000,
 };
 
@@ -212,6 +214,7 @@ static struct lab_item lab_items[LAB_DEFER_ITEMS];
 static struct workqueue_struct *lab_queues[3];                            // I
 static uint32_t lab_items_queued, lab_items_cancelled, lab_items_flushed; // A
 static uint32_t lab_items_again;                                          // A: by themselves
+static uint64_t lab_items_hogs; // runs that were found to compute for long, before
 
 static void lab_item_run(struct work_struct *work)
 {
@@ -221,7 +224,9 @@ static void lab_item_run(struct work_struct *work)
     if (lab_defer_add(&own->inside, 1) != 1) {
         lab_defer_add(&own->overlaps, 1);
     }
-    if (runs % 64 == 0) {
+    if (runs % LAB_DEFER_HOG == 0) {
+        udelay(LAB_DEFER_HOG_US); // and so they do after a while, when it computes
+    } else if (runs % 64 == 0) {
         msleep(1); // its CPU's other items go on meanwhile
     } else if (runs % 16 == 0) {
         yield();
@@ -268,8 +273,9 @@ static int lab_works_report(struct shell *sh, unsigned threads)
     }
     shell_printf(sh,
                  "%u threads on %u items and 3 queues: %u queued (%u by the items themselves), "
-                 "%u flushes\n",
-                 threads, LAB_DEFER_ITEMS, lab_items_queued, lab_items_again, lab_items_flushed);
+                 "%u flushes, %llu hogs\n",
+                 threads, LAB_DEFER_ITEMS, lab_items_queued, lab_items_again, lab_items_flushed,
+                 (unsigned long long)(work_intensive_count(lab_item_run) - lab_items_hogs));
     shell_printf(sh, "executed %u + cancelled %u %s queued %u; an item was %s run twice at once\n",
                  executed, lab_items_cancelled,
                  executed + lab_items_cancelled == lab_items_queued ? "=" : "IS NOT",
@@ -280,6 +286,7 @@ static int lab_works_report(struct shell *sh, unsigned threads)
 static int lab_works_campaign(struct shell *sh, uint32_t operations)
 {
     lab_items_queued = lab_items_cancelled = lab_items_flushed = lab_items_again = 0;
+    lab_items_hogs = work_intensive_count(lab_item_run);
     lab_queues[0] = system_wq;
     lab_queues[1] = system_highpri_wq;
     lab_queues[2] = system_unbound_wq;

@@ -155,10 +155,31 @@ def test_reader_that_does_not_end(four):
     assert not re.search(r"; 0 stalls", rcu)
 
 
+def hogs(machine):
+    """Items that were found to keep their CPU: by pool, and by function."""
+    pools, _, functions = machine.ok("cat /proc/workqueues").replace("\r", "").split("\n\n")
+    assert re.search(r" HOGS$", pools, re.M)
+    return (sum(int(line.split()[-1]) for line in pools.splitlines()[1:]),
+            {name: int(count) for count, name in re.findall(r"^(\d+) +(\S+)$", functions, re.M)})
+
+
 def test_work_that_keeps_its_cpu(four):
+    """Told of the fourth time; each of them is counted."""
+    before, _ = hogs(four)
     four.ok("break work-hog")
-    assert re.search(r"workqueue: break_hog_function\S* kept its CPU for \d+ ms, 1 times",
-                     four.ok("dmesg"))
+    told = re.findall(r"workqueue: break_hog_function\S* kept its CPU for more than (\d+) us, (\d+) "
+                      r"times", four.ok("dmesg"))
+    assert told == [("10000", "4")]
+    after, functions = hogs(four)
+    assert after >= before + 4
+    assert [count for name, count in functions.items() if "break_hog_function" in name] == [4]
+
+
+def test_nobody_looks_for_hogs():
+    with Machine(name="nohogs", append="workqueue.cpu_intensive_thresh_us=0") as machine:
+        machine.ok("break work-hog")
+        assert hogs(machine) == (0, {})
+        assert "kept its CPU" not in machine.ok("dmesg")
 
 
 # ---- counters and what they mean ----------------------------------------------------------------

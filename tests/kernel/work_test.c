@@ -372,8 +372,9 @@ KTEST(work, rescuer_runs_what_no_worker_can)
 }
 
 // Threads on every CPU queue, delay, cancel and flush the same items at random. Each success of
-// queueing must be matched by an execution or by a cancellation that found it pending.
-enum { STRESS_ITEMS = 6, STRESS_ROUNDS = 3000, STRESS_THREADS_MAX = 4 };
+// queueing must be matched by an execution or by a cancellation that found it pending. Some sleep,
+// some compute until they are taken for intensive.
+enum { STRESS_ITEMS = 6, STRESS_ROUNDS = 3000, STRESS_THREADS_MAX = 4, STRESS_HOG_US = 30000 };
 
 struct stress_item {
     struct delayed_work delayed;
@@ -392,6 +393,9 @@ static void stress_function(struct work_struct *work)
     unsigned runs = __atomic_add_fetch(&item->executed, 1, __ATOMIC_SEQ_CST);
     if (runs % 16 == 0) {
         yield();
+    }
+    if (runs % 64 == 0) {
+        udelay(STRESS_HOG_US);
     }
     if (runs % 5 == 0 && schedule_work(work)) {
         __atomic_fetch_add(&stress_queued, 1, __ATOMIC_SEQ_CST);
