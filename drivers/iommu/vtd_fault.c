@@ -7,19 +7,28 @@
 // record for and says so in a bit, which is counted: a device that faults without end costs some
 // lines a second, not the machine.
 //
+// The message is sent when the first of it all comes, a record or that bit, and not again before
+// all of it has been cleared (7.3.1):
+//
+//   nothing ──fault──> message ──> records taken, bit cleared ──> anything left? ──no──> nothing
+//                                        ^────────── after a pause, if it is many ──yes──┘
+//
+// So the thread ends when the unit says that there is nothing left, and not before: what came
+// between its look and its end would never be heard of, nor anything after it.
+//
 // VT-d specification rev. 3.3, 7.2 and 10.4.9 to 10.4.14. Context: see each function. Previous:
 // vtd_domain.c. Next: vtd_remap.c.
 #include <lib/errno.h>
 #include <contract/irq_chip.h>
-#include <core/io.h>
 #include <core/log.h>
 #include <x86/lapic.h>
 #include <irq/irq.h>
 #include <irq/route.h>
+#include <sched/sleep.h>
 
 #include "vtd.h"
 
-enum { FAULT_ROUNDS = 256 }; // records for one interrupt; a storm goes on with the next
+enum { FAULT_ROUNDS = 256, FAULT_PAUSE_MS = 10 }; // a storm: so many records between two pauses
 
 static const char *const fault_reasons[] = {
     [0x01] = "Present bit in root entry is clear",
@@ -71,9 +80,10 @@ static void fault_say(const struct vtd_unit *unit, uint64_t low, uint64_t high)
                    fault_reason((uint8_t)reason));
 }
 
-static uint8_t __iomem *fault_record(const struct vtd_unit *unit, unsigned index)
+// A word of a record, which is registers too.
+static enum vtd_register fault_register(const struct vtd_unit *unit, unsigned index, unsigned at)
 {
-    return unit->regs + VTD_CAP_FRO(unit->cap) + index * VTD_FAULT_SIZE;
+    return (enum vtd_register)(VTD_CAP_FRO(unit->cap) + index * VTD_FAULT_SIZE + at);
 }
 
 static void fault_count(struct vtd_unit *unit, uint16_t requester)
@@ -92,17 +102,38 @@ static void fault_count(struct vtd_unit *unit, uint16_t requester)
 // One record, if there is one: read it, free it, tell of it.
 static bool fault_take(struct vtd_unit *unit, unsigned index)
 {
-    uint8_t __iomem *record = fault_record(unit, index);
-    uint64_t high = readq(record + 8);
+    uint64_t high = vtd_rd64(unit, fault_register(unit, index, 8));
 
     if ((high & VTD_FAULT_VALID) == 0) {
         return false;
     }
-    uint64_t low = readq(record);
-    writel(VTD_FAULT_VALID_HIGH, record + 12);
+    uint64_t low = vtd_rd64(unit, fault_register(unit, index, 0));
+    vtd_wr(unit, fault_register(unit, index, 12), VTD_FAULT_VALID_HIGH);
     fault_count(unit, VTD_FAULT_SOURCE(high));
     fault_say(unit, low, high);
     return true;
+}
+
+// Takes what there is, up to FAULT_ROUNDS in *taken. True: more has come meanwhile.
+static bool fault_look(struct vtd_unit *unit, unsigned *taken)
+{
+    unsigned records = (unsigned)VTD_CAP_NFR(unit->cap), before = *taken;
+    unsigned index = VTD_FSTS_RECORD(vtd_rd(unit, VTD_FSTS)) % records; // its word: held in range
+
+    while (*taken < FAULT_ROUNDS && fault_take(unit, index)) {
+        index = (index + 1) % records;
+        (*taken)++;
+    }
+    // Looked at behind the records: it may have come up while they were read, and as long as it
+    // stands the unit records nothing.
+    if ((vtd_rd(unit, VTD_FSTS) & VTD_FSTS_OVERFLOW) != 0) {
+        unit->faults_lost++;
+        vtd_wr(unit, VTD_FSTS, VTD_FSTS_OVERFLOW);
+        (*taken)++;
+    }
+    // A unit that says so, and has nothing, is not asked for ever.
+    return *taken != before &&
+           (vtd_rd(unit, VTD_FSTS) & (VTD_FSTS_OVERFLOW | VTD_FSTS_PENDING)) != 0;
 }
 
 // Context: thread irq/N-dmar0.
@@ -110,16 +141,13 @@ static irqreturn_t fault_thread(int irq, void *dev_id)
 {
     (void)irq;
     struct vtd_unit *unit = dev_id;
-    unsigned records = (unsigned)VTD_CAP_NFR(unit->cap);
-    uint32_t status = vtd_rd(unit, VTD_FSTS);
-    unsigned index = VTD_FSTS_RECORD(status) % records; // the unit's word: held in range
+    unsigned taken = 0;
 
-    for (unsigned round = 0; round < FAULT_ROUNDS && fault_take(unit, index); round++) {
-        index = (index + 1) % records;
-    }
-    if ((status & VTD_FSTS_OVERFLOW) != 0) {
-        unit->faults_lost++;
-        vtd_wr(unit, VTD_FSTS, VTD_FSTS_OVERFLOW);
+    while (fault_look(unit, &taken)) {
+        if (taken >= FAULT_ROUNDS) {
+            msleep(FAULT_PAUSE_MS);
+            taken = 0;
+        }
     }
     return IRQ_HANDLED;
 }
@@ -127,7 +155,7 @@ static irqreturn_t fault_thread(int irq, void *dev_id)
 void vtd_fault_clear(struct vtd_unit *unit)
 {
     for (unsigned i = 0; i < VTD_CAP_NFR(unit->cap); i++) {
-        writel(VTD_FAULT_VALID_HIGH, fault_record(unit, i) + 12);
+        vtd_wr(unit, fault_register(unit, i, 12), VTD_FAULT_VALID_HIGH);
     }
     vtd_wr(unit, VTD_FSTS, VTD_FSTS_OVERFLOW | VTD_FSTS_QUEUE_ERRORS);
 }
