@@ -151,6 +151,8 @@ void sched_tick(void);
 bool sched_can_stop_tick(void);
 bool sched_next_sleeper(uint32_t *at_jiffies);
 extern void (*sched_tick_restart)(void); // I
+// Brings jiffies up to the clock, where ticks are late. Context: interrupts off.
+extern void (*sched_update_jiffies)(void); // I
 // A look at the load, for whoever advances jiffies. Context: interrupts off.
 void sched_load_tick(void);
 void sched_preempt_irq(void); // Context: interrupts off

@@ -17,8 +17,9 @@
 // to another (kernel/sched/sched.c), through a pointer that it was given.
 //
 // jiffies belongs to nobody: whoever finds that time has passed advances it. Every CPU that runs
-// something ticks, and one that wakes looks first, so it is never found more than a tick old. When
-// all CPUs sleep it stands still, and catches up by the clock.
+// something ticks, and one that wakes looks first, so it is never found more than a tick old, but
+// where interrupts were off for long or a host did not run its guest: so who goes to sleep for so
+// many ticks looks, too. When all CPUs sleep it stands still, and catches up by the clock.
 //
 // Context: hard irq, interrupts off.
 #include <core/clock.h>
@@ -163,6 +164,7 @@ void tick_init(void)
 {
     tick_next_jiffy_ns = clock_ns() + TICK_NS;
     sched_tick_restart = tick_restart;
+    sched_update_jiffies = tick_irq_enter;
 }
 
 void tick_start(void)

@@ -94,10 +94,13 @@ static __noinline uint32_t schedule_until(uint32_t timeout_jiffies)
     struct sleep_list *list;
     unsigned long flags;
 
+    flags = local_irq_save();
+    if (likely(sched_update_jiffies != NULL)) {
+        sched_update_jiffies(); // ticks that are late would come out of the sleep
+    }
     // Ticks are compared by their difference: half the range is the most that can be told from the
     // past.
     sleeper.expires = jiffies + min(timeout_jiffies, (uint32_t)INT32_MAX);
-    flags = local_irq_save();
     list = &this_cpu(sleep_lists);
     spin_lock(&list->lock);
     sleep_add(list, &sleeper);

@@ -30,6 +30,7 @@ void sched_tick(void)
 }
 
 void (*sched_tick_restart)(void);
+void (*sched_update_jiffies)(void);
 
 bool sched_can_stop_tick(void)
 {
