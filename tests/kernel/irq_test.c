@@ -14,6 +14,7 @@ struct irq_test_device {
     uint32_t inside;     // A: handlers running now
     uint32_t max_inside; // A
     irqreturn_t answer;
+    bool hold; // A: stay inside until this is off, bounded
     uint32_t spin_us;
 };
 
@@ -27,6 +28,7 @@ static irqreturn_t irq_test_handler(int irq, void *dev_id)
     if (!in_hardirq() || !irqs_disabled() || in_task() || irq_to_desc((unsigned)irq) == NULL) {
         __atomic_fetch_add(&device->wrong, 1, __ATOMIC_RELAXED);
     }
+    (void)wait_until(!READ_ONCE(device->hold), MESSAGE_LINE_WAIT_US);
     if (device->spin_us != 0) {
         udelay(device->spin_us);
     }
@@ -81,7 +83,7 @@ KTEST(irq, edge_while_disabled_is_delivered_once_by_enable)
 // to free what the handler uses.
 KTEST(irq, free_waits_for_a_running_handler)
 {
-    struct irq_test_device device = {.answer = IRQ_HANDLED, .spin_us = 20000};
+    struct irq_test_device device = {.answer = IRQ_HANDLED, .hold = true, .spin_us = 20000};
     if (cpumask_weight(&cpu_online_mask) < 2) {
         SKIP("one CPU: a handler and a thread cannot run at once");
     }
@@ -93,6 +95,7 @@ KTEST(irq, free_waits_for_a_running_handler)
                          : cpumask_next(&cpu_online_mask, cpu_id() + 1);
     message_line_send(irq, other);
     bool started = message_line_reached(&device.inside, 1);
+    WRITE_ONCE(device.hold, false); // seen inside: now the 20 ms begin
     preempt_enable();
     EXPECT(started);
     message_line_close(irq, &device);
