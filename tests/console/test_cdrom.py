@@ -333,3 +333,48 @@ def test_ide_beside_a_disk_on_its_cable(boot, tmp_path):
     m.ok("driver bind 0000:00:01.1")
     assert digest(m, "sha256sum /dev/sr0") == sha256(data)
     no_harm(m)
+
+
+IDE_SECOND = 0x170  # the ports of the secondary channel, on which the drive is
+
+
+def drive_packet(machine, *packet):
+    """The host sends the drive a packet of its own, past the driver, and leaves its answer there."""
+    for port, value in ((6, 0xa0), (1, 0), (4, 0xfe), (5, 0xff), (7, 0xa0)):
+        machine.bus_command(f"outb {IDE_SECOND + port:#x} {value:#x}")
+    for low, high in zip(packet[::2], packet[1::2]):
+        machine.bus_command(f"outw {IDE_SECOND:#x} {low | high << 8:#x}")
+
+
+def test_ide_drive_that_takes_no_packet(boot, tmp_path):
+    """It is in the middle of something else, and stays there: the time runs out, the channel is
+    reset, and the command done again."""
+    data = disc(tmp_path / "cd.img", MIB)
+    m = boot(machine="pc", hostile=True, append="ide.timeout=200", extra=drive(tmp_path / "cd.img"))
+    for i in range(3):
+        drive_packet(m, 0x12, 0, 0, 0, 36, *[0] * 7)  # INQUIRY
+        assert digest(m, f"dd if=/dev/sr0 bs=2048 skip={i} count=1 iflag=direct status=none | "
+                      "sha256sum") == sha256(data[i * BLOCK:(i + 1) * BLOCK])
+        assert ide_counter(m, "resets") == i + 1
+    no_harm(m)
+
+
+def test_ide_error_without_a_reason(boot, tmp_path):
+    """A read that ends early, and no sense with it, is tried again: what the drive said of an older
+    command, another medium, is not taken for the reason."""
+    data = disc(tmp_path / "cd.img", MIB)
+    m = boot(machine="pc", hostile=True, extra=slow_drive(tmp_path / "cd.img", 1))
+    eject(m)
+    assert "No medium found" in m.run("cat /dev/sr0")[0]
+    m.qmp("blockdev-insert-medium", id="cd0", **{"node-name": "slow"})
+    m.qmp("blockdev-close-tray", id="cd0")
+    m.output_of("dd if=/dev/sr0 bs=2048 count=2 skip=9 iflag=direct status=none > /tmp/read &")
+    while not re.search(r"sr0( \d+){8} 1 ", m.ok("cat /proc/diskstats")):
+        pass  # it is not under way yet
+    for command in (0x08, 0xe0):  # DEVICE RESET ends it; STANDBY IMMEDIATE interrupts, and is good
+        m.bus_command(f"outb {IDE_SECOND + 7:#x} {command:#x}")
+    m.output_of("wait")
+    m.output_of("")
+    assert digest(m, "sha256sum /tmp/read") == sha256(data[9 * BLOCK:11 * BLOCK])
+    assert ide_counter(m, "time-outs") == 0
+    no_harm(m)

@@ -78,11 +78,12 @@ static int atapi_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, b
     if (channel->now.request == NULL && !channel->resetting) {
         channel->now = (struct ide_command){
             .request = request, .disk = disk, .mode = IDE_PIO, .part = request};
+        memset(disk->sense, 0, sizeof(disk->sense)); // that of an older command explains nothing
         __atomic_store_n(&channel->interrupted, 0, __ATOMIC_RELAXED);
-        error = atapi_issue_locked(channel, packet);
-        if (error != 0) {
-            channel->now.request = NULL;
-        }
+        // One that is not taken is under way all the same: the drive interrupts with its error, or
+        // says nothing, and then the time-out's reset is what it needs.
+        (void)atapi_issue_locked(channel, packet);
+        error = 0;
     }
     spin_unlock_irqrestore(&channel->lock, flags);
     return error;
@@ -128,12 +129,10 @@ static bool atapi_take_locked(struct ide_channel *channel)
 static bool atapi_ask_locked(struct ide_channel *channel)
 {
     struct atapi_packet packet;
-    struct ide_disk *disk = channel->now.disk;
     if (channel->now.sensing) {
         return false; // the question failed itself
     }
     channel->now.sensing = true;
-    memset(disk->sense, 0, sizeof(disk->sense));
     atapi_build_request_sense(&packet);
     return atapi_issue_locked(channel, &packet) == 0;
 }

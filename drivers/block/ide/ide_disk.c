@@ -181,8 +181,9 @@ static int ide_build_locked(struct ide_channel *channel, struct request *request
 }
 
 // The command goes out. A write by PIO hands over its first sector by itself; the others are asked
-// for by interrupts.
-static int ide_issue_locked(struct ide_channel *channel, const struct ata_registers *regs)
+// for by interrupts. A disk that does not want it interrupts with an error, or says nothing, and
+// then the time-out's reset is what it needs.
+static void ide_issue_locked(struct ide_channel *channel, const struct ata_registers *regs)
 {
     struct ide_command *now = &channel->now;
     bool data = now->left > 0;
@@ -194,13 +195,10 @@ static int ide_issue_locked(struct ide_channel *channel, const struct ata_regist
     ide_wr(channel, IDE_COMMAND, regs->command);
     if (data && now->mode == IDE_DMA) {
         ide_start_dma_locked(channel);
-    } else if (data && now->write) {
-        if (ide_wait(channel, ATA_STATUS_DRQ, ATA_STATUS_DRQ, IDE_DRQ_US) != 0) {
-            return -EIO;
-        }
+    } else if (data && now->write &&
+               ide_wait(channel, ATA_STATUS_DRQ, ATA_STATUS_DRQ, IDE_DRQ_US) == 0) {
         ide_move_sector_locked(channel);
     }
-    return 0;
 }
 
 static int ide_start_locked(struct ide_channel *channel, struct ide_disk *disk,
@@ -220,7 +218,7 @@ static int ide_start_locked(struct ide_channel *channel, struct ide_disk *disk,
     int error = ide_build_locked(channel, request, &regs);
     if (error == 0) {
         channel->now.request = request;
-        error = ide_issue_locked(channel, &regs);
+        ide_issue_locked(channel, &regs);
     }
     return error;
 }
@@ -240,9 +238,6 @@ static int ide_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, boo
     spin_lock_irqsave(&channel->lock, flags);
     if (channel->now.request == NULL && !channel->resetting) {
         error = ide_start_locked(channel, disk, request);
-        if (error != 0) {
-            channel->now.request = NULL;
-        }
     }
     spin_unlock_irqrestore(&channel->lock, flags);
     return error;
