@@ -5,8 +5,8 @@
 //   vfs ──read──> [start + position, ...) of the disk ──> page_cache_read
 //
 // A file's bytes lie in one piece, so an open file is two numbers, and what the page cache wants to
-// know of a reader. Who lists a directory asks for
-// its names one after the other; that walk is kept where it was, so each takes one step.
+// know of a reader. Who lists a directory asks for its names one after the other; that walk is kept
+// where it was, so each takes one step.
 //
 // Whatever is wrong with the disk under a mounted file system is -EIO, as it is in Linux.
 //
@@ -17,6 +17,7 @@
 #include <core/log.h>
 #include <mm/slab.h>
 #include <sched/mutex.h>
+#include <sched/thread.h>
 #include <dev/block.h>
 #include <dev/page_cache.h>
 #include <fs/vfs.h>
@@ -38,11 +39,22 @@ struct iso_file {
     struct page_cache_file disk;
 };
 
-// Caller holds the mutex, or nobody else knows of it yet.
+// What it means that so few bytes came, or this error.
+static int iso_read_error(long count)
+{
+    return count == -EINTR || count == -ENOMEM ? (int)count : -EIO;
+}
+
+// Caller holds the mutex, or nobody else knows of it yet. A search asks for sector after sector, as
+// many as the disc says that there are: ^C ends it between two.
 static int iso_read_disk(void *context, uint64_t offset, void *to, size_t size)
 {
     struct iso_info *info = context;
-    return page_cache_read(&info->disk, offset, to, size) == (long)size ? 0 : -EIO;
+    if (thread_interrupted()) {
+        return -EINTR;
+    }
+    long count = page_cache_read(&info->disk, offset, to, size);
+    return count == (long)size ? 0 : iso_read_error(count);
 }
 
 // A directory that contradicts itself is the disk's fault, not the caller's.
@@ -179,10 +191,7 @@ static long iso_read(struct file *file, void *to, size_t size)
     }
     size = (size_t)min((uint64_t)size, opened->size - file->position);
     long count = page_cache_read(&opened->disk, opened->start + file->position, to, size);
-    if (count == -EINTR || count == -ENOMEM) {
-        return count;
-    }
-    return count <= 0 && size != 0 ? -EIO : count;
+    return count <= 0 && size != 0 ? iso_read_error(count) : count;
 }
 
 // ---- mounted ------------------------------------------------------------------------------------

@@ -182,6 +182,9 @@ int vfs_mount(const char *source, const char *point, const char *type, const cha
     if (error != 0) {
         kfree(sb);
     }
+    if (error == -ENOMEM || error == -EINTR) {
+        *said = NULL; // it says nothing of the disk
+    }
     return error;
 }
 

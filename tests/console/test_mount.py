@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from machine import ISO
-from test_cdrom import bad_disc, drive, eject, insert, no_harm, sha256
+from test_cdrom import bad_disc, drive, eject, insert, no_harm, sha256, slow_drive
 
 LONG = "a name of two hundred letters " * 6 + "and some more.text"
 FIXED = ["devtmpfs /dev devtmpfs rw 0 0", "proc /proc proc rw 0 0", "tmpfs /tmp tmpfs rw 0 0"]
@@ -208,6 +208,52 @@ def test_driver_that_goes_away(cd):
     m.ok("driver bind 0000:00:1f.2")
     m.ok("mount /dev/sr0 /mnt")
     assert m.ok("cat /mnt/ReadMe.text") == "hello\n"
+    no_harm(m)
+
+
+def test_each_allocation_may_fail(cd):
+    """What is not to be had is told as that, not as a fault of the disc; the next one works."""
+    m, _ = cd
+    m.ok("umount /mnt")
+    complaints = 0
+    for number in range(1, 40):
+        m.ok("echo 3 > /proc/sys/vm/drop_caches")
+        output = m.output_of(f"echo {number} > /proc/fail-alloc; mount /dev/sr0 /mnt")
+        m.output_of("echo 0 > /proc/fail-alloc; echo 0 > /proc/fail-alloc")
+        complaints += "memory" in output
+        assert re.fullmatch(r"(.*memory.*\n)?", output), output
+        assert ("iso9660" in m.ok("cat /proc/mounts")) == (output == "")
+        if output == "":
+            assert m.ok("cat /mnt/ReadMe.text") == "hello\n"
+            m.ok("umount /mnt")
+    assert complaints > 5
+    no_harm(m)
+
+
+def test_search_can_be_stopped(boot, tmp_path):
+    """A name is looked for in a directory of hundreds of sectors on a slow drive: stopped, it ends
+    between two of them."""
+    folder = tmp_path / "tree" / "many"
+    folder.mkdir(parents=True)
+    for number in range(4000):
+        (folder / f"{number:0100}").touch()
+    m = boot(extra=slow_drive(image(tmp_path, "-R"), 100))
+    m.ok("mount /dev/sr0 /mnt && echo sr0 read_ahead_kb 0 > /proc/page_cache")
+    pages = int(re.search(r"^sr0 +(\d+)", m.ok("cat /proc/page_cache"), re.M)[1]) // 4
+
+    def cached():
+        return int(re.search(r"^sr0 +(\d+)", m.ok("cat /proc/page_cache"), re.M)[1]) // 4 - pages
+
+    m.output_of("cat /mnt/many/nothing &")
+    while cached() < 10:
+        pass
+    m.ok("stop %1")
+    m.output_of("wait")
+    m.output_of("")
+    stopped = cached()
+    assert "No such file" in m.run("cat /mnt/many/nothing")[0]
+    assert stopped < cached() // 2
+    m.ok("umount /mnt")  # nobody is left in it
     no_harm(m)
 
 
