@@ -7,7 +7,8 @@
 //
 //   scope = type, identifier, start bus, path (slot, function)...
 //
-// Every length is the firmware's word: each is held against what is left before it is believed. A
+// Every length is the firmware's word: each is held against what is left before it is believed.
+// Reserved memory is mapped page by page, so it has a bound, and must not be what the kernel uses. A
 // scope whose path goes through bridges is left out with a note, since the bus behind a bridge is
 // not known before the bus is scanned; a unit that takes all devices needs no scopes.
 //
@@ -31,6 +32,8 @@ enum {
     DMAR_UNIT_SIZE = 16,
     DMAR_RESERVED_SIZE = 24,
     DMAR_SCOPE_SIZE = 6, // without its path
+    DMAR_RESERVED_MOST =
+        1 << 30, // bytes; a graphics card's, the largest there is, has some hundred MiB
 };
 
 static uint16_t dmar_16(const uint8_t *at)
@@ -110,6 +113,12 @@ static void dmar_parse_unit(struct dmar *dmar, const uint8_t *at, size_t length)
         dmar_note(dmar, "DMAR: a unit at 0x%llx, which is no page", (unsigned long long)base);
         return;
     }
+    for (unsigned i = 0; i < dmar->unit_count; i++) {
+        if (dmar->units[i].base == base) {
+            dmar_note(dmar, "DMAR: two units at 0x%llx, one is left out", (unsigned long long)base);
+            return;
+        }
+    }
     dmar->units[dmar->unit_count] =
         (struct dmar_unit){.base = base, .segment = dmar_16(at + 6), .takes_all = (at[4] & 1) != 0};
     dmar_parse_scopes(dmar, at + DMAR_UNIT_SIZE, length - DMAR_UNIT_SIZE, false,
@@ -123,7 +132,7 @@ static void dmar_parse_reserved(struct dmar *dmar, const uint8_t *at, size_t len
         return;
     }
     uint64_t start = dmar_64(at + 8), end = dmar_64(at + 16);
-    if (end < start || start % 4096 != 0) {
+    if (end < start || end - start >= DMAR_RESERVED_MOST || start % 4096 != 0) {
         dmar_note(dmar, "DMAR: reserved memory from 0x%llx to 0x%llx makes no sense",
                   (unsigned long long)start, (unsigned long long)end);
         return;
@@ -158,6 +167,19 @@ int dmar_parse(const uint8_t *table, size_t size, struct dmar *dmar)
         at += length;
     }
     return dmar->unit_count > 0 ? 0 : -EINVAL;
+}
+
+void dmar_refuse_reserved(struct dmar *dmar, bool (*overlaps)(phys_t start, uint64_t size))
+{
+    for (unsigned i = 0; i < dmar->reserved_count; i++) {
+        struct dmar_reserved *reserved = &dmar->reserved[i];
+
+        reserved->refused = overlaps(reserved->start, reserved->end - reserved->start + 1);
+        if (reserved->refused) {
+            dmar_note(dmar, "DMAR: reserved memory from 0x%llx to 0x%llx is in use, left out",
+                      (unsigned long long)reserved->start, (unsigned long long)reserved->end);
+        }
+    }
 }
 
 static uint16_t dmar_scope_id(const struct dmar_scope *scope)
@@ -195,7 +217,8 @@ const struct dmar_reserved *dmar_reserved_of(const struct dmar *dmar, uint16_t s
     for (unsigned i = 0; i < dmar->scope_count; i++) {
         const struct dmar_scope *scope = &dmar->scopes[i];
 
-        if (scope->reserved && dmar->reserved[scope->owner].segment == segment &&
+        if (scope->reserved && !dmar->reserved[scope->owner].refused &&
+            dmar->reserved[scope->owner].segment == segment &&
             dmar_scope_has(scope, requester, requester) && index-- == 0) {
             return &dmar->reserved[scope->owner];
         }

@@ -32,6 +32,7 @@ struct dmar_unit {
 struct dmar_reserved {
     uint64_t start, end; // both included
     uint16_t segment;
+    bool refused; // by dmar_refuse_reserved
 };
 
 struct dmar {
@@ -47,6 +48,9 @@ struct dmar {
 
 // Reads the table of `size` bytes. 0; -EINVAL: it is no DMAR, or names no unit.
 int dmar_parse(const uint8_t *table, size_t size, struct dmar *dmar);
+// Reserved memory in which `overlaps` finds memory of ours is left out, with a note: a device would
+// get the kernel's pages with it.
+void dmar_refuse_reserved(struct dmar *dmar, bool (*overlaps)(phys_t start, uint64_t size));
 // The unit that serves a device, -1: none. Both identifiers are bus << 8 | slot << 3 | function:
 // `requester` the device's own, `upstream` that of the bridge on the root bus that it is behind, or
 // again its own.

@@ -393,7 +393,7 @@ static int vtd_turn_on(void)
 static void vtd_turn_off(void)
 {
     for (unsigned i = 0; i < vtd_dmar.unit_count; i++) {
-        if (vtd_units[i].regs != NULL && vtd_units[i].cap != UINT64_MAX) {
+        if (vtd_units[i].regs != NULL) {
             vtd_unit_command(&vtd_units[i], VTD_TE, false);
         }
     }
@@ -405,6 +405,7 @@ void iommu_init(const void *table, size_t size)
         return;
     }
     int err = table != NULL ? dmar_parse(table, size, &vtd_dmar) : -ENODEV;
+    dmar_refuse_reserved(&vtd_dmar, page_overlaps_ram);
     for (unsigned i = 0; i < vtd_dmar.note_count; i++) {
         pr_warn("%s", vtd_dmar.notes[i]);
     }

@@ -201,6 +201,7 @@ int vtd_unit_init(struct vtd_unit *unit, unsigned index, uint64_t base)
     }
     if (err != 0) {
         iounmap(unit->regs);
+        unit->regs = NULL; // nobody turns off what is not there
         return err;
     }
     vtd_fault_clear(unit);

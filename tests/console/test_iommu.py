@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import struct
 import time
 
 import pytest
@@ -51,6 +52,18 @@ def test_without_it_everything_lands():
         assert "boot with intel_iommu=on" in machine.ok("iommu")
         output, status = machine.run("iommu deny edu")
         assert status == 1 and "intel_iommu=on" in output
+
+
+@pytest.mark.parametrize("base", [0xfed00000, 0xe0000000, 0x1000, 1 << 60])
+def test_a_table_that_lies(base, tmp_path):
+    """It names a unit where something else is, memory, or nothing: said, and the boot goes on."""
+    unit = struct.pack("<HHBBHQ", 0, 16, 1, 0, 0, base)
+    (tmp_path / "dmar").write_bytes(bytes([38, 1]) + bytes(10) + unit)
+    with Machine(name="iommu-lies", append=OPTIONS["strict"],
+                 extra=["-acpitable", f"sig=DMAR,data={tmp_path}/dmar"]) as machine:
+        log = machine.ok("dmesg")
+        assert "DMAR: intel_iommu=on, but there is no unit that can be used" in log
+        assert not re.search("BUG|WARN|panic", log)
 
 
 def test_what_was_not_given_is_stopped():

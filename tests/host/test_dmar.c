@@ -181,9 +181,48 @@ static void reserved_memory_that_makes_no_sense(void **state)
     close_structure(at);
     at = reserved(0x2001, 0x3fff);
     close_structure(at);
+    at = reserved(0, UINT64_MAX);
+    close_structure(at);
+    at = reserved(0x1000, 0x1000 + (1 << 30)); // a byte too many to be mapped page by page
+    close_structure(at);
     assert_int_equal(dmar_parse(table, size, &dmar), 0);
     assert_int_equal(dmar.reserved_count, 1);
-    assert_int_equal(dmar.note_count, 2);
+    assert_int_equal(dmar.note_count, 4);
+}
+
+static bool is_below_128_mib(phys_t start, uint64_t bytes)
+{
+    assert_true(start + bytes > start);
+    return start < 0x8000000;
+}
+
+static void reserved_memory_that_is_ours(void **state)
+{
+    (void)state;
+    whole_table();
+    size_t at = reserved(0x8000000, 0x8000fff);
+    scope(DMAR_ENDPOINT, 0, 0, 0x1f, 2);
+    close_structure(at);
+    assert_int_equal(dmar_parse(table, size, &dmar), 0);
+    assert_int_equal(dmar_reserved_of(&dmar, 0, 0x00fa, 0)->start, 0x7000000);
+    dmar_refuse_reserved(&dmar, is_below_128_mib);
+    assert_int_equal(dmar_reserved_of(&dmar, 0, 0x00fa, 0)->start, 0x8000000);
+    assert_null(dmar_reserved_of(&dmar, 0, 0x00fa, 1));
+    assert_int_equal(dmar.note_count, 1);
+    assert_non_null(strstr(dmar.notes[0], "0x7000000 to 0x7001fff is in use"));
+}
+
+static void two_units_at_one_place(void **state)
+{
+    (void)state;
+    begin();
+    close_structure(unit(0, 0xfed90000));
+    close_structure(unit(1, 0xfed90000));
+    close_structure(unit(1, 0xfed91000));
+    assert_int_equal(dmar_parse(table, size, &dmar), 0);
+    assert_int_equal(dmar.unit_count, 2);
+    assert_int_equal(dmar.units[1].base, 0xfed91000);
+    assert_non_null(strstr(dmar.notes[0], "two units at 0xfed90000"));
 }
 
 static void more_than_there_is_room_for(void **state)
@@ -195,7 +234,8 @@ static void more_than_there_is_room_for(void **state)
     size_t at = 48;
     for (unsigned i = 0; i < 20; i++) { // units with 100 devices each
         size_t start = at;
-        large[at + 9] = 0x10;
+        large[at + 9] = (uint8_t)(0x10 + 0x10 * (i % 10));
+        large[at + 10] = (uint8_t)(i / 10);
         at += 16;
         for (unsigned j = 0; j < 100; j++, at += 8) {
             large[at] = DMAR_ENDPOINT;
@@ -219,6 +259,8 @@ int main(void)
         cmocka_unit_test(a_table_that_is_cut),
         cmocka_unit_test(lengths_that_lie),
         cmocka_unit_test(reserved_memory_that_makes_no_sense),
+        cmocka_unit_test(reserved_memory_that_is_ours),
+        cmocka_unit_test(two_units_at_one_place),
         cmocka_unit_test(more_than_there_is_room_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
