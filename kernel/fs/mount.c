@@ -72,7 +72,18 @@ int mount_list(unsigned k, char *name, size_t size)
 
 // ---- mount --------------------------------------------------------------------------------------
 
-// Is it one name below "/", free, and one that /proc/mounts can show?
+// A name that /proc/mounts and a terminal can show.
+static bool mount_point_is_plain(const char *point)
+{
+    for (; *point != '\0'; point++) {
+        if (*point <= ' ' || *point > '~' || *point == '\\') {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Is it one name below "/", free, and to be shown?
 static int mount_check_point(const char *point, const char **why)
 {
     const struct filesystem *fs;
@@ -83,7 +94,7 @@ static int mount_check_point(const char *point, const char **why)
         return -EINVAL;
     }
     *why = "a mount point has no blanks and at most 30 letters";
-    if (strlen(point) >= sizeof(sb->point) || strcspn(point, " \t\n\\") != strlen(point)) {
+    if (strlen(point) >= sizeof(sb->point) || !mount_point_is_plain(point)) {
         return -EINVAL;
     }
     *why = "already in use";

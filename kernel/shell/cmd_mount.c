@@ -4,11 +4,10 @@
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/command.h>
-#include <mm/slab.h>
 #include <fs/mount.h>
 #include "source.h"
 
-enum { MOUNTS_MOST = 8192 }; // bytes of /proc/mounts
+enum { MOUNT_LINE_MOST = 256 }; // bytes of a line of /proc/mounts
 
 // A line of /proc/mounts, "/dev/sr0 /mnt iso9660 ro 0 0", as mount(8) says it. The kernel shows no
 // name with a blank in it (kernel/fs/mount.c).
@@ -24,26 +23,36 @@ static void mount_show_line(struct shell *sh, char *line)
     shell_printf(sh, "%s on %s type %s (%s)\n", field[0], field[1], field[2], field[3]);
 }
 
+// Shows the whole lines in [data, data + length); how many bytes they are.
+static size_t mount_show_lines(struct shell *sh, char *data, size_t length)
+{
+    char *line = data, *end;
+    while ((end = memchr(line, '\n', length - (size_t)(line - data))) != NULL) {
+        *end = '\0';
+        mount_show_line(sh, line);
+        line = end + 1;
+    }
+    return (size_t)(line - data);
+}
+
 // What is mounted, from /proc/mounts.
 static int mount_show(struct shell *sh)
 {
     struct source source;
-    int error = source_open(&source, sh, "/proc/mounts");
-    char *data = error == 0 ? kmalloc(MOUNTS_MOST, GFP_KERNEL) : NULL;
-    long count = data != NULL ? source_read(&source, data, MOUNTS_MOST - 1) : -ENOMEM;
-    if (error == 0) {
-        source_close(&source);
+    char data[MOUNT_LINE_MOST];
+    size_t length = 0;
+    long count = source_open(&source, sh, "/proc/mounts");
+    if (count != 0) {
+        return shell_error(sh, "/proc/mounts: %s", strerror((int)count));
     }
-    if (error == 0 && count >= 0) {
-        data[count] = '\0';
-        for (char *line = data, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
-            *end = '\0';
-            mount_show_line(sh, line);
-        }
+    while ((count = source_read_some(&source, data + length, sizeof(data) - length)) > 0) {
+        length += (size_t)count;
+        size_t shown = mount_show_lines(sh, data, length);
+        length -= shown;
+        memmove(data, data + shown, length);
     }
-    kfree(data);
-    error = error == 0 && count < 0 ? (int)count : error;
-    return error != 0 ? shell_error(sh, "/proc/mounts: %s", strerror(error)) : 0;
+    source_close(&source);
+    return count < 0 ? shell_error(sh, "/proc/mounts: %s", strerror((int)count)) : 0;
 }
 
 // Of the options all that a read-only file system means anyway is taken. NULL: all are good.
@@ -80,9 +89,12 @@ static int cmd_mount(struct shell *sh, int argc, char **argv)
         if (strcmp(argv[i], "-r") == 0) {
             continue;
         }
-        if (strcmp(argv[i], "-t") == 0 && i + 1 < argc) {
+        if ((strcmp(argv[i], "-t") == 0 || strcmp(argv[i], "-o") == 0) && i + 1 == argc) {
+            return shell_usage(sh, "%s: of what?", argv[i]);
+        }
+        if (strcmp(argv[i], "-t") == 0) {
             type = argv[++i];
-        } else if (strcmp(argv[i], "-o") == 0 && i + 1 < argc) {
+        } else if (strcmp(argv[i], "-o") == 0) {
             const char *bad = mount_bad_option(argv[++i]);
             if (bad != NULL) {
                 return shell_usage(sh, "%s: only read-only mounts are there (-o ro)", bad);

@@ -109,6 +109,10 @@ def test_commands_below_it(cd):
     ("mount -t ext4 /dev/sr0 /x", 1, "unknown filesystem type"),
     ("mount -o rw /dev/sr0 /x", 2, "read-only"),
     ("mount /dev/sr0", 2, "where"),
+    ("mount -t", 2, "-t: of what?"),
+    ("mount /dev/sr0 /x -o", 2, "-o: of what?"),
+    ("mount /dev/sr0 '/a\\b'", 1, "no blanks"),
+    (f"mount /dev/sr0 /{'a' * 31}", 1, "at most 30 letters"),
     ("umount /x", 1, "not mounted"),
     ("umount", 2, "usage"),
 ])
@@ -144,6 +148,19 @@ def test_shown(cd):
     m.ok("umount /mnt && umount /dev/sr0")
     assert m.ok("cat /proc/mounts").splitlines() == FIXED
     assert m.run("ls /mnt")[1] == 1
+
+
+def test_many_mounts(cd):
+    """More than any buffer holds: each is shown, and each goes again."""
+    m, _ = cd
+    names = [f"/a{number:029}" for number in range(100)]
+    for name in names:
+        m.ok(f"mount /dev/sr0 {name}")
+    assert m.ok("mount").splitlines()[-100:] == [
+        f"/dev/sr0 on {name} type iso9660 (ro)" for name in names]
+    for name in reversed(names):
+        m.ok(f"umount {name}")
+    assert m.ok("cat /proc/mounts").splitlines() == [*FIXED, "/dev/sr0 /mnt iso9660 ro 0 0"]
 
 
 def test_busy_while_a_file_is_open(cd):

@@ -129,6 +129,17 @@ KTEST(vfs, mounts_that_are_refused)
     EXPECT_EQ(vfs_stat("/ktest", &(struct file_info){0}), -ENOENT);
 }
 
+// Whoever looks at /proc/mounts must not have his terminal moved about by it.
+KTEST(vfs, mount_points_are_plain)
+{
+    static const char *const names[] = {"/\x1b[2J", "/a\nb", "/\x7f", "/caf\xc3\xa9", "/a b"};
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+        const char *why = NULL;
+        EXPECT_EQ(vfs_mount("/dev/null", names[i], NULL, &why), -EINVAL);
+        EXPECT(why != NULL && strncmp(why, "a mount point has no blanks", 20) == 0);
+    }
+}
+
 KTEST(vfs, proc_text_is_the_same_in_pieces)
 {
     static char whole[2048], pieces[2048];
