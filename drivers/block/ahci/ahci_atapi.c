@@ -100,21 +100,15 @@ static int atapi_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, b
     struct atapi_packet built;
 
     (void)last; // there is never a second one
-    if (request->op == REQ_OP_FLUSH) {
-        blk_complete_request(request, 0);
-        return 0;
-    }
-    if (request->op == REQ_OP_READ && READ_ONCE(hctx->disk->medium_lost) != 0) {
-        return -EIO;
-    }
-    const struct atapi_packet *packet = cdrom_packet_of(request, &built);
+    const struct atapi_packet *packet;
+    int error = cdrom_start(request, &built, &packet);
     if (packet == NULL) {
-        return -EINVAL;
+        return error;
     }
     *slot = (struct ahci_slot){.request = request,
                                .bytes = packet->length,
                                .prd_count = (uint16_t)blk_rq_segments(request)};
-    int error = ahci_slot_map(port, request->tag);
+    error = ahci_slot_map(port, request->tag);
     if (error == 0) {
         atapi_write_slot(port, request->tag, packet);
         error = ahci_slot_issue(port, request->tag, true);

@@ -37,6 +37,21 @@ const struct atapi_packet *cdrom_packet_of(const struct request *request,
     return known ? built : NULL;
 }
 
+int cdrom_start(struct request *request, struct atapi_packet *built,
+                const struct atapi_packet **packet)
+{
+    *packet = NULL;
+    if (request->op == REQ_OP_FLUSH) {
+        blk_complete_request(request, 0); // nothing is written, so nothing is kept back
+        return 0;
+    }
+    if (request->op == REQ_OP_READ && READ_ONCE(request->hctx->disk->medium_lost) != 0) {
+        return -EIO;
+    }
+    *packet = cdrom_packet_of(request, built);
+    return *packet != NULL ? 0 : -EINVAL;
+}
+
 void cdrom_describe(struct gendisk *disk, const struct atapi_identity *identity)
 {
     disk->max_sectors = CDROM_MAX_SECTORS;

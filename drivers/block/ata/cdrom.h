@@ -19,6 +19,11 @@ struct cdrom_command {
 // not take. Context: any.
 const struct atapi_packet *cdrom_packet_of(const struct request *request,
                                            struct atapi_packet *built);
+// How ops->queue_rq of such a disk begins: *packet is what to send, NULL: nothing, and what is
+// returned is the answer to the block layer. 0; -EIO: of a medium that is gone; -EINVAL. Context:
+// any.
+int cdrom_start(struct request *request, struct atapi_packet *built,
+                const struct atapi_packet **packet);
 // What the drivers do not have to tell apart: name and kind of the disk. Before add_disk.
 void cdrom_describe(struct gendisk *disk, const struct atapi_identity *identity);
 // ops->open of such a disk: waits, bounded, until the drive is ready; reads its capacity anew. 0,

@@ -114,6 +114,9 @@ int ide_disk_add(struct ide_disk *disk);
 // For ide_atapi.c. Moves bytes, an even number and at most what is left, between the data register
 // and the memory of the channel's request. Caller holds the lock.
 void ide_move_locked(struct ide_channel *channel, uint32_t bytes);
+// Has the channel interrupted since this was asked last, for a command of this device that nobody
+// resets? Caller holds the lock.
+bool ide_interrupted_locked(const struct ide_disk *disk);
 // What a failed command's request gets: some more tries, or -EIO; a good one is done. No lock.
 void ide_end(struct ide_disk *disk, struct request *request, bool failed);
 // The channel is free for the other device. No lock.

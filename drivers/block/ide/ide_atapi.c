@@ -60,20 +60,14 @@ static int atapi_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, b
     struct ide_channel *channel = disk->channel;
     struct atapi_packet built;
     unsigned long flags;
-    int error = -EBUSY;
 
     (void)last;
-    if (request->op == REQ_OP_FLUSH) {
-        blk_complete_request(request, 0);
-        return 0;
-    }
-    if (request->op == REQ_OP_READ && READ_ONCE(hctx->disk->medium_lost) != 0) {
-        return -EIO;
-    }
-    const struct atapi_packet *packet = cdrom_packet_of(request, &built);
+    const struct atapi_packet *packet;
+    int error = cdrom_start(request, &built, &packet);
     if (packet == NULL) {
-        return -EINVAL;
+        return error;
     }
+    error = -EBUSY;
     spin_lock_irqsave(&channel->lock, flags);
     if (channel->now.request == NULL && !channel->resetting) {
         channel->now = (struct ide_command){
@@ -194,9 +188,7 @@ static unsigned atapi_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
 
     (void)budget;
     spin_lock_irqsave(&channel->lock, flags);
-    if (__atomic_exchange_n(&channel->interrupted, 0, __ATOMIC_ACQUIRE) != 0 &&
-        channel->now.request != NULL && channel->now.disk == disk && !channel->resetting &&
-        atapi_advance_locked(channel, &failed)) {
+    if (ide_interrupted_locked(disk) && atapi_advance_locked(channel, &failed)) {
         request = channel->now.request;
         channel->now.request = NULL;
     }

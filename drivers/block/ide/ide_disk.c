@@ -305,6 +305,13 @@ void ide_end(struct ide_disk *disk, struct request *request, bool failed)
     ide_kick_other(disk);
 }
 
+bool ide_interrupted_locked(const struct ide_disk *disk)
+{
+    struct ide_channel *channel = disk->channel;
+    return __atomic_exchange_n(&channel->interrupted, 0, __ATOMIC_ACQUIRE) != 0 &&
+           channel->now.request != NULL && channel->now.disk == disk && !channel->resetting;
+}
+
 // What the last interrupt meant. True: the command is over, `*failed` says how.
 static bool ide_advance_locked(struct ide_channel *channel, bool *failed)
 {
@@ -338,9 +345,7 @@ static unsigned ide_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
 
     (void)budget;
     spin_lock_irqsave(&channel->lock, flags);
-    if (__atomic_exchange_n(&channel->interrupted, 0, __ATOMIC_ACQUIRE) != 0 &&
-        channel->now.request != NULL && channel->now.disk == disk && !channel->resetting &&
-        ide_advance_locked(channel, &failed)) {
+    if (ide_interrupted_locked(disk) && ide_advance_locked(channel, &failed)) {
         status = channel->status;
         if (failed) {
             error = ide_rd(channel, IDE_ERROR);
