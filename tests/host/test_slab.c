@@ -42,6 +42,10 @@ static void host_irq_restore(unsigned long flags)
 
 #include "kernel/mm/page.c"
 #include "kernel/mm/slab.c"
+#include "kernel/mm/slab_cache.c"
+#include "kernel/mm/slab_mark.c"
+#include "kernel/mm/slab_pages.c"
+#include "kernel/mm/slab_show.c"
 #include "stubs/stubs.h"
 
 #define MIB (1024ull * 1024)
