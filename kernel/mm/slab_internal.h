@@ -147,7 +147,7 @@ static inline void slab_mark_used(const struct kmem_cache *cache, void *object)
     *slab_last_word(cache, object) = POISON_ALLOC_WORD;
 }
 
-// ---- slab_mark.c: misuse is told, with both sides of it; context: any ----------------------------
+// ---- slab_mark.c: misuse is told, with both sides of it; context: any ---------------------------
 
 void slab_report_write(struct kmem_cache *cache, void *object);
 // `cache`: in whose name; `caller` who frees, NULL when that is not known.

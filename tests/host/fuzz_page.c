@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include "kernel/mm/page.c"
+#include "kernel/mm/page_boot.c"
+#include "kernel/mm/page_show.c"
 
 #define MIB      (1024ull * 1024)
 #define REACH    (32 * MIB)

@@ -23,6 +23,8 @@
 #include <cmocka.h>
 
 #include "kernel/mm/page.c"
+#include "kernel/mm/page_boot.c"
+#include "kernel/mm/page_show.c"
 #include "stubs/stubs.h"
 
 #define KIB 1024ull

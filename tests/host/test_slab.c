@@ -41,6 +41,8 @@ static void host_irq_restore(unsigned long flags)
 #define local_irq_restore host_irq_restore
 
 #include "kernel/mm/page.c"
+#include "kernel/mm/page_boot.c"
+#include "kernel/mm/page_show.c"
 #include "kernel/mm/slab.c"
 #include "kernel/mm/slab_cache.c"
 #include "kernel/mm/slab_mark.c"
