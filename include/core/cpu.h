@@ -48,7 +48,10 @@ struct cpu {
         };
         uint16_t idle_marks; // not 0: an interrupt has to take one of them back
     };
-    uint16_t rcu_passes;          // C: RCU quiescent states so far, wraps; read by others
+    uint16_t rcu_passes; // C: RCU quiescent states so far, wraps; read by others
+    // C: the timer's or tasklet's function that a softirq [0], a hard interrupt [1] calls just now:
+    // what others wait for; NULL: none. For the police (<core/lockdep.h>)
+    const void *calls[2];
     struct run_queue *queue;      // I: of kernel/sched
     struct cputime *books;        // I: of its time (<sched/cputime.h>)
     struct softirq_cpu *softirqs; // I: of kernel/defer/softirq.c

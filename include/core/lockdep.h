@@ -56,7 +56,7 @@ bool lockdep_acquire(const void *lock, uint16_t *class, const char *name, enum l
 // (reported).
 bool lockdep_release(const void *lock, uint16_t class, const void *at);
 
-// A function that others wait for (flush_work, del_timer_sync, synchronize_irq) begins and ends. A
+// A function that others wait for (flush_work, synchronize_irq) begins and ends in a thread. A
 // waiter says for what, before it waits: holding a lock that the function takes is a deadlock.
 // fn is a function pointer of any type.
 #define lockdep_function_begins(fn)                                \
@@ -77,6 +77,21 @@ bool lockdep_release(const void *lock, uint16_t class, const void *at);
             police_waits_for((const void *)(uintptr_t)(fn)); \
         }                                                    \
     } while (0)
+// The same for a softirq's function that runs with interrupts on (timer, tasklet, soft hrtimer):
+// holding a lock that hard interrupts take is a deadlock, too, whatever the function takes: the
+// interrupt may come while it runs, and spin for ever for what the waiter holds.
+#define lockdep_waits_for_softirq(fn)                                \
+    do {                                                             \
+        if (unlikely(police_watches())) {                            \
+            police_waits_for_softirq((const void *)(uintptr_t)(fn)); \
+        }                                                            \
+    } while (0)
+// Such a function begins, and (NULL) ends, in a softirq or in a hard interrupt: one instruction.
+// What it takes is compared when it takes it.
+#define lockdep_calls(level, fn)                                                   \
+    __asm__ volatile("movq %0, %%gs:%c1" ::"re"((const void *)(uintptr_t)(fn)),    \
+                     "i"(offsetof(struct cpu, calls) + ((level)-LOCK_SOFTIRQ) * 8) \
+                     : "memory")
 // A completion is waited for without a bound by a thread, or is told while a thread holds mutexes:
 // who waits with such a mutex held keeps it from being told. `class` as above.
 #define lockdep_waits_for_completion(c)                                                            \
@@ -104,6 +119,7 @@ void lockdep_taken_by_interrupts(struct spinlock *lock, const void *at);
 void police_function_begins(const void *fn);
 void police_function_ends(const void *fn);
 void police_waits_for(const void *fn);
+void police_waits_for_softirq(const void *fn);
 
 // The panic's: from here on this CPU's locks are not looked at.
 void lockdep_look_away(void);

@@ -14,7 +14,8 @@
 //
 // Softirqs count as interrupts, too, with switches of their own. Functions that are waited for are
 // locks in this sense: while a timer's function runs, it "holds" itself, and del_timer_sync()
-// "takes" it.
+// "takes" it. Work items and irq threads are entered as locks are. Timers and tasklets, which must
+// be quick, leave their name in struct cpu, where the first lock that they take finds it.
 //
 //   what is held now   lock_stack: per CPU for spinlocks, which stay on the CPU that took them, be
 //                      it in a thread, a softirq or a handler; per thread for mutexes
@@ -340,6 +341,9 @@ static void lockdep_tell(struct police_cpu *police, enum lock_finding finding,
 
 // ---- taking -------------------------------------------------------------------------------------
 
+static __noinline void lockdep_check_function(struct police_cpu *police, const void *fn,
+                                              const struct lock_held *new);
+
 // From each lock of a stack to the new one; those below the last one that was waited for were
 // compared when that one was taken. False: go on below.
 static bool lockdep_check_stack(struct police_cpu *police, const struct lock_stack *stack,
@@ -361,15 +365,28 @@ static bool lockdep_check_stack(struct police_cpu *police, const struct lock_sta
     return false;
 }
 
-void lockdep_check_order(struct police_cpu *police, const struct lock_held *new)
+// In a softirq or a hard interrupt. What the thread below it holds is no matter; but it may be
+// calling a function that others wait for.
+static void lockdep_check_order_above(struct police_cpu *police, const struct lock_held *new)
 {
-    const struct lock_stack *thread = lockdep_thread_stack();
+    const void *calls = cpu_self()->calls[new->level - LOCK_SOFTIRQ];
 
-    if (new->level != LOCK_THREAD &&new == police->stack.held) {
+    if (new == police->stack.held && calls == NULL) {
         return; // the first of a handler's or a softirq's: there is no other
     }
-    if (new->class != 0 && !lockdep_check_stack(police, &police->stack, new) &&
-        new->level == LOCK_THREAD && thread != NULL) {
+    if (new->class != 0 && !lockdep_check_stack(police, &police->stack, new) && calls != NULL) {
+        lockdep_check_function(police, calls, new);
+    }
+}
+
+void lockdep_check_order(struct police_cpu *police, const struct lock_held *new)
+{
+    if (new->level != LOCK_THREAD) {
+        lockdep_check_order_above(police, new);
+        return;
+    }
+    const struct lock_stack *thread = lockdep_thread_stack();
+    if (new->class != 0 && !lockdep_check_stack(police, &police->stack, new) && thread != NULL) {
         lockdep_check_stack(police, thread, new);
     }
 }
@@ -610,16 +627,47 @@ static uint16_t *lockdep_function_class(const void *fn)
     return NULL;
 }
 
+static __noinline void lockdep_function_name(const void *fn, char name[LOCK_NAME_SIZE])
+{
+    uintptr_t offset;
+    const char *symbol = kallsyms_lookup((uintptr_t)fn, &offset);
+
+    snprintf(name, LOCK_NAME_SIZE, "fn:%s", symbol != NULL ? symbol : "?");
+}
+
 static void lockdep_function_acquire(const void *fn, uint16_t *class, const void *at)
 {
     char name[LOCK_NAME_SIZE] = "fn:";
-    uintptr_t offset;
 
     if (unlikely(*class == 0)) {
-        const char *symbol = kallsyms_lookup((uintptr_t)fn, &offset);
-        snprintf(name, sizeof(name), "fn:%s", symbol != NULL ? symbol : "?");
+        lockdep_function_name(fn, name);
     }
     lockdep_acquire(fn, class, name, LOCK_FUNCTION, false, at);
+}
+
+// The class of a function that is running, or that is waited for, as a lock. Class 0: no room.
+static struct lock_held lockdep_function_lock(struct police_cpu *police, const void *fn)
+{
+    uint16_t *class = lockdep_function_class(fn);
+
+    if (class != NULL && unlikely(*class == 0)) {
+        char name[LOCK_NAME_SIZE];
+
+        lockdep_function_name(fn, name);
+        WRITE_ONCE(*class, lockdep_look_up(police, name, LOCK_FUNCTION));
+    }
+    return (struct lock_held){.lock = fn, .at = fn, .class = class != NULL ? *class : 0};
+}
+
+// The function that this softirq or interrupt calls comes before all that it takes.
+static __noinline void lockdep_check_function(struct police_cpu *police, const void *fn,
+                                              const struct lock_held *new)
+{
+    struct lock_held calls = lockdep_function_lock(police, fn);
+
+    if (calls.class != 0 && !lock_graph_has_edge(&lockdep_graph, calls.class, new->class)) {
+        lockdep_add_edge(police, &calls, new);
+    }
 }
 
 void police_function_begins(const void *fn)
@@ -640,14 +688,36 @@ void police_function_ends(const void *fn)
     }
 }
 
-void police_waits_for(const void *fn)
+static void lockdep_waits(const void *fn, const void *at)
 {
     uint16_t *class = lockdep_function_class(fn);
 
     if (class != NULL) {
-        lockdep_function_acquire(fn, class, __builtin_return_address(0));
+        lockdep_function_acquire(fn, class, at);
         lockdep_release(fn, *class, fn);
     }
+}
+
+void police_waits_for(const void *fn)
+{
+    lockdep_waits(fn, __builtin_return_address(0));
+}
+
+// That it runs with interrupts on is said here, where it matters, and not each time it does.
+void police_waits_for_softirq(const void *fn)
+{
+    unsigned long flags = lockdep_irq_save();
+    struct police_cpu *police = &this_cpu(police_cpus);
+
+    if (lockdep_sees(cpu_self(), police)) {
+        struct lock_held runs = lockdep_function_lock(police, fn);
+
+        if ((lockdep_graph.usage[runs.class] & LOCK_HARDIRQ_ON) == 0) {
+            lockdep_mark(police, &runs, LOCK_HARDIRQ_ON);
+        }
+    }
+    lockdep_irq_restore(flags);
+    lockdep_waits(fn, __builtin_return_address(0));
 }
 
 // ---- completions --------------------------------------------------------------------------------

@@ -20,6 +20,7 @@
 // Context: as <defer/hrtimer.h> says.
 #include <core/clock.h>
 #include <core/cpu.h>
+#include <core/lockdep.h>
 #include <core/panic.h>
 #include <core/trace.h>
 #include <x86/lapic.h>
@@ -191,6 +192,11 @@ int hrtimer_cancel(struct hrtimer *timer)
     int result;
 
     assert_context(CTX_THREAD | CTX_ATOMIC | CTX_SOFTIRQ);
+    if (timer->hard) {
+        lockdep_waits_for(timer->function);
+    } else {
+        lockdep_waits_for_softirq(timer->function);
+    }
     while ((result = hrtimer_try_to_cancel(timer)) < 0) {
         // Functions run with preemption off. One that runs on this CPU is the caller himself.
         if (WARN_ON(READ_ONCE(timer->cpu) == (int)cpu_id() && cpu_context() != CTX_THREAD)) {
@@ -271,11 +277,17 @@ static void hrtimer_call(struct hrtimer_base *base, struct hrtimer_queue *queue,
     spin_unlock(&base->lock);
     trace(TRACE_TIMER, 1, (uintptr_t)function);
     if (soft) {
+        lockdep_calls(LOCK_SOFTIRQ, function);
         local_irq_enable();
+    } else {
+        lockdep_calls(LOCK_HARDIRQ, function);
     }
     enum hrtimer_restart restart = function(timer);
     if (soft) {
         local_irq_disable();
+        lockdep_calls(LOCK_SOFTIRQ, NULL);
+    } else {
+        lockdep_calls(LOCK_HARDIRQ, NULL);
     }
     spin_lock(&base->lock);
     // Somebody may have started it meanwhile: that holds. And if it is done it may be gone. One

@@ -19,6 +19,7 @@
 #include <contract/proc_file.h>
 #include <core/cpu.h>
 #include <core/kallsyms.h>
+#include <core/lockdep.h>
 #include <core/panic.h>
 #include <core/spinlock.h>
 #include <core/trace.h>
@@ -181,7 +182,9 @@ static __always_inline void tasklet_run_one(struct tasklet_struct *t, bool hi)
     t->runs++;
     __atomic_fetch_add(&t->kind->runs, 1, __ATOMIC_RELAXED);
     trace(TRACE_TASKLET_ENTRY, 0, (uintptr_t)t->callback);
+    lockdep_calls(LOCK_SOFTIRQ, t->callback);
     t->callback(t);
+    lockdep_calls(LOCK_SOFTIRQ, NULL);
     tasklet_clear(t, TASKLET_RUNNING);
 }
 
@@ -219,13 +222,24 @@ void tasklet_disable_nosync(struct tasklet_struct *t)
     __atomic_fetch_add(&t->disabled, 1, __ATOMIC_SEQ_CST);
 }
 
+// It runs in a softirq of another CPU: not for long. If it is the caller himself, or whom the caller
+// interrupted, that has been told, and it would be for ever.
+static void tasklet_unlock_wait(struct tasklet_struct *t)
+{
+    while (tasklet_state(t) & TASKLET_RUNNING) {
+        if (WARN_ON(!in_task() && cpu_self()->calls[0] == (const void *)(uintptr_t)t->callback)) {
+            return;
+        }
+        cpu_relax();
+    }
+}
+
 void tasklet_disable(struct tasklet_struct *t)
 {
     assert_context(CTX_THREAD | CTX_ATOMIC);
+    lockdep_waits_for_softirq(t->callback);
     tasklet_disable_nosync(t);
-    while (tasklet_state(t) & TASKLET_RUNNING) { // in a softirq of another CPU: not for long
-        cpu_relax();
-    }
+    tasklet_unlock_wait(t);
 }
 
 void tasklet_enable(struct tasklet_struct *t)
@@ -242,15 +256,14 @@ void tasklet_enable(struct tasklet_struct *t)
 void tasklet_kill(struct tasklet_struct *t)
 {
     might_sleep();
+    lockdep_waits_for_softirq(t->callback);
     // Takes SCHEDULED for itself: nobody can put it on a list any more. One that is parked will not
     // run; taking PARKED takes over its SCHEDULED.
     while (!tasklet_clear(t, TASKLET_PARKED) && !tasklet_set(t, TASKLET_SCHEDULED)) {
         set_current_state(THREAD_BLOCKED);
         schedule_timeout(1);
     }
-    while (tasklet_state(t) & TASKLET_RUNNING) {
-        cpu_relax();
-    }
+    tasklet_unlock_wait(t);
     tasklet_clear(t, TASKLET_SCHEDULED);
 }
 

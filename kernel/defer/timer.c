@@ -174,12 +174,23 @@ int del_timer(struct timer_list *timer)
     return was_pending;
 }
 
+// Says what is waited for; nothing, if the timer was shut down before.
+static void timer_will_wait(const struct timer_list *timer)
+{
+    void (*function)(struct timer_list * timer) = READ_ONCE(timer->function);
+
+    if (function != NULL && (timer->flags & TIMER_IRQSAFE) != 0) {
+        lockdep_waits_for(function);
+    } else if (function != NULL) {
+        lockdep_waits_for_softirq(function);
+    }
+}
+
 static int timer_stop_sync(struct timer_list *timer, bool for_good)
 {
     bool was_pending = false;
 
-    assert_context(CTX_THREAD | CTX_ATOMIC);
-    lockdep_waits_for(timer->function);
+    timer_will_wait(timer);
     for (;;) {
         unsigned long flags;
         struct timer_wheel *wheel = timer_lock(timer, &flags);
@@ -191,7 +202,9 @@ static int timer_stop_sync(struct timer_list *timer, bool for_good)
         // While it runs it may start itself again, so this is done in every round.
         was_pending |= timer_take_off(wheel, timer);
         spin_unlock_irqrestore(&wheel->lock, flags);
-        if (!running) {
+        // No thread of this CPU sees a function run here: that is the caller himself, or whom he
+        // interrupted.
+        if (!running || WARN_ON(wheel->cpu == cpu_id() && !in_task())) {
             return was_pending;
         }
         cpu_relax();
@@ -200,11 +213,13 @@ static int timer_stop_sync(struct timer_list *timer, bool for_good)
 
 int del_timer_sync(struct timer_list *timer)
 {
+    assert_context(CTX_THREAD | CTX_ATOMIC);
     return timer_stop_sync(timer, false);
 }
 
 int timer_shutdown_sync(struct timer_list *timer)
 {
+    assert_context(CTX_THREAD | CTX_ATOMIC);
     return timer_stop_sync(timer, true);
 }
 
@@ -253,7 +268,7 @@ static void timer_call(struct timer_wheel *wheel, struct timer_list *timer)
     wheel->running = timer;
     spin_unlock(&wheel->lock);
     trace(TRACE_TIMER, 0, (uintptr_t)function);
-    lockdep_function_begins(function);
+    lockdep_calls(LOCK_SOFTIRQ, function);
     if (irqsafe) {
         function(timer);
     } else {
@@ -261,7 +276,7 @@ static void timer_call(struct timer_wheel *wheel, struct timer_list *timer)
         function(timer);
         local_irq_disable();
     }
-    lockdep_function_ends(function);
+    lockdep_calls(LOCK_SOFTIRQ, NULL);
     spin_lock(&wheel->lock);
     wheel->running = NULL;
 }

@@ -11,6 +11,12 @@
 #include <lib/string.h>
 #include <sched/mutex.h>
 #include <sched/sleep.h>
+#include <defer/hrtimer.h>
+#include <defer/softirq.h>
+#include <defer/tasklet.h>
+#include <defer/timer.h>
+
+#include "eventually.h"
 
 // Each finding is told once since boot, and a test may be run again: new names each time.
 static const char *fresh_name(void)
@@ -311,4 +317,103 @@ KTEST(context, predicates_agree_with_each_other)
     EXPECT(in_task() && in_atomic());
     EXPECT_EQ(cpu_context(), CTX_ATOMIC);
     preempt_enable();
+}
+
+// ---- waiting for timers and tasklets ------------------------------------------------------------
+
+static unsigned waited_runs; // A
+
+static void waited_timer_function(struct timer_list *timer)
+{
+    (void)timer;
+    take_a();
+    __atomic_fetch_add(&waited_runs, 1, __ATOMIC_SEQ_CST);
+}
+
+static void waited_tasklet_function(struct tasklet_struct *t)
+{
+    (void)t;
+    take_a();
+    __atomic_fetch_add(&waited_runs, 1, __ATOMIC_SEQ_CST);
+}
+
+static enum hrtimer_restart waited_hrtimer_function(struct hrtimer *timer)
+{
+    (void)timer;
+    __atomic_fetch_add(&waited_runs, 1, __ATOMIC_SEQ_CST);
+    return HRTIMER_NORESTART;
+}
+
+// The functions take lock a; they are waited for under lock b, which nobody else takes.
+KTEST(lockdep, a_wait_under_a_lock_that_the_function_does_not_take)
+{
+    uint32_t before = lockdep_reports;
+    struct tasklet_struct tasklet;
+    struct timer_list timer;
+    unsigned long flags;
+
+    fresh_locks();
+    waited_runs = 0;
+    timer_setup(&timer, waited_timer_function, 0);
+    tasklet_setup(&tasklet, waited_tasklet_function, "waited");
+    mod_timer(&timer, jiffies);
+    tasklet_schedule(&tasklet);
+    EXPECT(EVENTUALLY(READ_ONCE(waited_runs) == 2));
+    spin_lock_irqsave(&lock_b, flags);
+    del_timer_sync(&timer);
+    tasklet_disable(&tasklet);
+    spin_unlock_irqrestore(&lock_b, flags);
+    tasklet_enable(&tasklet);
+    tasklet_kill(&tasklet);
+    EXPECT_EQ(lockdep_reports, before);
+}
+
+// A function that runs in a hard interrupt is interrupted by no other.
+KTEST(lockdep, a_hard_timer_may_be_waited_for_under_a_handlers_lock)
+{
+    uint32_t before = lockdep_reports;
+    struct hrtimer timer;
+    unsigned long flags;
+
+    fresh_locks();
+    waited_runs = 0;
+    break_in_interrupt(take_a);
+    hrtimer_setup(&timer, waited_hrtimer_function, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
+    hrtimer_start(&timer, 0, HRTIMER_MODE_REL_HARD);
+    EXPECT(EVENTUALLY(READ_ONCE(waited_runs) == 1));
+    spin_lock_irqsave(&lock_a, flags);
+    hrtimer_cancel(&timer);
+    spin_unlock_irqrestore(&lock_a, flags);
+    EXPECT_EQ(lockdep_reports, before);
+}
+
+// What softirqs take when the function is over is none of the function's.
+static void take_b_in_softirq(void)
+{
+    spin_lock(&lock_b);
+    spin_unlock(&lock_b);
+    __atomic_fetch_add(&waited_runs, 1, __ATOMIC_SEQ_CST);
+}
+
+KTEST(lockdep, what_the_next_softirq_takes_is_not_the_tasklets)
+{
+    uint32_t before = lockdep_reports;
+    struct tasklet_struct tasklet;
+    unsigned long flags;
+
+    fresh_locks();
+    waited_runs = 0;
+    tasklet_setup(&tasklet, waited_tasklet_function, "waited");
+    open_softirq(SPARE_SOFTIRQ, take_b_in_softirq);
+    local_bh_disable(); // one round runs both, in this order
+    tasklet_schedule(&tasklet);
+    raise_softirq(SPARE_SOFTIRQ);
+    local_bh_enable();
+    EXPECT(EVENTUALLY(READ_ONCE(waited_runs) == 2));
+    spin_lock_irqsave(&lock_b, flags);
+    tasklet_disable(&tasklet);
+    spin_unlock_irqrestore(&lock_b, flags);
+    tasklet_enable(&tasklet);
+    tasklet_kill(&tasklet);
+    EXPECT_EQ(lockdep_reports, before);
 }
