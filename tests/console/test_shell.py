@@ -372,10 +372,11 @@ def test_the_script_sees_statuses_and_its_end(boot):
 def test_ktap_goes_to_the_second_port(boot):
     machine = boot(second_serial=True)
     assert "ttyS1" in machine.ok("ls /dev")
-    assert machine.ok("ktest vfs") == "8 passed, 0 failed, 0 skipped\n"
+    tests = [line for line in machine.ok("ktest -l").splitlines() if line.startswith("vfs.")]
+    assert machine.ok("ktest vfs") == f"{len(tests)} passed, 0 failed, 0 skipped\n" and tests
     with open(f"{machine.scratch}/com2", encoding="utf-8") as file:
         report = file.read().replace("\r", "")
-    assert report.startswith("KTAP version 1\n1..8\nok 1 vfs.")
+    assert report.startswith(f"KTAP version 1\n1..{len(tests)}\nok 1 vfs.")
     assert machine.ok("ktest nothing-of-this-name") == "0 passed, 0 failed, 0 skipped\n"
 
 
