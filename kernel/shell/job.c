@@ -13,71 +13,21 @@
 // task's thread pointer is valid while it stands in the job: it is put there and taken away under
 // the job's lock, and the thread is joined (freed) only afterwards.
 //
-// Context: thread, except job_interrupt_foreground.
+// Context: thread, except job_interrupt_foreground. Previous: shell.c. Next: job_task.c,
+// job_background.c.
 #include <lib/errno.h>
-#include <lib/format.h>
-#include <lib/list.h>
 #include <lib/string.h>
-#include <core/spinlock.h>
 #include <mm/slab.h>
-#include <sched/completion.h>
-#include <sched/mutex.h>
-#include <sched/thread.h>
 #include <dev/tty.h>
 #include "console.h"
-#include "job.h"
-#include "parse.h"
-#include "stream.h"
-
-enum { JOB_ARGUMENTS = 4096, JOB_MAX_BACKGROUND = 16 };
+#include "job_internal.h"
 
 LINKER_SET(command, command);
-
-struct job;
-
-struct job_task {
-    struct shell sh; // what the command sees
-    struct shell_stream in, out, err;
-    struct job *job;
-    const struct command *command; // NULL: there is none of this name
-    struct thread *thread;         // L of the job; NULL: not running
-    struct completion done;
-    int status;
-    char *argv[PARSE_MAX_WORDS + 1];
-    char arguments[JOB_ARGUMENTS];
-};
-
-struct job {
-    struct spinlock lock;
-    struct job_task **tasks; // L: of the pipeline that runs now
-    unsigned task_count;     // L
-    bool interrupted;        // A
-    bool background;         // I
-    struct list_head link;   // of the foreground's jobs
-};
-
-struct background_job {
-    struct job job;
-    int id;
-    bool running; // L of the mutex
-    bool reported;
-    int status;
-    unsigned waiters; // L
-    struct completion done;
-    struct list_head link; // L
-    struct parse *parse;
-    unsigned first, last;
-    char line[PARSE_MAX_LINE + 1];
-    char text[64]; // I: the line for people: its beginning, printable
-};
 
 static DEFINE_SPINLOCK(job_foreground_lock);
 static LIST_HEAD(
     job_foreground); // L: newest first; more than one when a test runs a line inside a command
 static int job_last_status; // $? of the foreground
-
-static DEFINE_MUTEX(job_background_mutex);
-static LIST_HEAD(job_background); // L
 
 const struct command *shell_find_command(const char *name)
 {
@@ -92,7 +42,7 @@ const struct command *shell_find_command(const char *name)
 
 // ---- interruption -------------------------------------------------------------------------------
 
-static void job_interrupt(struct job *job)
+void job_interrupt(struct job *job)
 {
     unsigned long flags;
     spin_lock_irqsave(&job->lock, flags);
@@ -140,171 +90,7 @@ static void job_leave_foreground(struct job *job)
     spin_unlock_irqrestore(&job_foreground_lock, flags);
 }
 
-bool shell_interrupted(struct shell *sh)
-{
-    const struct job_task *task = container_of(sh, struct job_task, sh);
-    return thread_interrupted() || READ_ONCE(task->job->interrupted) || task->out.broken;
-}
-
-// ---- one task -----------------------------------------------------------------------------------
-
-static const char *job_value(const char *name, void *arg)
-{
-    static char value[256]; // used at once by parse_expand, under job_expand's mutex
-    (void)arg;
-    return shell_get_variable(name, value, sizeof(value));
-}
-
-static long job_expand(const struct parse *parse, unsigned word, int status, char *to, size_t size,
-                       bool *vanished)
-{
-    static DEFINE_MUTEX(mutex);
-    const struct parse_values values = {.get = job_value, .status = status};
-    mutex_lock(&mutex);
-    long length = parse_expand(parse, word, &values, to, size, vanished);
-    mutex_unlock(&mutex);
-    return length;
-}
-
-static int job_expand_words(struct job_task *task, const struct parse *parse,
-                            const struct parse_command *c, int status)
-{
-    size_t at = 0;
-    for (unsigned i = 0; i < c->word_count; i++) {
-        bool vanished;
-        long length = job_expand(parse, c->first_word + i, status, task->arguments + at,
-                                 sizeof(task->arguments) - at, &vanished);
-        if (length < 0) {
-            console_printf("sh: arguments too long: at most %d bytes for a command\n",
-                           JOB_ARGUMENTS);
-            return (int)length;
-        }
-        if (!vanished) {
-            task->argv[task->sh.argc++] = task->arguments + at;
-            at += (size_t)length + 1;
-        }
-    }
-    task->sh.argv = task->argv;
-    return 0;
-}
-
-static int job_open(struct shell_stream *stream, const char *path, unsigned flags)
-{
-    struct file *file;
-    int error = vfs_open(path, flags, &file);
-    if (error != 0) {
-        console_printf("sh: %.200s: %s\n", path, strerror(error));
-        return error;
-    }
-    *stream = (struct shell_stream){.kind = STREAM_FILE, .file = file};
-    return 0;
-}
-
-static int job_redirect(struct job_task *task, const struct parse *parse,
-                        const struct parse_command *c, int status)
-{
-    char path[PATH_MAX_LENGTH];
-    bool vanished;
-    for (int out = 0; out < 2; out++) {
-        int word = out ? c->out : c->in;
-        if (word < 0) {
-            continue;
-        }
-        long length = job_expand(parse, (unsigned)word, status, path, sizeof(path), &vanished);
-        if (length <= 0) {
-            console_printf("sh: the name of a file is %s\n", length < 0 ? "too long" : "empty");
-            return -EINVAL;
-        }
-        unsigned flags =
-            !out ? OPEN_READ : OPEN_WRITE | OPEN_CREATE | (c->append ? OPEN_APPEND : OPEN_TRUNCATE);
-        struct shell_stream *stream = out ? &task->out : &task->in;
-        if (out) {
-            stream_close_write(stream); // a pipe that was there: its reader sees the end
-        } else {
-            stream_close_read(stream);
-        }
-        int error = job_open(stream, path, flags);
-        if (error != 0) {
-            return error;
-        }
-    }
-    return 0;
-}
-
-static void job_task_run(void *arg)
-{
-    struct job_task *task = arg;
-    int status = task->command->run(&task->sh, task->sh.argc, task->sh.argv);
-    if (task->out.error != 0) {
-        status = shell_error(&task->sh, "write: %s", strerror(task->out.error));
-    }
-    task->status = thread_interrupted() || READ_ONCE(task->job->interrupted) ? STATUS_INTERRUPTED
-                                                                             : status & 0xff;
-    stream_close_read(&task->in);
-    stream_close_write(&task->out);
-    complete(&task->done);
-}
-
-// Starts the task's thread, or says why not and leaves it done.
-static void job_task_start(struct job_task *task)
-{
-    struct job *job = task->job;
-    const char *name = task->sh.argc != 0 ? task->argv[0] : "";
-    if (task->sh.argc != 0 && !task->command) {
-        console_printf("%.200s: not found (try help)\n", name);
-        task->status = STATUS_NOT_FOUND;
-    } else if (task->command && !READ_ONCE(job->interrupted)) {
-        struct thread *thread = kthread_run(job_task_run, task, "%s", name);
-        if (thread) {
-            unsigned long flags;
-            spin_lock_irqsave(&job->lock, flags);
-            task->thread = thread;
-            if (job->interrupted) {
-                thread_interrupt(thread);
-            }
-            spin_unlock_irqrestore(&job->lock, flags);
-            return;
-        }
-        console_printf("sh: %.100s: no memory for a thread, try again when something has ended\n",
-                       name);
-        task->status = STATUS_FAILED;
-    }
-    stream_close_read(&task->in);
-    stream_close_write(&task->out);
-    complete(&task->done);
-}
-
-static void job_task_wait(struct job_task *task)
-{
-    struct job *job = task->job;
-    wait_for_completion_state(&task->done, THREAD_IDLE);
-    unsigned long flags;
-    spin_lock_irqsave(&job->lock, flags);
-    struct thread *thread = task->thread;
-    task->thread = NULL;
-    spin_unlock_irqrestore(&job->lock, flags);
-    if (thread) {
-        thread_join(thread);
-    }
-}
-
 // ---- one pipeline -------------------------------------------------------------------------------
-
-static struct job_task *job_task_make(struct job *job)
-{
-    struct job_task *task = kzalloc(sizeof(*task), GFP_KERNEL);
-    if (task) {
-        task->job = job;
-        task->in.kind = job->background ? STREAM_NOTHING : STREAM_CONSOLE;
-        task->out.kind = STREAM_CONSOLE;
-        task->err.kind = STREAM_CONSOLE;
-        task->sh.in = &task->in;
-        task->sh.out = &task->out;
-        task->sh.err = &task->err;
-        init_completion(&task->done);
-    }
-    return task;
-}
 
 // "NAME=value" alone sets a variable; before a command it would have to be undone afterwards, and
 // is refused.
@@ -357,8 +143,7 @@ static int job_prepare(struct job *job, struct job_task **tasks, const struct pa
     for (unsigned i = 0; i < pipeline->command_count; i++) {
         const struct parse_command *c = &parse->commands[pipeline->first_command + i];
         struct job_task *task = tasks[i];
-        if (job_expand_words(task, parse, c, status) != 0 ||
-            job_redirect(task, parse, c, status) != 0) {
+        if (job_task_fill(task, parse, c, status) != 0) {
             return STATUS_FAILED;
         }
         task->command = task->sh.argc != 0 ? shell_find_command(task->argv[0]) : NULL;
@@ -400,19 +185,14 @@ static int job_run_pipeline(struct job *job, const struct parse *parse,
         result = READ_ONCE(job->interrupted) ? STATUS_INTERRUPTED : tasks[count - 1]->status;
     }
     for (unsigned i = 0; i < count; i++) {
-        if (tasks[i]) {
-            stream_close_read(&tasks[i]->in);
-            stream_close_write(&tasks[i]->out);
-            kfree(tasks[i]);
-        }
+        job_task_free(tasks[i]);
     }
     kfree(tasks);
     return result;
 }
 
-// Pipelines [first, last) of the parse, joined by && and ||.
-static int job_run_list(struct job *job, const struct parse *parse, unsigned first, unsigned last,
-                        int status)
+int job_run_list(struct job *job, const struct parse *parse, unsigned first, unsigned last,
+                 int status)
 {
     for (unsigned i = first; i < last && !READ_ONCE(job->interrupted); i++) {
         enum parse_join before = i > first ? parse->pipelines[i - 1].join : JOIN_SEQUENCE;
@@ -422,172 +202,6 @@ static int job_run_list(struct job *job, const struct parse *parse, unsigned fir
         status = job_run_pipeline(job, parse, &parse->pipelines[i], status);
     }
     return READ_ONCE(job->interrupted) ? STATUS_INTERRUPTED : status;
-}
-
-// ---- the background -----------------------------------------------------------------------------
-
-static struct background_job *job_find_background(int id)
-{
-    struct background_job *b;
-    list_for_each_entry (b, &job_background, link) {
-        if (b->id == id) {
-            return b;
-        }
-    }
-    return NULL;
-}
-
-static void job_background_run(void *arg)
-{
-    struct background_job *b = arg;
-    int status = job_run_list(&b->job, b->parse, b->first, b->last, 0);
-    mutex_lock(&job_background_mutex);
-    b->status = status;
-    b->running = false;
-    complete_all(&b->done); // under the mutex: after it the job may be forgotten, and freed
-    mutex_unlock(&job_background_mutex);
-}
-
-// Forgets jobs that have ended and nobody waits for; the newest are kept until there is no room.
-// Called under the mutex.
-static void job_reap_locked(unsigned keep)
-{
-    unsigned count = 0;
-    struct background_job *b, *next;
-    list_for_each_entry_safe (b, next, &job_background, link) {
-        count++;
-        if (!b->running && b->waiters == 0 && (b->reported || count > keep)) {
-            list_del(&b->link);
-            kfree(b->parse);
-            kfree(b);
-            count--;
-        }
-    }
-}
-
-static int job_new_id_locked(void)
-{
-    int id = 1;
-    while (job_find_background(id)) {
-        id++;
-    }
-    return id;
-}
-
-static struct background_job *job_make_background(const struct parse *parse, unsigned first,
-                                                  unsigned last)
-{
-    struct background_job *b = kzalloc(sizeof(*b), GFP_KERNEL);
-    struct parse *copy = kmalloc(sizeof(*copy), GFP_KERNEL);
-    if (!b || !copy) {
-        kfree(b);
-        kfree(copy);
-        return NULL;
-    }
-    *copy = *parse;
-    strscpy(b->line, parse->line, sizeof(b->line));
-    strscpy(b->text, parse->line, sizeof(b->text));
-    for (char *c = b->text; *c != '\0'; c++) {
-        *c = *c >= ' ' && *c <= '~' ? *c : '?';
-    }
-    copy->line = b->line;
-    b->parse = copy;
-    b->first = first;
-    b->last = last;
-    b->job.background = true;
-    spin_lock_init(&b->job.lock, "job");
-    init_completion(&b->done);
-    return b;
-}
-
-static int job_start_background(const struct parse *parse, unsigned first, unsigned last)
-{
-    struct background_job *b = job_make_background(parse, first, last);
-    if (!b) {
-        console_printf("sh: no memory for a job\n");
-        return STATUS_FAILED;
-    }
-    mutex_lock(&job_background_mutex);
-    job_reap_locked(JOB_MAX_BACKGROUND / 2);
-    b->id = job_new_id_locked();
-    int id = b->id;
-    b->running = true;
-    struct thread *thread =
-        id <= JOB_MAX_BACKGROUND ? kthread_run(job_background_run, b, "job/%d", id) : NULL;
-    if (thread) {
-        list_add_tail(&b->link, &job_background);
-        thread_put(thread); // nobody joins it: its end is b->done
-    }
-    mutex_unlock(&job_background_mutex);
-    if (!thread) {
-        console_printf("sh: cannot start a job: at most %d run at a time\n", JOB_MAX_BACKGROUND);
-        kfree(b->parse);
-        kfree(b);
-        return STATUS_FAILED;
-    }
-    console_printf("[%d] started\n", id);
-    return 0;
-}
-
-void job_for_each(bool only_news,
-                  void (*visit)(int id, bool running, int status, const char *text, void *arg),
-                  void *arg)
-{
-    mutex_lock(&job_background_mutex);
-    struct background_job *b;
-    list_for_each_entry (b, &job_background, link) {
-        if (!only_news || (!b->running && !b->reported)) {
-            visit(b->id, b->running, b->status, b->text, arg);
-            b->reported = !b->running;
-        }
-    }
-    mutex_unlock(&job_background_mutex);
-}
-
-static int job_wait_one(struct background_job *b)
-{
-    b->waiters++;
-    mutex_unlock(&job_background_mutex);
-    int result = wait_for_completion_interruptible(&b->done);
-    mutex_lock(&job_background_mutex);
-    b->waiters--;
-    b->reported = b->reported || result == 0;
-    return result == 0 ? b->status : result;
-}
-
-int job_wait(int id)
-{
-    int result = id == 0 ? 0 : -ENOENT;
-    mutex_lock(&job_background_mutex);
-    struct background_job *b;
-    bool again = true;
-    while (again) {
-        again = false;
-        list_for_each_entry (b, &job_background, link) {
-            if ((id == 0 && b->running) || b->id == id) {
-                result = job_wait_one(b);
-                again = id == 0 && result >= 0; // the list may have changed meanwhile
-                break;
-            }
-        }
-    }
-    list_for_each_entry (b, &job_background, link) {
-        b->reported = b->reported || (id == 0 && !b->running); // waited for, though it was over
-    }
-    mutex_unlock(&job_background_mutex);
-    return id == 0 && result >= 0 ? 0 : result;
-}
-
-int job_kill(int id)
-{
-    mutex_lock(&job_background_mutex);
-    struct background_job *b = job_find_background(id);
-    bool running = b && b->running;
-    if (running) {
-        job_interrupt(&b->job);
-    }
-    mutex_unlock(&job_background_mutex);
-    return running ? 0 : -ENOENT;
 }
 
 // ---- a line -------------------------------------------------------------------------------------
