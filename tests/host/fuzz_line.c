@@ -1,7 +1,8 @@
 // Any bytes at the line editor: the text stays a string within its bounds, and where it is ASCII
 // the terminal shows it.
 //
-// links: kernel/shell/line.c drivers/char/vt.c kernel/lib/format.c kernel/lib/text.c kernel/lib/string.c tests/host/stubs/panic_abort.c
+// links: kernel/shell/line.c kernel/shell/line_screen.c kernel/shell/line_history.c
+// links: drivers/char/vt.c kernel/lib/format.c kernel/lib/text.c kernel/lib/string.c tests/host/stubs/panic_abort.c
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -4,7 +4,8 @@
 // The terminal is drivers/char/vt.c, so the two halves of the console are tested against each
 // other; its screen is small, to wrap often.
 //
-// links: kernel/shell/line.c drivers/char/vt.c kernel/lib/format.c kernel/lib/text.c kernel/lib/string.c tests/host/stubs/panic.c
+// links: kernel/shell/line.c kernel/shell/line_screen.c kernel/shell/line_history.c
+// links: drivers/char/vt.c kernel/lib/format.c kernel/lib/text.c kernel/lib/string.c tests/host/stubs/panic.c
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
