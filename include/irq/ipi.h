@@ -27,6 +27,15 @@ void ipi_reschedule(unsigned cpu);
 // interrupts on, as above, but while the machine boots.
 // Tied to map_shootdown.
 void ipi_tlb_shootdown(uintptr_t start, uintptr_t end);
+// What a CPU had to do with shoot-downs: answers that it asked for, of the CPUs that owed none yet;
+// messages that it sent for them; answers that it gave itself, in the interrupt or while it waited
+// for its turn to ask. Over all CPUs what was asked for is what was given, when none is under way.
+// /proc/shootdowns.
+struct ipi_tlb_stat {
+    uint64_t asked, sent;                 // L of the one shoot-down under way
+    uint64_t by_interrupt, while_waiting; // C
+};
+struct ipi_tlb_stat ipi_tlb_stat(unsigned cpu);
 
 // fn(frame) on another CPU in an NMI, which reaches it whatever it has turned off; fn sees what the
 // CPU was doing. True when it has run, false when the CPU took no NMI within timeout_us (fn is

@@ -6,7 +6,8 @@
 //   function call   each CPU has one slot for the call that it is making; the target's `from` mask
 //                   says whose slots to look into
 //   shoot-down      one at a time for the machine: a range, and a mask of the CPUs that have not
-//                   dropped it yet
+//                   dropped it yet. Who waits for his turn answers meanwhile; his interrupt finds
+//                   nothing then, or is one with the next
 //   stop            an NMI, because a CPU that hangs with interrupts off must stop too
 //
 //   CPU s                                       CPU t
@@ -25,6 +26,8 @@
 //
 // Intel SDM vol. 3, 11.6. Context: as <irq/ipi.h> says; the handlers in hard irq, the stop in NMI.
 #include <lib/errno.h>
+#include <lib/text.h>
+#include <contract/proc_file.h>
 #include <core/clock.h>
 #include <core/kallsyms.h>
 #include <core/log.h>
@@ -203,19 +206,28 @@ static struct {
     struct cpumask missed;  // A: were given up once; they drop everything next time
 } ipi_tlb;
 
-// Context: interrupts off, or the vector itself could come between the flush and the answer.
-static void ipi_tlb_serve(void)
+static struct ipi_tlb_stat ipi_tlb_stats[MAX_CPUS];
+
+// Counts one answer in *answers, if this CPU owes one. Context: interrupts off, or the vector itself
+// could come between the flush and the answer.
+static void ipi_tlb_answer(uint64_t *answers)
 {
     unsigned self = cpu_id();
     if (!cpumask_test(&ipi_tlb.pending, self)) {
-        return; // served while it waited for something else
+        return; // given while it waited for something else
     }
     if (ipi_take(&ipi_tlb.missed, self)) {
         map_flush_local(0, UINTPTR_MAX);
     } else {
         map_flush_local(ipi_tlb.start, ipi_tlb.end);
     }
+    WRITE_ONCE(*answers, *answers + 1); // before anybody can see that it was given
     cpumask_clear(&ipi_tlb.pending, self);
+}
+
+static void ipi_tlb_serve(void)
+{
+    ipi_tlb_answer(&this_cpu(ipi_tlb_stats).by_interrupt);
 }
 
 static void ipi_tlb_wait(void)
@@ -233,7 +245,7 @@ void ipi_tlb_shootdown(uintptr_t start, uintptr_t end)
 {
     unsigned long flags = local_irq_save();
     while (!spin_trylock(&ipi_tlb_lock)) {
-        ipi_tlb_serve(); // its holder waits for us
+        ipi_tlb_answer(&this_cpu(ipi_tlb_stats).while_waiting); // its holder waits for us
         local_irq_restore(flags);
         cpu_relax();
         flags = local_irq_save();
@@ -242,7 +254,10 @@ void ipi_tlb_shootdown(uintptr_t start, uintptr_t end)
     cpumask_clear(&targets, cpu_id());
     ipi_tlb.start = start;
     ipi_tlb.end = end;
+    struct ipi_tlb_stat *stat = &this_cpu(ipi_tlb_stats);
     for_each_cpu (cpu, &targets) {
+        stat->asked += !cpumask_test(&ipi_tlb.pending, cpu); // it may owe the last answer yet
+        stat->sent++;
         cpumask_set(&ipi_tlb.pending, cpu);
         trace(TRACE_IPI, VECTOR_TLB_SHOOTDOWN, cpu);
         lapic_ipi(cpus[cpu].apic_id, VECTOR_TLB_SHOOTDOWN);
@@ -251,6 +266,31 @@ void ipi_tlb_shootdown(uintptr_t start, uintptr_t end)
     spin_unlock(&ipi_tlb_lock);
     local_irq_restore(flags);
 }
+
+struct ipi_tlb_stat ipi_tlb_stat(unsigned cpu)
+{
+    const struct ipi_tlb_stat *stat = &ipi_tlb_stats[cpu];
+
+    return (struct ipi_tlb_stat){.asked = READ_ONCE(stat->asked),
+                                 .sent = READ_ONCE(stat->sent),
+                                 .by_interrupt = READ_ONCE(stat->by_interrupt),
+                                 .while_waiting = READ_ONCE(stat->while_waiting)};
+}
+
+static void ipi_tlb_show(struct text *t, unsigned long index)
+{
+    (void)index;
+    text_puts(t, " CPU      ASKED       SENT BY_INTERRUPT WHILE_WAITING\n");
+    for_each_online_cpu (cpu) {
+        struct ipi_tlb_stat stat = ipi_tlb_stat(cpu);
+
+        text_printf(t, "%4u %10llu %10llu %12llu %13llu\n", cpu, (unsigned long long)stat.asked,
+                    (unsigned long long)stat.sent, (unsigned long long)stat.by_interrupt,
+                    (unsigned long long)stat.while_waiting);
+    }
+}
+
+PROC_FILE("shootdowns", ipi_tlb_show);
 
 // ---- NMI ----
 

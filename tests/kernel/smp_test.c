@@ -1,4 +1,5 @@
 // All CPUs up, and their messages to each other: function calls, reschedules, shoot-downs.
+#include "eventually.h"
 #include "every_cpu.h"
 #include "message_line.h"
 
@@ -123,22 +124,55 @@ static void smp_test_shoot(struct every_cpu *self)
     }
 }
 
+static struct ipi_tlb_stat smp_test_tlb_sum(void)
+{
+    struct ipi_tlb_stat sum = {0};
+
+    for_each_online_cpu (cpu) {
+        struct ipi_tlb_stat stat = ipi_tlb_stat(cpu);
+
+        sum.asked += stat.asked;
+        sum.sent += stat.sent;
+        sum.by_interrupt += stat.by_interrupt;
+        sum.while_waiting += stat.while_waiting;
+    }
+    return sum;
+}
+
+static bool smp_test_tlb_adds_up(void)
+{
+    struct ipi_tlb_stat sum = smp_test_tlb_sum();
+
+    return sum.asked == sum.by_interrupt + sum.while_waiting;
+}
+
+static uint64_t smp_test_stat_sum(enum irq_stat stat)
+{
+    uint64_t sum = 0;
+
+    for_each_online_cpu (cpu) {
+        sum += irq_stat_get(stat, cpu);
+    }
+    return sum;
+}
+
+// Each CPU asks all others, and each of them answers each time, once: in the interrupt, or while it
+// waits to ask itself. Then the interrupt finds nothing, or two of them are one.
 KTEST(smp, shoot_downs_cross)
 {
-    uint32_t calls_before = 0, tlb_before = 0, calls = 0, tlb = 0;
-    for_each_online_cpu (cpu) {
-        calls_before += irq_stat_get(IRQ_STAT_CAL, cpu);
-        tlb_before += irq_stat_get(IRQ_STAT_TLB, cpu);
-    }
-    EXPECT(every_cpu_run(ktest, smp_test_shoot, NULL));
-    for_each_online_cpu (cpu) {
-        calls += irq_stat_get(IRQ_STAT_CAL, cpu);
-        tlb += irq_stat_get(IRQ_STAT_TLB, cpu);
-    }
-    // Counted apart. Somebody else may make a call meanwhile, but not one for each shoot-down; and who
-    // serves while it waits for its turn may find several messages to be one by then.
     unsigned others = cpumask_weight(&cpu_online_mask) - 1;
-    EXPECT(others == 0 || tlb != tlb_before);
+    struct ipi_tlb_stat before = smp_test_tlb_sum();
+    uint64_t calls_before = smp_test_stat_sum(IRQ_STAT_CAL);
+
+    EXPECT(every_cpu_run(ktest, smp_test_shoot, NULL));
+    uint64_t calls = smp_test_stat_sum(IRQ_STAT_CAL);
+    EXPECT(EVENTUALLY(smp_test_tlb_adds_up())); // others' may be under way
+    struct ipi_tlb_stat after = smp_test_tlb_sum();
+    uint64_t interrupts = smp_test_stat_sum(IRQ_STAT_TLB);
+    EXPECT(interrupts >= after.by_interrupt);
+    EXPECT(interrupts <= smp_test_tlb_sum().sent);
+    EXPECT(after.asked - before.asked >= (uint64_t)smp_test_rounds() * (others + 1) * others);
+    // Counted apart. Somebody else may make a call meanwhile, but not one for each shoot-down.
     EXPECT(calls - calls_before < smp_test_rounds() * (others + 1));
 }
 
