@@ -34,9 +34,10 @@ enum {
     PCI_STATUS_OFFSET = 6,
     PCI_STATUS_INTX_BIT = 8, // it asserts its wire (PCI 3.0, 6.2.3)
 
-    WHY_SETTLE_MS = 20,     // what is only on its way has come by then
-    WHY_UNACKED_CALLS = 50, // calls within that time, the cause unchanged
-    WHY_NOBODYS = 3,        // a single one may be a replay (irq mode), or a race
+    WHY_SETTLE_MS = 20,      // what is only on its way has come by then
+    WHY_UNACKED_CALLS = 50,  // calls, the cause unchanged
+    WHY_UNACKED_ROUNDS = 50, // of that time, until there are so many: on a busy host it takes some
+    WHY_NOBODYS = 3,         // a single one may be a replay (irq mode), or a race
 };
 
 // ---- saying it ----------------------------------------------------------------------------------
@@ -434,9 +435,14 @@ static bool why_is_unacknowledged(const struct irq_walk *walk, uint32_t *cause, 
     if (*cause == 0) {
         return false;
     }
-    msleep(WHY_SETTLE_MS);
-    walk->dev->driver->irq_state(walk->dev, &state);
-    *calls = irq_desc_total(walk->desc) - before;
+    for (unsigned round = 0; round < WHY_UNACKED_ROUNDS; round++) {
+        msleep(WHY_SETTLE_MS);
+        walk->dev->driver->irq_state(walk->dev, &state);
+        *calls = irq_desc_total(walk->desc) - before;
+        if ((state.cause & *cause) != *cause || *calls >= WHY_UNACKED_CALLS) {
+            break;
+        }
+    }
     return (state.cause & *cause) == *cause && *calls >= WHY_UNACKED_CALLS;
 }
 

@@ -45,12 +45,16 @@ def test_idle_cpus_take_no_ticks(machine):
 
 
 def test_a_busy_cpu_ticks(machine):
+    """A hundred times while it spins, however long a busy host takes for it; the idlest does not."""
     machine.ok("run bad spin &")
     before = local_timer(machine)
-    machine.ok("sleep 1")
-    after = local_timer(machine)
+    for _ in range(60):
+        machine.ok("sleep 1")
+        ticks = [b - a for a, b in zip(before, local_timer(machine))]
+        if max(ticks) >= 100:
+            break
     stop(machine, "run bad spin")
-    assert max(b - a for a, b in zip(before, after)) >= 100
+    assert max(ticks) >= 100 and max(ticks) > 4 * min(ticks), ticks
 
 
 def test_each_cpus_rows_add_up_to_the_uptime(machine):

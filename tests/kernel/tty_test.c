@@ -2,6 +2,7 @@
 #include <contract/ktest.h>
 
 #include <lib/errno.h>
+#include <lib/format.h>
 #include <lib/string.h>
 #include <core/clock.h>
 #include <mm/slab.h>
@@ -155,13 +156,26 @@ KTEST(shell, words_reach_commands_as_they_were_meant)
     EXPECT_EQ(shell_run_line("rm /tmp/ktest"), 0);
 }
 
+// The line comes back although its job will not end; the job goes on, and waits where it should.
 KTEST(shell, the_background_goes_on_by_itself)
 {
+    uint64_t begin_ns = clock_ns();
+
     EXPECT_EQ(shell_run_line("sleep 0.05 && echo done > /tmp/ktest &"), 0);
-    EXPECT_TEXT("/tmp/ktest", "");
+    bool early = strcmp(file_text("/tmp/ktest"), "") != 0 && clock_ns() - begin_ns < 50 * 1000000;
+    EXPECT(!early);
     EXPECT_EQ(shell_run_line("wait"), 0);
     EXPECT_TEXT("/tmp/ktest", "done\n");
-    EXPECT_EQ(shell_run_line("rm /tmp/ktest"), 0);
+    EXPECT_EQ(shell_run_line("sleep 1000 && echo never > /tmp/ktest &"), 0);
+    EXPECT_TEXT("/tmp/ktest", "done\n");
+    EXPECT_EQ(shell_run_line("jobs | grep 'sleep 1000' > /tmp/ktest2"), 0);
+    const char *row = file_text("/tmp/ktest2"); // [3] running ...
+    char stop[32];
+    snprintf(stop, sizeof(stop), "stop %.*s", (int)strcspn(row + 1, "]"), row + 1);
+    EXPECT_EQ(shell_run_line(stop), 0);
+    EXPECT_EQ(shell_run_line("wait"), 0);
+    EXPECT_TEXT("/tmp/ktest", "done\n"); // it was stopped as a whole
+    EXPECT_EQ(shell_run_line("rm /tmp/ktest /tmp/ktest2"), 0);
 }
 
 static int long_line_status;
