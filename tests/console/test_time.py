@@ -45,7 +45,7 @@ def test_idle_cpus_take_no_ticks(machine):
 
 
 def test_a_busy_cpu_ticks(machine):
-    """A hundred times while it spins, however long a busy host takes for it; the idlest does not."""
+    """A hundred times while it spins, however long a busy host takes for it; an idle one less."""
     machine.ok("run bad spin &")
     before = local_timer(machine)
     for _ in range(60):
