@@ -339,7 +339,7 @@ IDE_SECOND = 0x170  # the ports of the secondary channel, on which the drive is
 
 
 def drive_packet(machine, *packet):
-    """The host sends the drive a packet of its own, past the driver, and leaves the answer there."""
+    """The host sends the drive a packet of its own, past the driver, and leaves the answer."""
     for port, value in ((6, 0xa0), (1, 0), (4, 0xfe), (5, 0xff), (7, 0xa0)):
         machine.bus_command(f"outb {IDE_SECOND + port:#x} {value:#x}")
     for low, high in zip(packet[::2], packet[1::2]):
