@@ -8,8 +8,8 @@
 //   scope = type, identifier, start bus, path (slot, function)...
 //
 // Every length is the firmware's word: each is held against what is left before it is believed.
-// Reserved memory is mapped page by page, so it has a bound, and must not be what the kernel uses. A
-// scope whose path goes through bridges is left out with a note, since the bus behind a bridge is
+// Reserved memory is mapped page by page, so it has a bound, and must not be what the kernel uses.
+// A scope whose path goes through bridges is left out with a note, since the bus behind a bridge is
 // not known before the bus is scanned; a unit that takes all devices needs no scopes.
 //
 // VT-d specification rev. 3.3, 8.1 to 8.4. Context: any, boot.

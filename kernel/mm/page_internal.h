@@ -70,5 +70,6 @@ static inline struct zone *page_zone(uint64_t pfn)
     return &zones[pfn < DMA32_PFNS ? ZONE_DMA32 : ZONE_NORMAL];
 }
 
-// A block becomes free, and is joined with its buddies. Caller holds the zone's lock, or it is boot.
+// A block becomes free, and is joined with its buddies. Caller holds the zone's lock, or it is
+// boot.
 void zone_give_locked(struct zone *zone, struct page *page, uint64_t pfn, unsigned order);

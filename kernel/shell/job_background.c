@@ -3,8 +3,8 @@
 //   `a && b &` ──> [1] started ... running ──> ended: told before the next prompt, then forgotten
 //                                     └─ wait %1, stop %1
 //
-// The parse is copied, as the line that it points into is the caller's. A job that has ended is kept
-// until somebody was told of it.
+// The parse is copied, as the line that it points into is the caller's. A job that has ended is
+// kept until somebody was told of it.
 //
 // Context: thread. Previous: job.c.
 #include <lib/errno.h>

@@ -1,5 +1,5 @@
-// What the files of the jobs know of each other: job.c (lines, lists and pipelines), job_task.c (one
-// command of them), job_background.c (what goes on by itself).
+// What the files of the jobs know of each other: job.c (lines, lists and pipelines), job_task.c
+// (one command of them), job_background.c (what goes on by itself).
 #pragma once
 
 #include <core/spinlock.h>

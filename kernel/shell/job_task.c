@@ -1,6 +1,6 @@
 // One command of a pipeline: its words, its files, its thread.
 //
-//   parse ──> words, variables put in ──> argv      < and > ──> streams      ──> thread: run ──> done
+//   parse ──> words, variables put in ──> argv     < and > ──> streams     ──> thread: run ──> done
 //
 // A message here is on the console, not in the command's output: the command did not run.
 //

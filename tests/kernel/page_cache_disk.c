@@ -1,0 +1,203 @@
+// A disk of memory for the tests of the page cache, which does as it is told: holds its answers,
+// fails where it is told to, counts what it was asked for. And threads that read it.
+//
+// Context: thread; the answers: whoever submits.
+#include <lib/string.h>
+#include <core/clock.h>
+#include <mm/slab.h>
+#include <sched/thread.h>
+
+#include "page_cache_disk.h"
+
+static bool pc_fails(const struct request *request, uint64_t bad)
+{
+    return bad >= blk_rq_pos(request) && bad < blk_rq_pos(request) + blk_rq_sectors(request);
+}
+
+static void pc_finish(struct pc_disk *d, struct request *request)
+{
+    uint8_t *at = d->memory + blk_rq_pos(request) * SECTOR_SIZE;
+    bool writes = request->op == REQ_OP_WRITE;
+    struct request *part;
+    struct blk_segment *segment;
+    const uint64_t *bad = writes ? &d->bad_write : &d->bad_read;
+    if (request->op != REQ_OP_FLUSH && pc_fails(request, READ_ONCE(*bad))) {
+        __atomic_fetch_add(&d->bad_reads, !writes, __ATOMIC_RELAXED);
+        blk_complete_request(request, -EIO);
+        return;
+    }
+    rq_for_each_segment (segment, part, request) {
+        memcpy(writes ? at : segment->data, writes ? segment->data : at, segment->length);
+        at += segment->length;
+    }
+    blk_complete_request(request, 0);
+}
+
+static int pc_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, bool last)
+{
+    struct pc_disk *d = hctx->disk->private_data;
+    uint32_t blocks = hctx->disk->logical_block_size / SECTOR_SIZE - 1;
+    unsigned long flags;
+    (void)last;
+    uint32_t *counter = request->op == REQ_OP_READ    ? &d->reads
+                        : request->op == REQ_OP_WRITE ? &d->writes
+                                                      : &d->flushes;
+    uint32_t number = __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&d->unaligned,
+                       ((blk_rq_pos(request) | blk_rq_sectors(request)) & blocks) != 0,
+                       __ATOMIC_RELAXED);
+    spin_lock_irqsave(&d->lock, flags);
+    if (request->op == REQ_OP_READ && number < PC_SIZES) {
+        d->read_sectors[number] = (uint16_t)blk_rq_sectors(request);
+        d->read_starts[number] = (uint32_t)blk_rq_pos(request);
+    }
+    bool held = READ_ONCE(d->hold) && d->held_count < PC_HELD;
+    if (held) {
+        d->held[d->held_count++] = request;
+    }
+    spin_unlock_irqrestore(&d->lock, flags);
+    if (!held) {
+        pc_finish(d, request);
+    }
+    return 0;
+}
+
+static const struct blk_mq_ops pc_ops = {.queue_rq = pc_queue_rq};
+
+void pc_release(struct pc_disk *d)
+{
+    unsigned long flags;
+    WRITE_ONCE(d->hold, false);
+    for (;;) {
+        spin_lock_irqsave(&d->lock, flags);
+        struct request *request = d->held_count != 0 ? d->held[--d->held_count] : NULL;
+        spin_unlock_irqrestore(&d->lock, flags);
+        if (request == NULL) {
+            return;
+        }
+        pc_finish(d, request);
+    }
+}
+
+uint8_t pc_byte(size_t at)
+{
+    return (uint8_t)(at * 7 + (at >> 9) * 13 + (at >> 12));
+}
+
+struct pc_disk *pc_make_blocks(uint32_t block)
+{
+    struct pc_disk *d = kzalloc(sizeof(*d), GFP_KERNEL);
+    if (d == NULL) {
+        return NULL;
+    }
+    spin_lock_init(&d->lock, "page cache test");
+    d->bad_read = d->bad_write = UINT64_MAX;
+    d->memory = kmalloc(PC_SIZE, GFP_KERNEL);
+    d->disk = alloc_disk(&pc_ops, 1, 32);
+    if (d->memory == NULL || d->disk == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < PC_SIZE; i++) {
+        d->memory[i] = pc_byte(i);
+    }
+    d->disk->capacity = ALIGN_DOWN((uint64_t)PC_SECTORS, block / SECTOR_SIZE);
+    d->disk->max_sectors = 512;
+    d->disk->max_segments = 64;
+    d->disk->logical_block_size = block;
+    d->disk->no_part = true;
+    d->disk->private_data = d;
+    if (add_disk(d->disk, "tpc") != 0) {
+        return NULL;
+    }
+    page_cache_open(&d->file, d->disk);
+    return d;
+}
+
+struct pc_disk *pc_make(void)
+{
+    return pc_make_blocks(SECTOR_SIZE);
+}
+
+bool pc_drop(struct pc_disk *d)
+{
+    pc_release(d);
+    bool gone = del_gendisk(d->disk) == 0;
+    if (gone) {
+        gone = d->disk->cache->pages == 0;
+        blk_put(d->disk);
+        kfree(d->memory);
+        kfree(d);
+    }
+    return gone;
+}
+
+bool pc_is_right(const uint8_t *data, size_t at, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (data[i] != pc_byte(at + i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+struct page_cache_stats pc_stats(struct pc_disk *d)
+{
+    struct page_cache_stats stats;
+    page_cache_stats(d->disk, &stats);
+    return stats;
+}
+
+// ---- readers ------------------------------------------------------------------------------------
+
+static void pc_reader_thread(void *arg)
+{
+    struct pc_reader *r = arg;
+    r->got = page_cache_read(&r->file, r->offset, r->data, 4096);
+    r->right = r->got > 0 && pc_is_right(r->data, r->offset, (size_t)r->got);
+    complete(&r->done);
+}
+
+struct pc_reader *pc_readers_start(struct pc_disk *d, unsigned count, uint64_t offset)
+{
+    struct pc_reader *readers = kcalloc(count, sizeof(*readers), GFP_KERNEL);
+    for (unsigned i = 0; readers != NULL && i < count; i++) {
+        struct pc_reader *r = &readers[i];
+        r->d = d;
+        r->offset = offset;
+        page_cache_open(&r->file, d->disk);
+        init_completion(&r->done);
+        r->data = kmalloc(4096, GFP_KERNEL);
+        r->thread = r->data != NULL ? kthread_run(pc_reader_thread, r, "reader/%u", i) : NULL;
+        if (r->thread == NULL) {
+            return NULL;
+        }
+    }
+    return readers;
+}
+
+bool pc_readers_join(struct pc_reader *readers, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (wait_for_completion_timeout(&readers[i].done, 50 * HZ) == 0) {
+            return false;
+        }
+        thread_join(readers[i].thread);
+        kfree(readers[i].data);
+    }
+    return true;
+}
+
+unsigned pc_waiting(struct pc_disk *d)
+{
+    struct wait_queue_head *queue = &d->disk->cache->wait;
+    const struct list_head *link;
+    unsigned count = 0;
+    unsigned long flags;
+    spin_lock_irqsave(&queue->lock, flags);
+    for (link = queue->entries.next; link != &queue->entries; link = link->next) {
+        count++;
+    }
+    spin_unlock_irqrestore(&queue->lock, flags);
+    return count;
+}
