@@ -124,6 +124,7 @@ static void job_task_run(void *arg)
                                                                              : status & 0xff;
     stream_close_read(&task->in);
     stream_close_write(&task->out);
+    stream_close_write(&task->err);
     complete(&task->done);
 }
 
@@ -179,6 +180,7 @@ struct job_task *job_task_make(struct job *job)
         task->in.kind = job->background ? STREAM_NOTHING : STREAM_CONSOLE;
         task->out.kind = STREAM_CONSOLE;
         task->err.kind = STREAM_CONSOLE;
+        task->out.background = task->err.background = job->background;
         task->sh.in = &task->in;
         task->sh.out = &task->out;
         task->sh.err = &task->err;

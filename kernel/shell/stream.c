@@ -126,6 +126,36 @@ static int file_write(struct file *file, const char *from, size_t size)
     return 0;
 }
 
+static void console_flush(struct shell_stream *s)
+{
+    console_write(s->part, s->part_length);
+    s->part_length = 0;
+}
+
+// From the background, among what is typed and what others write, only whole lines are written; the
+// typed one is taken away before each write, and shown again behind it.
+static void console_write_lines(struct shell_stream *s, const char *from, size_t size)
+{
+    while (size != 0) {
+        size_t whole = s->part_length == 0 ? size : 0;
+        while (whole != 0 && from[whole - 1] != '\n') {
+            whole--;
+        }
+        if (whole != 0) {
+            console_write(from, whole);
+            from += whole;
+            size -= whole;
+            continue;
+        }
+        s->part[s->part_length++] = *from;
+        if (*from == '\n' || s->part_length == STREAM_PART) {
+            console_flush(s);
+        }
+        from++;
+        size--;
+    }
+}
+
 long stream_read(struct shell_stream *s, void *to, size_t size)
 {
     switch (s->kind) {
@@ -147,7 +177,11 @@ int stream_write(struct shell_stream *s, const void *from, size_t size)
         return -EPIPE;
     }
     if (s->kind == STREAM_CONSOLE) {
-        console_write(from, size);
+        if (s->background) {
+            console_write_lines(s, from, size);
+        } else {
+            console_write(from, size);
+        }
     } else if (s->kind == STREAM_FILE) {
         error = file_write(s->file, from, size);
     } else if (s->kind == STREAM_PIPE) {
@@ -160,7 +194,9 @@ int stream_write(struct shell_stream *s, const void *from, size_t size)
 
 static void stream_close(struct shell_stream *s, bool reading)
 {
-    if (s->kind == STREAM_FILE) {
+    if (s->kind == STREAM_CONSOLE && s->part_length != 0) {
+        console_flush(s);
+    } else if (s->kind == STREAM_FILE) {
         vfs_close(s->file);
     } else if (s->kind == STREAM_PIPE) {
         pipe_close(s->pipe, reading ? &s->pipe->reader : &s->pipe->writer);

@@ -8,10 +8,15 @@ enum shell_stream_kind { STREAM_NOTHING, STREAM_CONSOLE, STREAM_FILE, STREAM_PIP
 
 struct shell_pipe;
 
+enum { STREAM_PART = 120 }; // a line longer than that is written in parts
+
 struct shell_stream {
     enum shell_stream_kind kind;
     struct file *file;       // of STREAM_FILE; closed with the stream
     struct shell_pipe *pipe; // of STREAM_PIPE: one end of it
+    bool background;         // of STREAM_CONSOLE: only whole lines are written
+    char part[STREAM_PART];  // then: the beginning of one
+    size_t part_length;
     bool broken; // nothing more can be written: the reader has gone, the disk is full, ^C
     int error;   // why, when it is for the user to know: neither -EPIPE nor -EINTR
 };

@@ -422,3 +422,14 @@ def test_every_allocation_may_fail(boot):
     assert machine.ok("seq 3 | sort -r") == "3\n2\n1\n"
     assert used() - before < 1024
     assert not re.search("BUG|WARN|panic", machine.ok("dmesg"))
+
+
+def test_output_from_the_background_comes_in_whole_lines(boot):
+    machine = boot(cpus=2)
+    at = len(machine.text)
+    machine.send("ps &\r")
+    machine.expect(r" ps\r*\n")
+    rows = [row for row in machine.text[at:].replace("\r", "\n").splitlines() if " k" in row]
+    assert len(rows) >= 4
+    for row in rows:
+        assert re.fullmatch(r"(tophalf#)? *\d+ .* TS .* \d\d:\d\d:\d\d .* k[\w/:]+", row), row
