@@ -98,13 +98,12 @@ static __noinline uint64_t dma_reach_far(struct device *dev, void *cpu, phys_t p
 
     if (dma_iommu != NULL) {
         bus = dma_iommu->map(dev, phys, size, direction);
+        if (bus == DMA_NO_ADDRESS) {
+            return bus; // its space is full, or no unit serves it: it would not reach a copy either
+        }
     }
-    if (bus != DMA_NO_ADDRESS && bus + size - 1 <= dev->dma_mask &&
-        (!dma_bounce_forced || dma_iommu != NULL)) {
+    if (bus + size - 1 <= dev->dma_mask && (!dma_bounce_forced || dma_iommu != NULL)) {
         return bus;
-    }
-    if (bus == DMA_NO_ADDRESS && dma_iommu->translates(dev)) {
-        return bus; // its own space is full, or there is no memory for tables
     }
     return dma_bounce_map(dev, cpu, size, direction);
 }

@@ -499,6 +499,38 @@ static void translated_addresses(void **state)
     quiet();
 }
 
+static uint64_t refuse_map(struct device *dev, phys_t phys, size_t size,
+                           enum dma_data_direction direction)
+{
+    (void)dev;
+    (void)phys;
+    (void)size;
+    (void)direction;
+    return DMA_NO_ADDRESS;
+}
+
+static bool refuse_translates(struct device *dev)
+{
+    (void)dev;
+    return false; // it knows nothing of the device
+}
+
+// A device that no unit serves: it is told so, and gets no copy, which it would not reach either.
+static void what_translation_refuses_is_not_copied(void **state)
+{
+    (void)state;
+    static const struct iommu_ops refusing = {refuse_map, fake_unmap, refuse_translates,
+                                              fake_translate};
+    dma_iommu = &refusing;
+    untranslations = 0;
+    assert_true(dma_mapping_error(&nic, dma_map_single(&nic, ram + 0x5000, 100, DMA_FROM_DEVICE)));
+    assert_int_equal(dma_bounce_count(&nic), 0);
+    assert_int_equal(dma_outstanding(&nic), 0);
+    dma_addr_t coherent;
+    assert_null(dma_alloc_coherent(&nic, 4096, &coherent));
+    assert_int_equal(untranslations, 0);
+}
+
 // ---- several pieces -----------------------------------------------------------------------------
 
 static void a_list_is_mapped_whole_or_not_at_all(void **state)
@@ -912,6 +944,7 @@ int main(void)
         cmocka_unit_test_setup(copies_go_one_way_only, reset),
         cmocka_unit_test_setup(copies_are_checked, reset),
         cmocka_unit_test_setup(translated_addresses, reset),
+        cmocka_unit_test_setup(what_translation_refuses_is_not_copied, reset),
         cmocka_unit_test_setup(a_list_is_mapped_whole_or_not_at_all, reset),
         cmocka_unit_test_setup(strict_sees_the_cpu_write, reset),
         cmocka_unit_test_setup(refused_memory, reset),
