@@ -66,6 +66,7 @@ struct request {
     uint16_t tag;               // while the driver has it
     uint32_t deadline;          // jiffies: when the block layer asks ops->timeout
     bool alone;                 // never to be merged
+    uint32_t starved_since;     // jiffies: there was no memory for it; 0: there always was
     struct blk_mq_hw_ctx *hctx; // the queue that it goes through
     struct request *merged;     // the one whose sectors follow, done together with this one
     uint64_t start_tsc;
@@ -101,7 +102,8 @@ enum blk_eh_timer_return {
 // What a driver can do. Only queue_rq is required.
 struct blk_mq_ops {
     // Starts the request. -EBUSY: no room just now; it is offered again after the next completion
-    // of this queue, or blk_run_queue. Another -errno: it fails with that. `last`: ring the
+    // of this queue, or blk_run_queue. -ENOMEM: no memory just now; it is offered again soon, and
+    // fails with that after a while. Another -errno: it fails with that. `last`: ring the
     // doorbell now; false: more follow at once, and commit_rqs comes if the last of them did not
     // get here. Context: thread or softirq, interrupts on or off, no lock of the block layer held;
     // may run on several CPUs at once. In hard irq too, of a disk that completes there (enum
@@ -200,6 +202,7 @@ struct gendisk {
     struct timer_list timeout_timer; // the next look at deadlines
     uint32_t timeout_armed;          // A
     struct work_struct timeout_work;
+    struct delayed_work retry_work; // for who found no memory
     struct mutex write_mutex; // held over a byte-wise write: its read-modify-write is one step
     struct mutex open_mutex;
     unsigned openers;      // L of open_mutex; counted where ops->open is
@@ -248,6 +251,7 @@ static inline void blk_request_init(struct request *request, struct gendisk *dis
     request->disk = disk;
     request->state = REQUEST_IDLE;
     request->alone = false;
+    request->starved_since = 0;
 }
 // Checks range, size and segments, then starts or queues it: done is called exactly once in any
 // case. Between blk_start_plug and blk_finish_plug of this thread it is only collected. Context:

@@ -152,6 +152,20 @@ static bool blk_put_back(struct blk_mq_hw_ctx *hctx, struct request **batch, uns
     return again;
 }
 
+// A driver found no memory for it: a copy that the device can reach, or a table. Mostly others give
+// some back in a moment, and what is written must not be lost for that. True: it is tried again,
+// and somebody comes to do so even if nothing of this queue is under way.
+static bool blk_waits_for_memory(struct blk_mq_hw_ctx *hctx, struct request *request)
+{
+    if (request->starved_since == 0) {
+        request->starved_since = jiffies | 1; // a tick ahead, perhaps, but not 0
+    } else if (time_after(jiffies, request->starved_since + msecs_to_jiffies(BLK_MEMORY_MS))) {
+        return false;
+    }
+    blk_retry_soon(hctx->disk);
+    return true;
+}
+
 // The driver did not take a batch's request number i. -EBUSY: nor the later ones; another error: it
 // is over. False: there is no reason to try again now.
 static __noinline bool blk_not_taken(struct blk_mq_hw_ctx *hctx, struct request **batch, unsigned i,
@@ -180,6 +194,7 @@ static inline bool blk_offer(struct blk_mq_hw_ctx *hctx, struct request **batch,
         trace_at(now_tsc, TRACE_BLOCK_SUBMIT, device, batch[i]->pos);
         int error = ops->queue_rq(hctx, batch[i], i + 1 == count);
         if (unlikely(error != 0)) {
+            error = error == -ENOMEM && blk_waits_for_memory(hctx, batch[i]) ? -EBUSY : error;
             bool more = blk_not_taken(hctx, batch, i, count, kicks, error);
             if (error == -EBUSY) {
                 return more;

@@ -236,10 +236,10 @@ int add_disk(struct gendisk *disk, const char *prefix)
     if (disk->logical_block_size == 0) {
         disk->logical_block_size = SECTOR_SIZE;
     }
+    blk_timeout_setup(disk);
     if (page_cache_make(disk) != 0) {
         return -ENOMEM;
     }
-    blk_timeout_setup(disk);
     spin_lock(&blk_disks_lock);
     disk->order = disk_free_order(prefix);
     strscpy(disk->prefix, prefix, sizeof(disk->prefix));

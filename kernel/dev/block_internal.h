@@ -10,7 +10,8 @@ enum {
     BLK_GONE = 1,     // bits of gendisk.stopped
     BLK_QUIESCED = 2, // and how often
     BLK_NO_TAG = 0xffff,
-    BLK_BATCH = 32, // requests that are handed to the driver in one go
+    BLK_BATCH = 32,       // requests that are handed to the driver in one go
+    BLK_MEMORY_MS = 2000, // for how long a request is offered for which there is no memory
 };
 
 // Requests on their way between the block layer and a driver, as many as go in one go.
@@ -80,6 +81,8 @@ void blk_plug_add(struct blk_plug *plug, struct request *request);
 int blk_irq_poll(struct irq_poll *iop, int budget);
 // Sees to it that somebody looks at the deadline of what was just started. Context: any.
 void blk_timeout_arm(struct gendisk *disk);
+// Runs the disk's queues in a moment. Context: any.
+void blk_retry_soon(struct gendisk *disk);
 void blk_timeout_setup(struct gendisk *disk);
 void blk_timeout_stop(struct gendisk *disk);
 void blk_timeout_init(void);

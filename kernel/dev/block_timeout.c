@@ -11,6 +11,8 @@
 // maker's and must not go away meanwhile: a request that is `examined` is not told of its end
 // before the driver has returned.
 //
+// And requests for which a driver found no memory: the same queue of work offers them again.
+//
 // Context: work item; timer softirq. Previous: block.c.
 #include <core/clock.h>
 #include <core/log.h>
@@ -20,6 +22,8 @@
 #include <dev/block.h>
 
 #include "block_internal.h"
+
+enum { RETRY_MS = 10 };
 
 static struct workqueue_struct *kblockd;
 
@@ -94,8 +98,19 @@ void blk_timeout_arm(struct gendisk *disk)
     }
 }
 
+static void retry_work(struct work_struct *work)
+{
+    blk_run_queue(container_of(work, struct gendisk, retry_work.work));
+}
+
+void blk_retry_soon(struct gendisk *disk)
+{
+    queue_delayed_work(kblockd, &disk->retry_work, msecs_to_jiffies(RETRY_MS));
+}
+
 void blk_timeout_setup(struct gendisk *disk)
 {
+    INIT_DELAYED_WORK(&disk->retry_work, retry_work);
     timer_setup(&disk->timeout_timer, timeout_timer, 0);
     INIT_WORK(&disk->timeout_work, timeout_work);
     disk->timeout_jiffies = disk->ops->timeout == NULL ? 0 : msecs_to_jiffies(disk->timeout_ms);
@@ -111,6 +126,7 @@ void blk_timeout_stop(struct gendisk *disk)
         del_timer_sync(&disk->timeout_timer);
         cancel_work_sync(&disk->timeout_work);
     }
+    cancel_delayed_work_sync(&disk->retry_work);
 }
 
 // Overdue requests must not wait for other work: a queue of its own.

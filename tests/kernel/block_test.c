@@ -24,6 +24,7 @@ struct fake_disk {
     uint8_t *memory;
     bool hold;           // keep requests until fake_release
     unsigned busy;       // so many times -EBUSY
+    unsigned starved;    // so many times -ENOMEM
     uint64_t bad_sector; // whoever touches it gets -EIO
     struct spinlock lock;
     struct request *held[FAKE_HOLD_MAX]; // L
@@ -64,6 +65,11 @@ static int fake_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, bo
         fake->busy--;
         spin_unlock_irqrestore(&fake->lock, flags);
         return -EBUSY;
+    }
+    if (fake->starved != 0) {
+        fake->starved--;
+        spin_unlock_irqrestore(&fake->lock, flags);
+        return -ENOMEM;
     }
     if (fake->accepted_count < ARRAY_SIZE(fake->accepted)) {
         fake->accepted[fake->accepted_count++] = blk_rq_pos(request);
@@ -335,6 +341,45 @@ KTEST(block, held_back_beyond_the_depth)
         EXPECT(t[i].sequence > t[i - 1].sequence); // first come, first served
     }
     EXPECT(fake_drop(&fake));
+    kfree(data);
+    kfree(t);
+}
+
+// Nothing is under way whose end would bring somebody: the block layer comes by itself.
+KTEST(block, who_finds_no_memory_is_asked_again)
+{
+    struct fake_disk fake;
+    uint8_t *data = kmalloc(SECTOR_SIZE, GFP_KERNEL);
+    struct test_request *t = test_requests(1);
+    REQUIRE(fake_make(&fake, 8, 4) && data != NULL && t != NULL);
+    fake.starved = 3;
+    test_request_make(&t[0], fake.disk, REQ_OP_READ, 0, 1, data);
+    blk_submit(&t[0].request);
+    EXPECT(test_request_wait(&t[0]));
+    EXPECT_EQ(t[0].request.status, 0);
+    EXPECT_EQ(fake.submits, 4);
+    EXPECT(fake_drop(&fake));
+    kfree(data);
+    kfree(t);
+}
+
+KTEST(block, memory_is_not_waited_for_for_ever)
+{
+    struct fake_disk fake;
+    uint8_t *data = kmalloc(SECTOR_SIZE, GFP_KERNEL);
+    struct test_request *t = test_requests(2);
+    REQUIRE(fake_make(&fake, 8, 4) && data != NULL && t != NULL);
+    fake.starved = UINT32_MAX;
+    test_request_make(&t[0], fake.disk, REQ_OP_READ, 0, 1, data);
+    blk_submit(&t[0].request);
+    EXPECT(test_request_wait(&t[0]));
+    EXPECT_EQ(t[0].request.status, -ENOMEM);
+    EXPECT(fake.submits > 10);
+    test_request_make(&t[1], fake.disk, REQ_OP_READ, 0, 1, data); // and the disk goes meanwhile
+    blk_submit(&t[1].request);
+    EXPECT(fake_drop(&fake));
+    EXPECT(test_request_wait(&t[1]));
+    EXPECT_EQ(t[1].request.status, -ENXIO);
     kfree(data);
     kfree(t);
 }

@@ -71,7 +71,7 @@ int ahci_slot_map(struct ahci_port *port, unsigned number)
             dma_map_single(port->hba->dev, segment->data, segment->length, slot_direction(slot));
         if (dma_mapping_error(port->hba->dev, segment->bus)) {
             slot_unmap(port, slot, count);
-            return -EFAULT;
+            return -ENOMEM;
         }
         if (ahci_build_prd(&prds[count++], segment->bus.value, segment->length) != 0) {
             slot_unmap(port, slot, count);

@@ -235,7 +235,7 @@ void nvme_event_arm(struct nvme_ctrl *ctrl); // lets the controller tell of even
 void nvme_event_work(struct work_struct *work);
 
 // nvme_data.c. Maps a request's memory and points the command at it: any number of pieces, of any
-// size. 0; -EBUSY: no list just now, nvme_kick_work comes; -EFAULT, -EINVAL. Context: as queue_rq.
+// size. 0; -EBUSY: no list just now, nvme_kick_work comes; -ENOMEM, -EINVAL. Context: as queue_rq.
 int nvme_data_map(struct nvme_queue *queue, uint16_t tag, struct request *request,
                   struct nvme_io *io);
 void nvme_data_release(struct nvme_queue *queue, struct nvme_slot *slot);

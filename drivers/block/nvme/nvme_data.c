@@ -46,7 +46,7 @@ static int data_map(struct nvme_ctrl *ctrl, struct request *request)
             dma_map_single(ctrl->dev, segment->data, segment->length, nvme_direction(request));
         if (unlikely(dma_mapping_error(ctrl->dev, segment->bus))) {
             data_unmap(ctrl, request, mapped);
-            return -EFAULT;
+            return -ENOMEM;
         }
         mapped++;
     }

@@ -139,7 +139,7 @@ static inline int nvme_map_short(struct nvme_ctrl *ctrl, struct request *request
     struct blk_segment *only = request->segments;
     only->bus = dma_map_single(ctrl->dev, only->data, only->length, nvme_direction(request));
     if (unlikely(dma_mapping_error(ctrl->dev, only->bus))) {
-        return -EFAULT;
+        return -ENOMEM;
     }
     *slot = (struct nvme_slot){.request = request, .list = NVME_NO_LIST};
     nvme_prp_short(io->prp, only->bus.value, only->length);
