@@ -235,7 +235,9 @@ static bool run_way(void)
         run_actor(last);
     }
     for (unsigned i = 0; i < actor_count; i++) {
-        if (!actors[i].done && (actors[i].ready == NULL || actors[i].begun || may_run(i))) {
+        const struct actor *a = &actors[i];
+
+        if (!a->done && !(a->serves && a->asleep) && (a->ready == NULL || a->begun || may_run(i))) {
             return false;
         }
     }
@@ -256,6 +258,23 @@ void actor_add(void (*fn)(void), unsigned cpu, enum actor_level level, bool (*re
     a->context.uc_stack.ss_sp = stack;
     a->context.uc_stack.ss_size = STACK_SIZE;
     makecontext(&a->context, actor_main, 0);
+}
+
+static void actor_run_thread(void)
+{
+    current->fn(current->arg);
+}
+
+struct thread *actor_spawn(void (*fn)(void *arg), void *arg, unsigned cpu)
+{
+    unsigned i = actor_count;
+
+    actor_add(actor_run_thread, i, ACTOR_THREAD, NULL);
+    actors[i].serves = true;
+    actors[i].thread.fn = fn;
+    actors[i].thread.arg = arg;
+    cpus[i].id = cpu; // as the source knows it; what it shares with others there is memory only
+    return &actors[i].thread;
 }
 
 void explore(void (*set_up)(void), void (*at_end)(void), unsigned switches_max)
@@ -357,13 +376,20 @@ bool sched_wake_atomic(struct thread *thread)
 void schedule(void)
 {
     struct actor *a = &actors[running];
+    bool told = a->thread.state != THREAD_RUNNING && a->thread.sleep_hook != NULL;
 
     assert_int_equal(a->irqs_off, 0);
+    if (told) {
+        a->thread.sleep_hook(&a->thread, true);
+    }
     step();
     if (a->thread.state != THREAD_RUNNING) {
         a->thread.on_queue = false;
         a->asleep = true;
         step(); // until somebody wakes it
         assert_int_equal(a->thread.state, THREAD_RUNNING);
+    }
+    if (told) {
+        a->thread.sleep_hook(&a->thread, false);
     }
 }

@@ -6,7 +6,7 @@
 #include <sched/thread.h>
 #include <ucontext.h>
 
-enum { ACTORS_MAX = 6, STEPS_MAX = 400 };
+enum { ACTORS_MAX = 8, STEPS_MAX = 400 };
 
 // What may interrupt what on a CPU: the greater the lesser.
 enum actor_level { ACTOR_THREAD, ACTOR_SOFTIRQ, ACTOR_HARDIRQ };
@@ -23,6 +23,7 @@ struct actor {
     // begins once, at any moment.
     bool (*ready)(void);
     unsigned irqs_off; // nesting
+    bool serves;       // asleep it is at its end: a thread that waits for work
     bool begun, asleep, done;
     bool spins; // it has looked in vain: others first
 };
@@ -40,6 +41,8 @@ extern struct search search;
 
 // For set-ups: one more actor. A thread needs a CPU of its own.
 void actor_add(void (*fn)(void), unsigned cpu, enum actor_level level, bool (*ready)(void));
+// The same for a thread that a source makes, and that ends when it sleeps for good.
+struct thread *actor_spawn(void (*fn)(void *arg), void *arg, unsigned cpu);
 const struct actor *actor_running(void);
 
 // Every way of a scene, which its set_up lays out anew each time. `at_end` (or NULL) looks at how a
