@@ -152,17 +152,17 @@ long tty_read(char *to, size_t size, uint32_t timeout_ms)
     if (result <= 0) {
         return result;
     }
-    if (thread_interrupted()) {
-        return -EINTR; // what was typed behind a ^C is for who comes after
-    }
     unsigned long flags;
     size_t count = 0;
     spin_lock_irqsave(&tty_input.lock, flags);
-    while (count < size && tty_input.head != tty_input.tail) {
+    // What was typed behind a ^C is for who comes after. Asked under the lock: whoever sees those
+    // bytes here sees the interruption as well, for that came first.
+    bool interrupted = thread_interrupted();
+    while (!interrupted && count < size && tty_input.head != tty_input.tail) {
         to[count++] = tty_input.ring[tty_input.head++ % TTY_RING];
     }
     spin_unlock_irqrestore(&tty_input.lock, flags);
-    return (long)count;
+    return interrupted ? -EINTR : (long)count;
 }
 
 uint64_t tty_overruns(void)
