@@ -66,7 +66,6 @@ struct request {
     uint16_t tag;               // while the driver has it
     uint32_t deadline;          // jiffies: when the block layer asks ops->timeout
     bool alone;                 // never to be merged
-    uint32_t starved_since;     // jiffies: there was no memory for it; 0: there always was
     struct blk_mq_hw_ctx *hctx; // the queue that it goes through
     struct request *merged;     // the one whose sectors follow, done together with this one
     uint64_t start_tsc;
@@ -202,7 +201,8 @@ struct gendisk {
     struct timer_list timeout_timer; // the next look at deadlines
     uint32_t timeout_armed;          // A
     struct work_struct timeout_work;
-    struct delayed_work retry_work; // for who found no memory
+    struct delayed_work retry_work;              // for who found no memory
+    uint64_t starved_since_ns, starved_until_ns; // A: when it was so, first and last
     struct mutex write_mutex; // held over a byte-wise write: its read-modify-write is one step
     struct mutex open_mutex;
     unsigned openers;      // L of open_mutex; counted where ops->open is
@@ -251,7 +251,6 @@ static inline void blk_request_init(struct request *request, struct gendisk *dis
     request->disk = disk;
     request->state = REQUEST_IDLE;
     request->alone = false;
-    request->starved_since = 0;
 }
 // Checks range, size and segments, then starts or queues it: done is called exactly once in any
 // case. Between blk_start_plug and blk_finish_plug of this thread it is only collected. Context:

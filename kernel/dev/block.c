@@ -152,17 +152,22 @@ static bool blk_put_back(struct blk_mq_hw_ctx *hctx, struct request **batch, uns
     return again;
 }
 
-// A driver found no memory for it: a copy that the device can reach, or a table. Mostly others give
-// some back in a moment, and what is written must not be lost for that. True: it is tried again,
-// and somebody comes to do so even if nothing of this queue is under way.
-static bool blk_waits_for_memory(struct blk_mq_hw_ctx *hctx, struct request *request)
+// The driver found no memory: for a copy that the device can reach, or for tables. Mostly others
+// give some back in a moment, and what is written must not be lost for that. True: the request is
+// offered again, and somebody comes to do so even if nothing of this queue is under way. The
+// patience is the disk's, not each request's: when it is at an end, all that wait are told soon.
+static bool blk_waits_for_memory(struct gendisk *disk)
 {
-    if (request->starved_since == 0) {
-        request->starved_since = jiffies | 1; // a tick ahead, perhaps, but not 0
-    } else if (time_after(jiffies, request->starved_since + msecs_to_jiffies(BLK_MEMORY_MS))) {
+    const uint64_t ms = 1000000;
+    uint64_t now_ns = clock_ns(), last_ns = READ_ONCE(disk->starved_until_ns);
+    if (now_ns > last_ns + BLK_MEMORY_PAUSE_MS * ms) {
+        WRITE_ONCE(disk->starved_since_ns, now_ns); // there was some in between
+    }
+    WRITE_ONCE(disk->starved_until_ns, now_ns);
+    if (now_ns > READ_ONCE(disk->starved_since_ns) + BLK_MEMORY_MS * ms) {
         return false;
     }
-    blk_retry_soon(hctx->disk);
+    blk_retry_soon(disk);
     return true;
 }
 
@@ -194,7 +199,7 @@ static inline bool blk_offer(struct blk_mq_hw_ctx *hctx, struct request **batch,
         trace_at(now_tsc, TRACE_BLOCK_SUBMIT, device, batch[i]->pos);
         int error = ops->queue_rq(hctx, batch[i], i + 1 == count);
         if (unlikely(error != 0)) {
-            error = error == -ENOMEM && blk_waits_for_memory(hctx, batch[i]) ? -EBUSY : error;
+            error = error == -ENOMEM && blk_waits_for_memory(hctx->disk) ? -EBUSY : error;
             bool more = blk_not_taken(hctx, batch, i, count, kicks, error);
             if (error == -EBUSY) {
                 return more;

@@ -367,7 +367,7 @@ KTEST(block, memory_is_not_waited_for_for_ever)
 {
     struct fake_disk fake;
     uint8_t *data = kmalloc(SECTOR_SIZE, GFP_KERNEL);
-    struct test_request *t = test_requests(2);
+    struct test_request *t = test_requests(3);
     REQUIRE(fake_make(&fake, 8, 4) && data != NULL && t != NULL);
     fake.starved = UINT32_MAX;
     test_request_make(&t[0], fake.disk, REQ_OP_READ, 0, 1, data);
@@ -375,6 +375,14 @@ KTEST(block, memory_is_not_waited_for_for_ever)
     EXPECT(test_request_wait(&t[0]));
     EXPECT_EQ(t[0].request.status, -ENOMEM);
     EXPECT(fake.submits > 10);
+    unsigned before = fake.submits;
+    test_request_make(&t[2], fake.disk, REQ_OP_READ, 4, 1, data); // its patience is at an end
+    WRITE_ONCE(fake.disk->starved_until_ns, clock_ns());
+    blk_submit(&t[2].request);
+    EXPECT(test_request_wait(&t[2]));
+    EXPECT_EQ(t[2].request.status, -ENOMEM);
+    EXPECT_EQ(fake.submits, before + 1);
+    WRITE_ONCE(fake.disk->starved_until_ns, 0);                   // another time
     test_request_make(&t[1], fake.disk, REQ_OP_READ, 0, 1, data); // and the disk goes meanwhile
     blk_submit(&t[1].request);
     EXPECT(fake_drop(&fake));
