@@ -17,7 +17,6 @@ struct run_queue;
 struct softirq_cpu;
 struct police_cpu;
 struct tasklet_struct;
-struct trace_ring;
 struct frame;
 
 // Offsets are used by kernel/x86/*.S and asserted in kernel/core/cpu.c.
@@ -41,6 +40,7 @@ struct cpu {
     bool want_resched;    // C: a better thread waits; set with interrupts off
     bool online;          // A
     bool in_panic;        // C
+    uint8_t trace_next;   // C: slot of the next record; read by others
     union {
         struct {
             bool tick_stopped; // C: idles without a tick; read by others (kernel/defer/tick.c)
@@ -58,7 +58,7 @@ struct cpu {
     struct police_cpu *police;    // I: of kernel/core/police.h
     // C: the last one that was scheduled, tasklet_hi_schedule() [1] apart; kernel/defer/tasklet.c
     struct tasklet_struct *tasklets[2];
-    struct trace_ring *trace_ring; // A: where trace() writes
+    uint64_t trace_ring;           // A: where trace() writes; <core/trace.h> says how
     const struct frame *irq_frame; // C: what the hard interrupt of this moment interrupted
     uint64_t interrupts;           // C: taken, exceptions aside
     uint64_t irq_since;            // C: TSC when its hard interrupt began; 0: none; read by others

@@ -48,15 +48,18 @@ struct trace_record {
     uint32_t a;
     uint64_t b;
     uint64_t above_thread;
-}; // a power of two: the way from a slot's number to its place is one AND
-_Static_assert(sizeof(struct trace_record) == 32, "a power of two");
+}; // a power of two: the way from a slot's number to its place is one shift
 
-enum { TRACE_RECORDS = 256, TRACE_BYTES = TRACE_RECORDS * sizeof(struct trace_record) };
+enum {
+    TRACE_RECORD_SHIFT = 5,
+    TRACE_RECORDS = 256, // as many as a byte can number, which then wraps by itself
+    TRACE_BYTES = TRACE_RECORDS << TRACE_RECORD_SHIFT,
+};
+_Static_assert(sizeof(struct trace_record) == 1 << TRACE_RECORD_SHIFT, "a power of two");
 
 struct trace_ring {
     struct trace_record records[TRACE_RECORDS]; // C
-    uint64_t next;                              // C: bytes of records ever drawn
-} __aligned(64);
+} __aligned(TRACE_BYTES);
 
 #ifdef HOST_TEST // tests bring a recorder of their own (tests/host/stubs)
 
@@ -69,15 +72,21 @@ static inline void trace_at(uint64_t tsc, enum trace_event event, uint32_t a, ui
 
 #else
 
-// One instruction on this CPU's own ring draws the slot, so an interrupt cannot draw the same;
+// One instruction on this CPU's own counter draws the slot, so an interrupt cannot draw the same;
 // while it is being filled a reader skips it.
-static __always_inline struct trace_record *trace_draw(struct trace_ring *ring)
+//
+//   cpu.trace_ring   address of the ring >> 5: the low byte is 0, as the ring is aligned to its
+//                    size, and holds the step instead: 1, or 0 while records go to waste
+//   cpu.trace_next   number of the next slot; added to itself, and found, in that byte
+static __always_inline struct trace_record *trace_draw(void)
 {
-    uint64_t drawn = sizeof(struct trace_record);
+    uint64_t place = cpu_field(trace_ring);
 
-    __asm__ volatile("xaddq %0, %1" : "+r"(drawn), "+m"(ring->next)::"memory", "cc");
-    struct trace_record *record =
-        (struct trace_record *)((char *)ring->records + drawn % TRACE_BYTES);
+    __asm__ volatile("xaddb %b0, %%gs:%c1; shl %2, %0"
+                     : "+q"(place)
+                     : "i"(offsetof(struct cpu, trace_next)), "i"(TRACE_RECORD_SHIFT)
+                     : "memory", "cc");
+    struct trace_record *record = (struct trace_record *)place;
     WRITE_ONCE(record->event, (uint8_t)TRACE_NONE);
     barrier();
     return record;
@@ -107,7 +116,7 @@ static __always_inline void trace_at(uint64_t tsc, enum trace_event event, uint3
         trace_policed(tsc, event, a, b);
         return;
     }
-    trace_fill(trace_draw(cpu_field(trace_ring)), tsc, event, a, b);
+    trace_fill(trace_draw(), tsc, event, a, b);
 }
 
 static __always_inline void trace(enum trace_event event, uint32_t a, uint64_t b)

@@ -1,8 +1,9 @@
 // The flight recorder: per CPU a ring of the last TRACE_RECORDS events. Writers never wait: a slot
 // is drawn with one addition by the CPU that owns the ring (an interrupt between draw and fill
 // leaves its own, later slots), and old records are overwritten. A reader may therefore see a
-// record being replaced; it drops those whose event or order makes no sense. The writers' part is
-// in line, in <core/trace.h>; this file shows what they left.
+// record being replaced: one without an event, or one that another time stamp has reached while it
+// was read. It drops those, and what was written since it began. The writers' part is in line, in
+// <core/trace.h>; this file shows what they left.
 //
 // Context: thread, for /proc/trace; trace_enable() any.
 #include <contract/proc_file.h>
@@ -59,10 +60,8 @@ static struct trace_ring trace_waste;
 
 void trace_policed(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b)
 {
-    struct trace_ring *ring = cpu_field(trace_ring);
-
-    if (likely(ring != NULL)) { // NULL: an exception before the recorder was started
-        struct trace_record *record = trace_draw(ring);
+    if (likely(cpu_field(trace_ring) != 0)) { // 0: an exception before the recorder was started
+        struct trace_record *record = trace_draw();
 
         record->rflags_high = (uint8_t)(local_irq_flags() >> 8);
         record->want_resched = cpu_field(want_resched);
@@ -72,10 +71,14 @@ void trace_policed(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b)
     }
 }
 
+// Records that go to waste draw no slot: the ring's own stay in order behind them.
 void trace_enable(bool on)
 {
     for (unsigned cpu = 0; cpu < MAX_CPUS; cpu++) {
-        WRITE_ONCE(cpus[cpu].trace_ring, on && cpu < TRACE_CPUS ? &trace_rings[cpu] : &trace_waste);
+        bool kept = on && cpu < TRACE_CPUS;
+        struct trace_ring *ring = kept ? &trace_rings[cpu] : &trace_waste;
+
+        WRITE_ONCE(cpus[cpu].trace_ring, (uintptr_t)ring >> TRACE_RECORD_SHIFT | kept);
     }
 }
 
@@ -115,45 +118,73 @@ static void trace_show_record(struct text *t, unsigned cpu, const struct trace_r
     text_putc(t, '\n');
 }
 
+// Where the reader is in one ring.
+struct trace_reader {
+    const struct trace_ring *ring;
+    uint8_t next;            // its next slot
+    unsigned left;           // slots that it has not looked at
+    struct trace_record now; // the oldest that was not shown; event TRACE_NONE: there is none
+};
+
+// A copy of what was whole when it was read, and there when the reader began.
+static bool trace_copy(const struct trace_record *from, uint64_t began_tsc, struct trace_record *r)
+{
+    r->event = READ_ONCE(from->event);
+    barrier();
+    uint64_t tsc = READ_ONCE(from->tsc);
+    uint8_t event = r->event;
+
+    *r = *from;
+    barrier();
+    return event != TRACE_NONE && event < TRACE_COUNT && READ_ONCE(from->event) == event &&
+           r->event == event && r->tsc == tsc && READ_ONCE(from->tsc) == tsc && tsc <= began_tsc;
+}
+
+static void trace_read_next(struct trace_reader *reader, uint64_t began_tsc)
+{
+    bool whole = false;
+
+    while (!whole && reader->left > 0) {
+        whole = trace_copy(&reader->ring->records[reader->next++], began_tsc, &reader->now);
+        reader->left--;
+    }
+    if (!whole) {
+        reader->now.event = TRACE_NONE;
+    }
+}
+
 // Merges the rings by time, oldest first: repeatedly the oldest record not yet shown.
 static void trace_show(struct text *t, unsigned long index)
 {
-    uint64_t position[TRACE_CPUS], end[TRACE_CPUS];
-    uint64_t previous_tsc = 0;
+    struct trace_reader readers[TRACE_CPUS];
+    uint64_t began_tsc = rdtsc(), previous_tsc = 0;
     unsigned rings = min(cpu_count, (unsigned)TRACE_CPUS);
 
     (void)index;
     for (unsigned cpu = 0; cpu < rings; cpu++) {
-        end[cpu] = READ_ONCE(trace_rings[cpu].next) / sizeof(struct trace_record);
-        position[cpu] = end[cpu] > TRACE_RECORDS ? end[cpu] - TRACE_RECORDS : 0;
+        readers[cpu].ring = &trace_rings[cpu];
+        readers[cpu].next = READ_ONCE(cpus[cpu].trace_next);
+        readers[cpu].left = TRACE_RECORDS;
+        trace_read_next(&readers[cpu], began_tsc);
     }
     text_puts(t, "# CPU context seconds     +cycles   event\n"
                  "#     irqs-off d, resched wanted N, hardirq h (H over a softirq) softirq s, "
                  "preemption off\n");
-    for (unsigned shown = 0; shown < rings * TRACE_RECORDS; shown++) {
-        struct trace_record best = {0};
-        unsigned best_cpu = rings;
+    for (;;) {
+        struct trace_reader *best = NULL;
 
         for (unsigned cpu = 0; cpu < rings; cpu++) {
-            struct trace_record r = {0};
-
-            for (; position[cpu] != end[cpu]; position[cpu]++) {
-                r = trace_rings[cpu].records[position[cpu] % TRACE_RECORDS];
-                if (r.event != TRACE_NONE && r.event < TRACE_COUNT) {
-                    break;
-                }
-            }
-            if (position[cpu] != end[cpu] && (best_cpu == rings || r.tsc < best.tsc)) {
-                best = r;
-                best_cpu = cpu;
+            if (readers[cpu].now.event != TRACE_NONE &&
+                (best == NULL || readers[cpu].now.tsc < best->now.tsc)) {
+                best = &readers[cpu];
             }
         }
-        if (best_cpu == rings) {
+        if (best == NULL) {
             break;
         }
-        position[best_cpu]++;
-        trace_show_record(t, best_cpu, &best, previous_tsc);
-        previous_tsc = best.tsc;
+        trace_show_record(t, (unsigned)(best - readers), &best->now, previous_tsc);
+        previous_tsc = best->now.tsc;
+        trace_read_next(best, began_tsc);
     }
 }
 
