@@ -92,9 +92,20 @@ static __always_inline struct trace_record *trace_draw(void)
     return record;
 }
 
-static __always_inline void trace_fill(struct trace_record *record, uint64_t tsc,
-                                       enum trace_event event, uint32_t a, uint64_t b)
+// As far as the police is on: no call, which the lean way would have to save registers for.
+static __always_inline void trace_context(struct trace_record *record)
 {
+    record->rflags_high = (uint8_t)(local_irq_flags() >> 8);
+    record->want_resched = cpu_field(want_resched);
+    record->preempt_off = (uint8_t)cpu_field(preempt_off);
+    record->above_thread = cpu_field(above_thread);
+}
+
+// For who has read the time stamp counter anyway.
+static __always_inline void trace_at(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b)
+{
+    struct trace_record *record = trace_draw();
+
     record->tsc = tsc;
     if (!__builtin_constant_p(a) || a != 0) { // what is always 0 has no name, and is not shown
         record->a = a;
@@ -102,21 +113,11 @@ static __always_inline void trace_fill(struct trace_record *record, uint64_t tsc
     if (!__builtin_constant_p(b) || b != 0) {
         record->b = b;
     }
+    if (unlikely(police_watches())) {
+        trace_context(record);
+    }
     barrier();
     WRITE_ONCE(record->event, (uint8_t)event);
-}
-
-// The way when the police is on: with the context.
-void trace_policed(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b);
-
-// For who has read the time stamp counter anyway.
-static __always_inline void trace_at(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b)
-{
-    if (unlikely(police_watches())) {
-        trace_policed(tsc, event, a, b);
-        return;
-    }
-    trace_fill(trace_draw(), tsc, event, a, b);
 }
 
 static __always_inline void trace(enum trace_event event, uint32_t a, uint64_t b)
@@ -126,5 +127,6 @@ static __always_inline void trace(enum trace_event event, uint32_t a, uint64_t b
 
 #endif
 
+void trace_set_up(unsigned cpu); // before that CPU's first record. Context: boot
 // Starts, or stops; the records stay. The boot starts it. Context: any.
 void trace_enable(bool on);

@@ -8,6 +8,7 @@
 #include <core/cpu.h>
 #include <core/log.h>
 #include <core/panic.h>
+#include <core/trace.h>
 
 #include "police.h"
 
@@ -32,6 +33,7 @@ void cpu_set_up(unsigned cpu)
     cpus[cpu].id = cpu;
     cpus[cpu].lock_holder = cpu + 1;
     cpus[cpu].police = police_set_up(cpu);
+    trace_set_up(cpu);
 }
 
 void preempt_enable_slow(void)

@@ -58,27 +58,26 @@ static const struct {
 // without a ring. To write one costs less than to ask each time whether it is wanted.
 static struct trace_ring trace_waste;
 
-void trace_policed(uint64_t tsc, enum trace_event event, uint32_t a, uint64_t b)
+// Records that go to waste draw no slot: the ring's own stay in order behind them.
+static void trace_direct(unsigned cpu, bool on)
 {
-    if (likely(cpu_field(trace_ring) != 0)) { // 0: an exception before the recorder was started
-        struct trace_record *record = trace_draw();
+    bool kept = on && cpu < TRACE_CPUS;
+    struct trace_ring *ring = kept ? &trace_rings[cpu] : &trace_waste;
 
-        record->rflags_high = (uint8_t)(local_irq_flags() >> 8);
-        record->want_resched = cpu_field(want_resched);
-        record->preempt_off = (uint8_t)cpu_field(preempt_off);
-        record->above_thread = cpu_field(above_thread);
-        trace_fill(record, tsc, event, a, b);
+    WRITE_ONCE(cpus[cpu].trace_ring, (uintptr_t)ring >> TRACE_RECORD_SHIFT | kept);
+}
+
+void trace_set_up(unsigned cpu)
+{
+    if (cpus[cpu].trace_ring == 0) { // the recorder may have been started before this CPU
+        trace_direct(cpu, false);
     }
 }
 
-// Records that go to waste draw no slot: the ring's own stay in order behind them.
 void trace_enable(bool on)
 {
     for (unsigned cpu = 0; cpu < MAX_CPUS; cpu++) {
-        bool kept = on && cpu < TRACE_CPUS;
-        struct trace_ring *ring = kept ? &trace_rings[cpu] : &trace_waste;
-
-        WRITE_ONCE(cpus[cpu].trace_ring, (uintptr_t)ring >> TRACE_RECORD_SHIFT | kept);
+        trace_direct(cpu, on);
     }
 }
 
