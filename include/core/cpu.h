@@ -60,12 +60,12 @@ struct cpu {
     struct tasklet_struct *tasklets[2];
     uint64_t trace_ring;           // A: where trace() writes; <core/trace.h> says how
     const struct frame *irq_frame; // C: what the hard interrupt of this moment interrupted
+    uint64_t handler_tsc;          // C: when the handler that runs was called: they do not nest
     uint64_t interrupts;           // C: taken, exceptions aside
     uint64_t irq_since;            // C: TSC when its hard interrupt began; 0: none; read by others
     uint32_t softirq_pending;      // C: bit n: softirq n (<defer/softirq.h>)
     uint32_t lock_holder;          // I: what spinlocks are marked with: id + 1, as 0 is nobody
 } __aligned(64);
-
 extern struct cpu cpus[MAX_CPUS];
 void cpu_set_up(unsigned cpu);         // before anything else of that CPU's. Context: boot
 extern unsigned cpu_count;             // I: CPUs that the machine has (possible), 1 .. MAX_CPUS
@@ -108,6 +108,39 @@ extern struct cpumask cpu_isolated_mask;
                              : "i"(offsetof(struct cpu, field))); \
         }                                                         \
         cpu_set_;                                                 \
+    })
+
+// For a field of eight bytes that this CPU alone touches, its interrupts included: to write it; to
+// exchange it, for what it was; to set it if it is `from` yet. One instruction each, which no
+// interrupt can part.
+#define cpu_field_check(field) _Static_assert(sizeof(((struct cpu *)0)->field) == 8, #field)
+#define cpu_field_write(field, value)                                                          \
+    ({                                                                                         \
+        cpu_field_check(field);                                                                \
+        __typeof__(((struct cpu *)0)->field) cpu_new_ = (value);                               \
+        __asm__ volatile("movq %0, %%gs:%c1" ::"r"(cpu_new_), "i"(offsetof(struct cpu, field)) \
+                         : "memory");                                                          \
+    })
+#define cpu_field_xchg(field, value)                             \
+    ({                                                           \
+        cpu_field_check(field);                                  \
+        __typeof__(((struct cpu *)0)->field) cpu_old_ = (value); \
+        __asm__ volatile("xchgq %0, %%gs:%c1"                    \
+                         : "+r"(cpu_old_)                        \
+                         : "i"(offsetof(struct cpu, field))      \
+                         : "memory");                            \
+        cpu_old_;                                                \
+    })
+#define cpu_field_try(field, from, to)                                           \
+    ({                                                                           \
+        cpu_field_check(field);                                                  \
+        __typeof__(((struct cpu *)0)->field) cpu_from_ = (from), cpu_to_ = (to); \
+        bool cpu_done_;                                                          \
+        __asm__ volatile("cmpxchgq %2, %%gs:%c3"                                 \
+                         : "=@ccz"(cpu_done_), "+a"(cpu_from_)                   \
+                         : "r"(cpu_to_), "i"(offsetof(struct cpu, field))        \
+                         : "memory");                                            \
+        cpu_done_;                                                               \
     })
 
 static inline struct cpu *cpu_self(void)

@@ -44,25 +44,30 @@ struct irq_desc {
         };
         uint64_t obstacles; // 0: nothing stands between an edge and its handlers; one look at all
     };
-    bool own_eoi;                       // L: the chip has one of its own: data.chip->irq_eoi
-    bool exists;                        // I: there is a wire or a message behind it
-    bool started;                       // L: vector programmed
-    bool killed;                        // L: disabled by the spurious detector
-    uint32_t handled;                   // L: of those that spurious_count counts
-    uint32_t kills;                     // L: how often, without a good spell in between
-    uint32_t polls;                     // L: times that its handlers were asked while it was shut
-    uint32_t revive_jiffies;            // L: when it may come back (irqstorm=backoff)
-    bool retyped;                       // L: a driver has requested another trigger than
-    bool wired_level, wired_low;        // L: what the tables say, until the last handler goes
-    bool oneshot;                       // L: stays masked until its threads are done
-    uint32_t threads_active;            // A: threads that were woken and are not done
-    struct cpumask affinity;            // L: the wish (smp_affinity)
-    struct cpumask effective_affinity;  // L: the truth
-    struct cpumask affinity_hint;       // L
-    uint32_t spurious_count, unhandled; // L: of the last 100,000; not handled among them
-    uint32_t last_unhandled_jiffies;    // L
-    uint32_t count[MAX_CPUS];           // C: /proc/interrupts
+    bool own_eoi;                      // L: the chip has one of its own: data.chip->irq_eoi
+    bool exists;                       // I: there is a wire or a message behind it
+    bool started;                      // L: vector programmed
+    bool killed;                       // L: disabled by the spurious detector
+    uint32_t kills;                    // L: how often, without a good spell in between
+    uint32_t polls;                    // L: times that its handlers were asked while it was shut
+    uint32_t revive_jiffies;           // L: when it may come back (irqstorm=backoff)
+    bool retyped;                      // L: a driver has requested another trigger than
+    bool wired_level, wired_low;       // L: what the tables say, until the last handler goes
+    bool oneshot;                      // L: stays masked until its threads are done
+    uint32_t threads_active;           // A: threads that were woken and are not done
+    struct cpumask affinity;           // L: the wish (smp_affinity)
+    struct cpumask effective_affinity; // L: the truth
+    struct cpumask affinity_hint;      // L
+    uint32_t spurious_window;          // L: how many are counted together; 0: none was yet ...
+    int32_t spurious_count;            // L: ... which counts from -spurious_window up to 0
+    uint32_t unhandled, nobodys;       // L: not handled among them, long ago forgiven; all told
+    uint32_t last_unhandled_jiffies;   // L
+    uint32_t count[MAX_CPUS];          // C: /proc/interrupts
 };
+
+enum { OBSTACLE_IN_PROGRESS = 1 << 16 }; // one CPU in the handlers, in irq_desc.obstacles
+_Static_assert(offsetof(struct irq_desc, in_progress) == offsetof(struct irq_desc, obstacles) + 2,
+               "bit 16");
 
 extern struct irq_desc irq_descs[MAX_IRQS];
 struct irq_desc *irq_to_desc(unsigned irq); // NULL when there is none
@@ -117,17 +122,13 @@ void irq_thread_done(struct irq_desc *desc, irqreturn_t result);
 
 // Takes note of what the handlers said; a line that nobody cares for is shut after 99,900 of
 // 100,000. Most of the time it is one more that was handled. Context: desc->lock held.
-extern uint32_t irq_spurious_window; // A: how many are looked at together
 void irq_note_rest(struct irq_desc *desc, irqreturn_t result);
+// Handled as well: the first of those that are counted together, or the last.
+void irq_note_edge(struct irq_desc *desc);
 static inline void irq_note_handled(struct irq_desc *desc)
 {
-    uint32_t count = desc->spurious_count + 1;
-
-    if (likely(count < READ_ONCE(irq_spurious_window))) {
-        desc->spurious_count = count;
-        desc->handled++;
-    } else {
-        irq_note_rest(desc, IRQ_HANDLED);
+    if (unlikely(++desc->spurious_count >= 0)) {
+        irq_note_edge(desc);
     }
 }
 static inline void irq_note_result(struct irq_desc *desc, irqreturn_t result)
@@ -137,6 +138,15 @@ static inline void irq_note_result(struct irq_desc *desc, irqreturn_t result)
     } else {
         irq_note_rest(desc, result);
     }
+}
+static inline uint32_t irq_noted(const struct irq_desc *desc) // since the count began
+{
+    return desc->spurious_window + (uint32_t)desc->spurious_count;
+}
+static inline void irq_note_anew(struct irq_desc *desc)
+{
+    desc->spurious_window = desc->unhandled = desc->nobodys = 0;
+    desc->spurious_count = 0;
 }
 // Asks the handlers of every shut line whether their device wants something; with `all`, of every
 // line. Lets a line come back where that is the policy. True while a line is shut.

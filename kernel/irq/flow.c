@@ -24,7 +24,9 @@ enum { FLOW_EDGE_ROUNDS = 8, FLOW_LONG_NS = 50000000 };
 
 // The longest call of a handler so far. Fifty milliseconds is the life of a dozen ticks: whatever
 // else this CPU had to do waited.
-static __noinline void flow_note_longest(struct irqaction *action, uint64_t cycles)
+// Hands on what the handler said, so that nobody has to keep it meanwhile.
+static __noinline uint64_t flow_note_longest(struct irqaction *action, uint64_t cycles,
+                                             uint64_t said)
 {
     uint64_t ns = clock_tsc_to_ns(cycles);
 
@@ -33,6 +35,7 @@ static __noinline void flow_note_longest(struct irqaction *action, uint64_t cycl
         pr_ratelimited(LOG_WARNING, "irq %u: %s kept CPU %u for %llu ms: too long for a handler",
                        action->irq, action->name, cpu_id(), (unsigned long long)(ns / 1000000));
     }
+    return said;
 }
 
 static __noinline irqreturn_t flow_wake_thread(struct irq_desc *desc, struct irqaction *action)
@@ -50,22 +53,29 @@ static __noinline irqreturn_t flow_wake_thread(struct irq_desc *desc, struct irq
     return IRQ_WAKE_THREAD;
 }
 
-// One handler, timed. One that asks for its thread gets it woken; without one, that is a mistake.
-static __always_inline irqreturn_t flow_call(struct irq_desc *desc, struct irqaction *action)
+// One handler, timed. What it said.
+static __always_inline uint64_t flow_call(struct irq_desc *desc, struct irqaction *action)
 {
     irq_handler_t handler = action->handler;
     uint64_t start = rdtsc();
 
+    cpu_field_write(handler_tsc, start);
     trace_at(start, TRACE_IRQ_HANDLER_ENTRY, desc->data.irq, (uintptr_t)handler);
-    irqreturn_t said = handler((int)desc->data.irq, action->dev_id);
+    uint64_t said = handler((int)desc->data.irq, action->dev_id);
     uint64_t end = rdtsc();
     trace_at(end, TRACE_IRQ_HANDLER_EXIT, desc->data.irq, said);
 
-    uint64_t cycles = end - start;
+    uint64_t cycles = end - cpu_field(handler_tsc);
     action->cycles += cycles;
     if (unlikely(cycles > action->cycles_max)) {
-        flow_note_longest(action, cycles);
+        said = flow_note_longest(action, cycles, said);
     }
+    return said;
+}
+
+// One that asks for its thread gets it woken; without one, that is a mistake.
+static unsigned flow_heed(struct irq_desc *desc, struct irqaction *action, unsigned said)
+{
     if (likely(said == IRQ_HANDLED)) {
         action->count++;
     } else if (said == IRQ_WAKE_THREAD) {
@@ -74,50 +84,57 @@ static __always_inline irqreturn_t flow_call(struct irq_desc *desc, struct irqac
     return said;
 }
 
-// Those that share the line with the first.
-static __noinline unsigned flow_call_rest(struct irq_desc *desc, struct irqaction *action)
-{
-    unsigned result = IRQ_NONE;
-
-    for (; action != NULL; action = READ_ONCE(action->next)) {
-        result |= flow_call(desc, action);
-    }
-    return result;
-}
-
 // The list, without the lock: the release of it made in_progress visible before the list is read;
-// the other half is in free_irq. Most have one action.
-static __always_inline unsigned flow_walk(struct irq_desc *desc, struct irqaction *action)
+// the other half is in free_irq. The first was called already, and said something.
+static __always_inline unsigned flow_walk_on(struct irq_desc *desc, struct irqaction *action,
+                                             unsigned said)
 {
-    unsigned result = flow_call(desc, action);
+    unsigned result = flow_heed(desc, action, said);
 
-    if (unlikely(action->next != NULL)) {
-        result |= flow_call_rest(desc, READ_ONCE(action->next));
+    while ((action = READ_ONCE(action->next)) != NULL) {
+        result |= flow_heed(desc, action, (unsigned)flow_call(desc, action));
     }
     return result;
 }
 
 // With the lock again.
-static __always_inline void flow_walked(struct irq_desc *desc, unsigned result)
+static void flow_walked(struct irq_desc *desc, unsigned result)
 {
-    barrier(); // x86 keeps stores in order: who sees it fall sees what the handlers did
+    barrier(); // as in flow_actions()
     desc->in_progress--;
-    if (likely(result == IRQ_HANDLED)) {
-        irq_note_handled(desc);
-    } else if (result != IRQ_WAKE_THREAD) { // else the thread will know, and say (irq_thread_done)
+    if (result != IRQ_WAKE_THREAD) { // else the thread will know, and say (irq_thread_done)
         irq_note_result(desc, (irqreturn_t)(result & ~(unsigned)IRQ_WAKE_THREAD));
     }
 }
 
-static __always_inline void flow_actions(struct irq_desc *desc)
+// The line is shared, or the handler wants its thread, or the interrupt was not its own.
+static __noinline void flow_actions_on(struct irq_desc *desc, struct irqaction *action,
+                                       unsigned said)
+{
+    unsigned result = flow_walk_on(desc, action, said);
+
+    spin_lock_hardirq(&desc->lock);
+    flow_walked(desc, result);
+}
+
+// Most lines have one action, and most often it says "handled". True: there is an obstacle now.
+static __always_inline bool flow_actions(struct irq_desc *desc)
 {
     struct irqaction *action = desc->action;
 
     desc->in_progress++;
     spin_unlock_hardirq(&desc->lock);
-    unsigned result = flow_walk(desc, action);
+    uint64_t said = flow_call(desc, action);
+    if (unlikely(said != IRQ_HANDLED) || unlikely(action->next != NULL)) {
+        flow_actions_on(desc, action, (unsigned)said);
+        return desc->obstacles != 0;
+    }
+    action->count++;
     spin_lock_hardirq(&desc->lock);
-    flow_walked(desc, result);
+    irq_note_handled(desc);
+    barrier(); // x86 keeps stores in order: who sees it fall sees what the handlers did
+    desc->obstacles -= OBSTACLE_IN_PROGRESS;
+    return desc->obstacles != 0;
 }
 
 // The same for whoever is not a flow handler, and took the lock as one ordinarily does.
@@ -128,7 +145,7 @@ irqreturn_t irq_handle_actions(struct irq_desc *desc)
     lockdep_assert_held(&desc->lock);
     desc->in_progress++;
     spin_unlock(&desc->lock);
-    unsigned result = flow_walk(desc, action);
+    unsigned result = flow_walk_on(desc, action, (unsigned)flow_call(desc, action));
     spin_lock(&desc->lock);
     flow_walked(desc, result);
     return (irqreturn_t)result;
@@ -226,8 +243,7 @@ void flow_edge(struct irq_desc *desc)
         desc->pending = false;
         irq_unmask(desc);
     }
-    flow_actions(desc);
-    if (unlikely(desc->pending)) {
+    if (unlikely(flow_actions(desc))) {
         flow_edge_again(desc);
     }
     spin_unlock_hardirq(&desc->lock);
@@ -238,6 +254,6 @@ void flow_percpu(struct irq_desc *desc)
     flow_eoi(desc);
     struct irqaction *action = READ_ONCE(desc->action);
     if (action != NULL) {
-        flow_call(desc, action);
+        flow_heed(desc, action, (unsigned)flow_call(desc, action));
     }
 }

@@ -275,8 +275,7 @@ static int irq_add_action(struct irq_desc *desc, struct irqaction *action)
         if (err != 0) {
             return err;
         }
-        desc->spurious_count = 0;
-        desc->unhandled = 0;
+        irq_note_anew(desc);
         desc->oneshot = (action->flags & IRQF_ONESHOT) != 0 && !desc->data.chip->oneshot_safe;
         WRITE_ONCE(desc->action, action); // before the first interrupt
         err = irq_start(desc);
@@ -301,8 +300,7 @@ static int irq_add_action(struct irq_desc *desc, struct irqaction *action)
     WRITE_ONCE(first->next, action);
     if (desc->killed) { // a new handler may be the one that was missing
         desc->killed = false;
-        desc->spurious_count = 0;
-        desc->unhandled = 0;
+        irq_note_anew(desc);
         if (--desc->depth == 0) {
             irq_unmask(desc);
         }
@@ -511,8 +509,7 @@ int irq_reprogram(unsigned irq)
     spin_lock_irqsave(&desc->lock, flags);
     bool started = desc->started;
     if (started) {
-        desc->spurious_count = 0;
-        desc->unhandled = 0;
+        irq_note_anew(desc);
         if (desc->killed) {
             desc->killed = false;
             desc->depth--;

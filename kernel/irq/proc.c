@@ -204,7 +204,7 @@ static void irq_proc_spurious(struct text *t, unsigned long irq)
     }
     unsigned long flags;
     spin_lock_irqsave(&desc->lock, flags);
-    uint32_t count = desc->spurious_count, unhandled = desc->unhandled;
+    uint32_t count = irq_noted(desc), unhandled = desc->unhandled;
     uint32_t last = desc->last_unhandled_jiffies;
     spin_unlock_irqrestore(&desc->lock, flags);
     text_printf(t, "count %u\nunhandled %u\nlast_unhandled %llu ms\n", count, unhandled,

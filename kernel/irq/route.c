@@ -251,7 +251,8 @@ int route_alloc_message(const struct irq_chip *chip, void *chip_data, unsigned h
             desc->data = (struct irq_data){
                 .irq = irq, .hwirq = hwirq, .vector = vector, .chip = chip, .chip_data = chip_data};
             desc->affinity = desc->affinity_hint = desc->effective_affinity = (struct cpumask){0};
-            desc->spurious_count = desc->unhandled = desc->last_unhandled_jiffies = 0;
+            irq_note_anew(desc);
+            desc->last_unhandled_jiffies = 0;
             memset(desc->count, 0, sizeof(desc->count));
             WRITE_ONCE(desc->exists, true);
             spin_unlock(&desc->lock);

@@ -31,10 +31,10 @@ enum {
     SPURIOUS_BACKOFF_DOUBLINGS = 10,
 };
 
-uint32_t irq_spurious_window = SPURIOUS_WINDOW;  // A: /proc/irq/spurious_rule
-static uint32_t spurious_limit = SPURIOUS_LIMIT; // A
-static bool spurious_backoff;                    // A: irqstorm=backoff
-static bool spurious_off;                        // I: boot option noirqdebug
+static uint32_t spurious_window = SPURIOUS_WINDOW; // A: /proc/irq/spurious_rule
+static uint32_t spurious_limit = SPURIOUS_LIMIT;   // A
+static bool spurious_backoff;                      // A: irqstorm=backoff
+static bool spurious_off;                          // I: boot option noirqdebug
 
 void (*irq_killed_hook)(void);
 
@@ -77,8 +77,7 @@ static void spurious_kill(struct irq_desc *desc)
 static void spurious_revive(struct irq_desc *desc)
 {
     desc->killed = false;
-    desc->spurious_count = 0;
-    desc->unhandled = 0;
+    irq_note_anew(desc);
     if (--desc->depth == 0) {
         irq_unmask(desc);
     }
@@ -135,20 +134,39 @@ void irq_note_rest(struct irq_desc *desc, irqreturn_t result)
         bool long_ago = time_after(jiffies, desc->last_unhandled_jiffies + SPURIOUS_FORGIVE);
         desc->unhandled = long_ago ? 1 : desc->unhandled + 1;
         desc->last_unhandled_jiffies = jiffies;
-    } else {
-        desc->handled++;
+        desc->nobodys++;
     }
-    if (++desc->spurious_count < READ_ONCE(irq_spurious_window)) {
+    if (desc->spurious_window == 0) {
+        desc->spurious_window = READ_ONCE(spurious_window);
+        desc->spurious_count = -(int32_t)desc->spurious_window;
+    }
+    if (++desc->spurious_count < 0) {
         return;
     }
-    desc->spurious_count = 0;
     if (desc->unhandled > READ_ONCE(spurious_limit)) {
         spurious_kill(desc);
-    } else if (desc->handled > desc->unhandled) {
+    } else if (desc->spurious_window - desc->nobodys > desc->unhandled) {
         desc->kills = 0; // a good spell
     }
-    desc->handled = 0;
-    desc->unhandled = 0;
+    irq_note_anew(desc);
+}
+
+void irq_note_edge(struct irq_desc *desc)
+{
+    desc->spurious_count--; // it is counted below, if it is
+    irq_note_rest(desc, IRQ_HANDLED);
+}
+
+// Another rule: what was counted for the one before is no measure for it.
+static void spurious_count_anew(void)
+{
+    for (unsigned irq = 0; irq < irq_count(); irq++) {
+        unsigned long flags;
+
+        spin_lock_irqsave(&irq_descs[irq].lock, flags);
+        irq_note_anew(&irq_descs[irq]);
+        spin_unlock_irqrestore(&irq_descs[irq].lock, flags);
+    }
 }
 
 static int spurious_option_off(const char *value)
@@ -175,7 +193,7 @@ BOOT_OPTION("irqstorm", spurious_option_storm,
 static void spurious_rule_show(struct text *t, unsigned long index)
 {
     (void)index;
-    text_printf(t, "%u of %u %s\n", spurious_limit, irq_spurious_window,
+    text_printf(t, "%u of %u %s\n", spurious_limit, spurious_window,
                 spurious_off       ? "off"
                 : spurious_backoff ? "backoff"
                                    : "disable");
@@ -201,8 +219,9 @@ static int spurious_rule_write(const char *line, unsigned long index)
         window < 10 || window > 100000000 || limit >= window) {
         return -EINVAL;
     }
-    WRITE_ONCE(irq_spurious_window, window);
+    WRITE_ONCE(spurious_window, window);
     WRITE_ONCE(spurious_limit, limit);
+    spurious_count_anew();
     return 0;
 }
 PROC_FILE_RW("irq/spurious_rule", spurious_rule_show, spurious_rule_write);

@@ -454,7 +454,7 @@ static void why_core(struct irq_walk *walk)
     spin_lock_irqsave(&desc->lock, flags);
     bool killed = desc->killed, pending = desc->pending;
     unsigned depth = desc->depth, active = desc->threads_active;
-    uint32_t count = desc->spurious_count, unhandled = desc->unhandled, cause;
+    uint32_t count = irq_noted(desc), unhandled = desc->unhandled, cause;
     bool oneshot = desc->oneshot && desc->masked;
     spin_unlock_irqrestore(&desc->lock, flags);
     uint64_t calls;
