@@ -95,10 +95,10 @@ static __always_inline void interrupt_external(struct frame *frame, struct irq_d
     } else {
         irq_dispatch_system(cpu, (uint8_t)frame->vector);
     }
-    cpu->irq_depth--;
-    if (cpu->above_thread == 0 && softirq_pending()) {
-        softirq_run(cpu);
+    if (cpu->above_thread == ABOVE_IS_IRQ && softirq_due(cpu)) {
+        softirq_run();
     } else {
+        cpu->irq_depth--;
         cputime_irq_end(cpu);
     }
     if (frame_is_user(frame)) {

@@ -30,9 +30,9 @@ struct cpu {
     union {
         struct {
             uint16_t irq_depth;   // C: hard interrupt handlers on this stack
+            bool serving_softirq; // C
             uint16_t bh_disabled; // C: local_bh_disable() nesting
             uint16_t nmi_depth;   // C: NMI and #MC handlers
-            bool serving_softirq; // C
         };
         uint64_t above_thread; // 0: thread code that softirqs may interrupt; one look at all
     };
@@ -63,9 +63,15 @@ struct cpu {
     uint64_t handler_tsc;          // C: when the handler that runs was called: they do not nest
     uint64_t interrupts;           // C: taken, exceptions aside
     uint64_t irq_since;            // C: TSC when its hard interrupt began; 0: none; read by others
-    uint32_t softirq_pending;      // C: bit n: softirq n (<defer/softirq.h>)
+    uint32_t softirq_pending;      // C: bit n: softirq n; 31: <defer/softirq.h>
     uint32_t lock_holder;          // I: what spinlocks are marked with: id + 1, as 0 is nobody
 } __aligned(64);
+// Values of cpu.above_thread where one thing is all there is.
+enum { ABOVE_IS_IRQ = 1, ABOVE_IS_SOFTIRQ = 1 << 16 };
+_Static_assert(offsetof(struct cpu, irq_depth) == offsetof(struct cpu, above_thread), "bit 0");
+_Static_assert(offsetof(struct cpu, serving_softirq) == offsetof(struct cpu, above_thread) + 2,
+               "16");
+
 extern struct cpu cpus[MAX_CPUS];
 void cpu_set_up(unsigned cpu);         // before anything else of that CPU's. Context: boot
 extern unsigned cpu_count;             // I: CPUs that the machine has (possible), 1 .. MAX_CPUS

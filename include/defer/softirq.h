@@ -21,7 +21,7 @@ enum softirq { // Linux's ten, in order
     HRTIMER_SOFTIRQ,
     RCU_SOFTIRQ,
     NR_SOFTIRQS,
-    // The pending word has 32 bits; two of those that Linux leaves free are for labs and tests, so
+    // The pending word has 31 bits; two of those that Linux leaves free are for labs and tests, so
     // that they need not disturb the ten. They are not shown in /proc.
     SPARE_SOFTIRQ = NR_SOFTIRQS,
     SPARE2_SOFTIRQ,
@@ -34,15 +34,22 @@ void open_softirq(enum softirq nr, void (*action)(void));
 
 void softirq_wake_thread(void); // ksoftirqd of this CPU. Context: interrupts off
 
-// Marks it pending on this CPU. Context: interrupts off.
-static inline void raise_softirq_irqoff(enum softirq nr)
+// Marks it pending on this CPU, for whoever has seen that he is above thread code
+// (cpu.above_thread): in an interrupt its end will look, in a softirq the next round, with bottom
+// halves off their enabling.
+static __always_inline void softirq_mark(enum softirq nr)
 {
+    trace(TRACE_SOFTIRQ_RAISE, nr, 0); // before it may run
     __asm__ volatile("orl %0, %%gs:%c1" ::"ri"((uint32_t)BIT(nr)),
                      "i"(offsetof(struct cpu, softirq_pending))
                      : "memory", "cc");
-    trace(TRACE_SOFTIRQ_RAISE, nr, 0);
-    // In an interrupt its end will look, in a softirq the next round, with bottom halves off their
-    // enabling. In a thread nobody would look before the next interrupt.
+}
+
+// Marks it pending on this CPU. Context: interrupts off.
+static inline void raise_softirq_irqoff(enum softirq nr)
+{
+    softirq_mark(nr);
+    // In a thread nobody would look before the next interrupt.
     if (unlikely(!cpu_field_set(above_thread))) {
         softirq_wake_thread();
     }
@@ -50,15 +57,32 @@ static inline void raise_softirq_irqoff(enum softirq nr)
 
 void raise_softirq(enum softirq nr); // Context: any
 
+// In the pending word: ksoftirqd has it, and the ends of interrupts keep out.
+#define SOFTIRQ_LEFT_TO_THREAD BIT(31)
+
 static inline bool softirq_pending(void) // this CPU
 {
     return cpu_field_set(softirq_pending);
 }
 
-// The spine's call when the outermost hard interrupt is over and something is pending: books the
-// interrupt's time (cputime_irq_end) and runs softirqs. Entered and left with interrupts off, on in
-// between. Context: interrupts off.
-void softirq_run(struct cpu *cpu);
+// May what was left to ksoftirqd run all the same? Then it is not any more. Context: interrupts off.
+bool softirq_take_back(struct cpu *cpu);
+// Shall what is pending on this CPU run here and now? One look at the word and its highest bit.
+static __always_inline bool softirq_due(struct cpu *cpu)
+{
+    bool due;
+
+    __asm__("cmpl $0, %1" : "=@ccg"(due) : "m"(cpu->softirq_pending));
+    if (due) {
+        return true;
+    }
+    return unlikely(cpu->softirq_pending != 0) && softirq_take_back(cpu);
+}
+
+// The spine's call where the outermost hard interrupt ends and softirqs are due: books the
+// interrupt's time (cputime_irq_end), is in hard irq no more, and runs softirqs. Entered and left
+// with interrupts off, on in between. Context: hard irq.
+void softirq_run(void);
 void softirq_init_subsystem(void); // before the first interrupt. Context: boot
 // ksoftirqd/N for each CPU that is online; called as CPUs come up. Context: thread.
 void softirq_start_threads(void);

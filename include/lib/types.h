@@ -55,6 +55,8 @@ typedef struct {
 #define __printf(fmt, args) __attribute__((format(printf, fmt, args)))
 #define __must_check        __attribute__((warn_unused_result))
 #define __noinline          __attribute__((noinline))
+// For where each instruction counts, and what lies on the stack has no arrays to run over.
+#define __no_stack_protector __attribute__((no_stack_protector))
 #undef __always_inline // glibc has it too, in host tests
 #define __always_inline inline __attribute__((always_inline))
 #define __unused        __attribute__((unused))

@@ -39,20 +39,36 @@ struct cputime {
 
 extern struct cputime cputimes[MAX_CPUS];
 
-// This CPU, whose books these are, begins something of another kind. What it did before. Context:
-// interrupts off.
-static inline enum cpu_time cputime_enter(struct cputime *time, enum cpu_time kind)
+// To what was finished; the difference was found first, which the compiler would put off.
+static __always_inline void cputime_add(struct cputime *time, enum cpu_time kind, uint64_t cycles)
 {
-    enum cpu_time before = time->kind;
+    __asm__("" : "+r"(cycles));
+    time->tsc[kind] += cycles;
+}
 
+// This CPU, whose books these are, begins something of another kind, at the time that is returned.
+// `before`: what it did until now. Context: interrupts off.
+static __always_inline uint64_t cputime_change(struct cputime *time, enum cpu_time kind,
+                                               enum cpu_time *before)
+{
+    *before = time->kind;
     time->sequence++;
     barrier();
     uint64_t now = rdtsc();
-    time->tsc[before] += now - time->since;
+    cputime_add(time, *before, now - time->since);
     time->since = now;
     time->kind = kind;
     barrier();
     time->sequence++;
+    return now;
+}
+
+// The same for who wants to know only what it did before.
+static inline enum cpu_time cputime_enter(struct cputime *time, enum cpu_time kind)
+{
+    enum cpu_time before;
+
+    cputime_change(time, kind, &before);
     return before;
 }
 
@@ -72,7 +88,7 @@ static inline void cputime_irq_end(struct cpu *cpu)
     time->sequence++;
     barrier();
     uint64_t spent = rdtsc() - cpu->irq_since;
-    time->tsc[CPU_IRQ] += spent;
+    cputime_add(time, CPU_IRQ, spent);
     time->since += spent;
     WRITE_ONCE(cpu->irq_since, 0);
     barrier();
@@ -80,23 +96,24 @@ static inline void cputime_irq_end(struct cpu *cpu)
 }
 
 // It is over, and the CPU begins something of another kind than what it interrupted: both with one
-// look at the clock, which stands in time->since afterwards. What was interrupted.
-static inline enum cpu_time cputime_irq_end_enter(struct cpu *cpu, enum cpu_time kind)
+// look at the clock, which is returned. `before`: what was interrupted.
+static __always_inline uint64_t cputime_irq_end_change(struct cpu *cpu, enum cpu_time kind,
+                                                       enum cpu_time *before)
 {
     struct cputime *time = cpu->books;
-    enum cpu_time before = time->kind;
 
     time->sequence++;
     barrier();
     uint64_t now = rdtsc(), irq_since = cpu->irq_since;
-    time->tsc[CPU_IRQ] += now - irq_since;
-    time->tsc[before] += irq_since - time->since;
+    cputime_add(time, CPU_IRQ, now - irq_since);
+    *before = time->kind;
+    cputime_add(time, *before, irq_since - time->since);
     time->since = now;
     time->kind = kind;
     WRITE_ONCE(cpu->irq_since, 0);
     barrier();
     time->sequence++;
-    return before;
+    return now;
 }
 
 // Opens the books of a CPU that has just come up: it was idle until now, or was booting the machine

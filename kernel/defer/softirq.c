@@ -32,11 +32,9 @@
 #define SOFTIRQ_FLOOD_NS 1000000000ull
 
 struct softirq_cpu {
-    bool handed_over;              // C: ksoftirqd has it; the ends of interrupts keep out
     struct thread *ksoftirqd;      // I
     uint32_t rounds;               // C: of the serving that is under way
     uint64_t end_ns;               // C: when that serving should come to an end
-    uint64_t called_tsc;           // C: when the handler that runs was called
     struct softirq_stat stat;      // C: read by others
     uint64_t count[SOFTIRQ_SLOTS]; // C
     uint64_t tsc[SOFTIRQ_SLOTS];   // C: time spent in each
@@ -97,7 +95,16 @@ void raise_softirq(enum softirq nr)
 
 // ---- running -----------------------------------------------------------------------------------
 
-static __noinline void softirq_unbalanced(size_t nr, uint32_t preempt_off)
+// One stay in softirq context: on the stack of who serves. So no register has to be saved for it on
+// the way to the first handler.
+struct softirq_turn {
+    uint64_t bits;        // what is to run in this round, lowest first, from ...
+    uint64_t called_tsc;  // ... the handler that runs on, and when that was called
+    enum cpu_time before; // what the CPU's books said
+    uint32_t preempt_off; // before
+};
+
+static __noinline void softirq_unbalanced(unsigned nr, uint32_t preempt_off)
 {
     pr_err("BUG: softirq %s came back with preempt_off %u, went with %u", softirq_names[nr],
            cpu_field(preempt_off), preempt_off);
@@ -105,26 +112,42 @@ static __noinline void softirq_unbalanced(size_t nr, uint32_t preempt_off)
     WARN_ON(true);
 }
 
-// Behind a handler, out of line: the way to it has fewer registers to save. Each one's end is the
-// next one's beginning: one look at the clock.
-static __noinline void softirq_called(struct softirq_cpu *self, size_t nr, uint32_t preempt_off)
+static __always_inline unsigned long softirq_lowest(const struct softirq_turn *turn)
 {
+    unsigned long nr;
+
+    __asm__("bsfq %1, %0" : "=r"(nr) : "rm"(turn->bits) : "cc"); // there is one
+    return nr;
+}
+
+static __always_inline void softirq_take(struct cpu *cpu, struct softirq_turn *turn)
+{
+    turn->bits = cpu->softirq_pending;
+    cpu->softirq_pending = 0;
+}
+
+static __always_inline void softirq_call(struct softirq_cpu *self, const struct softirq_turn *turn)
+{
+    unsigned long nr = softirq_lowest(turn);
+
+    self->count[nr]++;
+    trace_at(turn->called_tsc, TRACE_SOFTIRQ_ENTRY, (uint32_t)nr, 0);
+    softirq_actions[nr]();
+}
+
+// Behind a handler. Each one's end is the next one's beginning: one look at the clock.
+static __always_inline void softirq_called(struct softirq_cpu *self, struct softirq_turn *turn)
+{
+    unsigned long nr = softirq_lowest(turn);
     uint64_t now = rdtsc();
 
     trace_at(now, TRACE_SOFTIRQ_EXIT, (uint32_t)nr, 0);
-    self->tsc[nr] += now - self->called_tsc;
-    self->called_tsc = now;
-    if (unlikely(cpu_field(preempt_off) != preempt_off)) {
-        softirq_unbalanced(nr, preempt_off);
+    self->tsc[nr] += now - turn->called_tsc;
+    turn->called_tsc = now;
+    turn->bits &= turn->bits - 1;
+    if (unlikely(cpu_field(preempt_off) != turn->preempt_off + 1)) {
+        softirq_unbalanced((unsigned)nr, turn->preempt_off + 1);
     }
-}
-
-static __always_inline void softirq_call(struct softirq_cpu *self, size_t nr, uint32_t preempt_off)
-{
-    self->count[nr]++;
-    trace_at(self->called_tsc, TRACE_SOFTIRQ_ENTRY, (uint32_t)nr, 0);
-    softirq_actions[nr]();
-    softirq_called(self, nr, preempt_off);
 }
 
 // May there be another round? The clock is read only when there was a first one: most often one is
@@ -151,78 +174,90 @@ static __noinline bool softirq_go_on(const struct cpu *cpu, struct softirq_cpu *
     return true;
 }
 
-// Serves what is pending, in rounds. True when it stopped with something left. Interrupts are off
-// on entry and exit, on while handlers run. Preemption stays off: the CPU is in softirq context all
-// the time. The CPU's books say CPU_SOFTIRQ already, since a moment ago; before that: `before`.
-static __always_inline bool softirq_serve(struct cpu *cpu, struct softirq_cpu *self,
-                                          enum cpu_time before)
+static __noinline void softirq_hand_over(struct cpu *cpu, struct softirq_cpu *self)
 {
-    uint32_t preempt_off = ++cpu->preempt_off;
-
-    self->called_tsc = cpu->books->since;
-    cpu->serving_softirq = true;
-    do {
-        uint64_t bits = cpu->softirq_pending;
-
-        cpu->softirq_pending = 0;
-        local_irq_enable();
-        do {
-            softirq_call(self, (unsigned)__builtin_ctzll(bits), preempt_off);
-            bits &= bits - 1;
-        } while (bits != 0);
-        local_irq_disable();
-        self->stat.rounds++;
-    } while (unlikely(cpu->softirq_pending != 0) && softirq_go_on(cpu, self));
-    self->rounds = 0;
-    self->stat.servings++;
-    cputime_enter(cpu->books, before);
-    cpu->serving_softirq = false;
-    cpu->preempt_off--;
-    return cpu->softirq_pending != 0;
-}
-
-static __noinline void softirq_hand_over(struct softirq_cpu *self)
-{
-    if (self->ksoftirqd != NULL) {
-        self->stat.handed_over += !self->handed_over;
-        self->handed_over = true;
+    if (self->ksoftirqd == NULL) {
+        return;
+    }
+    cpu->softirq_pending |= SOFTIRQ_LEFT_TO_THREAD;
+    if (current != self->ksoftirqd) {
+        self->stat.handed_over++;
         softirq_wake_thread();
     }
 }
 
-// ksoftirqd cannot catch up while a realtime thread runs; then softirqs go on without it, bounded.
-static bool softirq_left_to_thread(const struct softirq_cpu *self)
+// From the end of the first handler on: the others of the round, further rounds, the end.
+static __noinline void softirq_serve_on(struct softirq_turn *turn)
 {
-    return unlikely(self->handed_over) && current->rt_priority == 0;
-}
-
-static __always_inline void softirq_run_on(struct cpu *cpu, struct softirq_cpu *self,
-                                           enum cpu_time before)
-{
-    if (unlikely(softirq_serve(cpu, self, before))) {
-        softirq_hand_over(self);
-    }
-}
-
-void softirq_run(struct cpu *cpu)
-{
+    struct cpu *cpu = cpu_self();
     struct softirq_cpu *self = cpu->softirqs;
 
-    if (softirq_left_to_thread(self)) {
-        cputime_irq_end(cpu);
-    } else {
-        softirq_run_on(cpu, self, cputime_irq_end_enter(cpu, CPU_SOFTIRQ));
+    for (;;) {
+        softirq_called(self, turn);
+        if (turn->bits == 0) {
+            local_irq_disable();
+            self->stat.rounds++;
+            if (likely(cpu->softirq_pending == 0) || !softirq_go_on(cpu, self)) {
+                break;
+            }
+            softirq_take(cpu, turn);
+            local_irq_enable();
+        }
+        softirq_call(self, turn);
     }
+    self->rounds = 0;
+    self->stat.servings++;
+    cputime_enter(cpu->books, turn->before);
+    cpu->serving_softirq = false;
+    cpu->preempt_off--;
+    if (unlikely(cpu->softirq_pending != 0)) {
+        softirq_hand_over(cpu, self);
+    }
+}
+
+// Serves what is pending, in rounds; ksoftirqd goes on with what is left. Interrupts are off on
+// entry and exit, on while handlers run. Preemption stays off: the CPU is in softirq context all
+// the time. The CPU's books say CPU_SOFTIRQ already.
+static __always_inline void softirq_serve(struct cpu *cpu, struct softirq_turn *turn)
+{
+    turn->preempt_off = cpu->preempt_off;
+    raw_preempt_disable();
+    softirq_take(cpu, turn);
+    local_irq_enable();
+    __asm__ volatile("" : "+m"(*turn)); // what the call needs is there: no register to save for it
+    softirq_call(cpu_field(softirqs), turn);
+    softirq_serve_on(turn);
+}
+
+// ksoftirqd cannot catch up while a realtime thread runs; then softirqs go on without it, bounded.
+bool softirq_take_back(struct cpu *cpu)
+{
+    lockdep_assert_irqs_disabled();
+    if (current->rt_priority == 0) {
+        return false;
+    }
+    cpu->softirq_pending &= ~SOFTIRQ_LEFT_TO_THREAD;
+    return true;
+}
+
+__no_stack_protector void softirq_run(void)
+{
+    struct cpu *cpu = cpu_self();
+    struct softirq_turn turn;
+
+    turn.called_tsc = cputime_irq_end_change(cpu, CPU_SOFTIRQ, &turn.before);
+    cpu->above_thread = ABOVE_IS_SOFTIRQ; // one store for both: there was nothing but the interrupt
+    softirq_serve(cpu, &turn);
 }
 
 // The same where no interrupt ends.
 static __always_inline void softirq_run_in_thread(struct cpu *cpu)
 {
-    struct softirq_cpu *self = cpu->softirqs;
+    struct softirq_turn turn;
 
-    if (!softirq_left_to_thread(self)) {
-        softirq_run_on(cpu, self, cputime_enter(cpu->books, CPU_SOFTIRQ));
-    }
+    turn.called_tsc = cputime_change(cpu->books, CPU_SOFTIRQ, &turn.before);
+    cpu->serving_softirq = true;
+    softirq_serve(cpu, &turn);
 }
 
 // ---- bottom halves off and on ------------------------------------------------------------------
@@ -237,7 +272,7 @@ static __noinline void softirq_bh_unbalanced(struct cpu *cpu)
 
 // What became pending meanwhile runs here and now, if this is a place for it. Handlers need
 // interrupts on; where the caller wants them off, ksoftirqd runs them, or the end of the interrupt.
-void softirq_bh_enabled(void)
+__no_stack_protector void softirq_bh_enabled(void)
 {
     police_context(CTX_THREAD | CTX_ATOMIC | CTX_SOFTIRQ);
     struct cpu *cpu = cpu_self();
@@ -249,7 +284,7 @@ void softirq_bh_enabled(void)
         if (cpu->irq_depth == 0 && !cpu->serving_softirq) {
             softirq_wake_thread();
         }
-    } else if (!cpu->serving_softirq && cpu->softirq_pending != 0) {
+    } else if (!cpu->serving_softirq && softirq_due(cpu)) {
         softirq_run_in_thread(cpu);
     }
     local_irq_restore(flags);
@@ -300,17 +335,17 @@ static void softirq_thread(void *arg)
     softirq_flood_begin(self, &flood);
     for (;;) {
         local_irq_disable(); // whoever raises on this CPU comes after the test and finds us asleep
+        struct cpu *cpu = cpu_self();
+
+        cpu->softirq_pending &= ~SOFTIRQ_LEFT_TO_THREAD;
         if (!softirq_pending()) {
-            self->handed_over = false;
             set_current_state(THREAD_SLEEPING);
             local_irq_enable();
             schedule();
             softirq_flood_begin(self, &flood);
         } else {
             self->stat.by_thread++;
-            struct cpu *cpu = cpu_self();
-
-            softirq_serve(cpu, self, cputime_enter(cpu->books, CPU_SOFTIRQ));
+            softirq_run_in_thread(cpu);
             local_irq_enable();
             sched_preempt();
             softirq_flood_look(self, &flood);

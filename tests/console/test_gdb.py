@@ -26,7 +26,7 @@ def test_gdb_follows_an_interrupt_through_the_kernel(boot, tmp_path):
                      re.M), shown
     interrupted = re.search(r"^INTERRUPTED (\w+)", said, re.M).group(1)
     assert f"RETURNED to {interrupted}" in said
-    assert ("STOPS isr_stubs interrupt irq_dispatch e1000_interrupt softirq_run_on "
+    assert ("STOPS isr_stubs interrupt irq_dispatch e1000_interrupt softirq_serve "
             "netif_receive_skb") in said, shown
     walk = [line for line in said.split("--- walk\n")[1].split("--- walked\n")[0].splitlines()
             if re.match(r"[ \d]\d [a-zA-Z]", line)]

@@ -171,7 +171,7 @@ spine, the dispatcher, the driver's top half, softirqs, and a frame that comes u
                     gdb.execute(f"break interrupt if frame->vector == {vector}")
                     gdb.execute(f"break irq_dispatch if desc->data.vector == {vector}")
                     gdb.execute(f"break *{int(action['handler']):#x}")
-                    gdb.execute("break softirq_run_on if "  # those of time would stop us all day
+                    gdb.execute("break softirq_serve if "  # those of time would stop us all day
                                 "cpus[$_thread - 1].softirq_pending & ~(1 << TIMER_SOFTIRQ"
                                 " | 1 << HRTIMER_SOFTIRQ | 1 << RCU_SOFTIRQ)")
                     gdb.execute("break netif_receive_skb")
