@@ -56,8 +56,8 @@ struct cpu {
     struct cputime *books;        // I: of its time (<sched/cputime.h>)
     struct softirq_cpu *softirqs; // I: of kernel/defer/softirq.c
     struct police_cpu *police;    // I: of kernel/core/police.h
-    // C: the last one that was scheduled, tasklet_hi_schedule() [1] apart; kernel/defer/tasklet.c
-    struct tasklet_struct *tasklets[2];
+    // C: the last one that was scheduled, and so by tasklet_hi_schedule(); kernel/defer/tasklet.c
+    struct tasklet_struct *tasklets, *tasklets_hi;
     uint64_t trace_ring;           // A: where trace() writes; <core/trace.h> says how
     const struct frame *irq_frame; // C: what the hard interrupt of this moment interrupted
     uint64_t handler_tsc;          // C: when the handler that runs was called: they do not nest

@@ -15,7 +15,6 @@ struct tasklet_struct {
     };
     void (*callback)(struct tasklet_struct *t); // I
     const char *name;                           // I
-    uint64_t runs;                              // A
     struct tasklet_kind *kind;                  // I: its row in /proc/tasklets
 };
 

@@ -88,24 +88,39 @@ static uint32_t tasklet_state(const struct tasklet_struct *t)
     return __atomic_load_n(&t->state, __ATOMIC_SEQ_CST);
 }
 
-// Puts a tasklet, whose SCHEDULED the caller has set, on this CPU's list. That is a ring, known by
-// its last one: so the softirq can take all of them with one exchange.
-static __always_inline void tasklet_enqueue(struct tasklet_struct *t, bool hi)
+// Puts a tasklet, whose SCHEDULED the caller has set, on this CPU's list, the last one first: an
+// interrupt may do the same between the look and the step, and it is tried again. The caller stays
+// on this CPU.
+static __always_inline void tasklet_push(struct tasklet_struct *t, bool hi)
+{
+    bool done;
+
+    do {
+        t->next = hi ? cpu_field(tasklets_hi) : cpu_field(tasklets);
+        done = hi ? cpu_field_try(tasklets_hi, t->next, t) : cpu_field_try(tasklets, t->next, t);
+    } while (unlikely(!done));
+}
+
+// In a thread, which might move to another CPU, and where nobody looks unless ksoftirqd is woken.
+static __noinline void tasklet_enqueue_in_thread(struct tasklet_struct *t, bool hi)
 {
     unsigned long flags = local_irq_save();
-    struct tasklet_struct **list = &cpu_self()->tasklets[hi], *last = *list;
 
-    if (likely(last == NULL)) {
-        t->next = t;
-    } else {
-        t->next = last->next;
-        last->next = t;
-    }
-    *list = t;
+    tasklet_push(t, hi);
     raise_softirq_irqoff(hi ? HI_SOFTIRQ : TASKLET_SOFTIRQ);
     local_irq_restore(flags);
     if (unlikely(cpu_field_set(want_resched))) {
         preempt_enable_slow();
+    }
+}
+
+static __always_inline void tasklet_enqueue(struct tasklet_struct *t, bool hi)
+{
+    if (unlikely(!cpu_field_set(above_thread))) {
+        tasklet_enqueue_in_thread(t, hi);
+    } else {
+        tasklet_push(t, hi);
+        softirq_mark(hi ? HI_SOFTIRQ : TASKLET_SOFTIRQ);
     }
 }
 
@@ -179,7 +194,6 @@ static __always_inline void tasklet_run_one(struct tasklet_struct *t, bool hi)
         !tasklet_begin_rarely(t)) {
         return;
     }
-    t->runs++;
     __atomic_fetch_add(&t->kind->runs, 1, __ATOMIC_RELAXED);
     trace(TRACE_TASKLET_ENTRY, 0, (uintptr_t)t->callback);
     lockdep_calls(LOCK_SOFTIRQ, t->callback);
@@ -188,22 +202,39 @@ static __always_inline void tasklet_run_one(struct tasklet_struct *t, bool hi)
     tasklet_clear(t, TASKLET_RUNNING);
 }
 
+// Several: the first that was asked for is the last of the list.
+static __noinline void tasklet_run_all(struct tasklet_struct *t, bool hi)
+{
+    struct tasklet_struct *first = NULL;
+
+    while (t != NULL) {
+        struct tasklet_struct *before = t->next;
+
+        t->next = first;
+        first = t;
+        t = before;
+    }
+    while (first != NULL) {
+        struct tasklet_struct *next = first->next; // before it may be scheduled again
+
+        tasklet_run_one(first, hi);
+        first = next;
+    }
+}
+
 // The whole list is taken at once: what is scheduled from here on waits for the next round.
 static __always_inline void tasklet_action(bool hi)
 {
-    struct tasklet_struct *last =
-        __atomic_exchange_n(&cpu_self()->tasklets[hi], NULL, __ATOMIC_ACQUIRE);
+    struct tasklet_struct *t =
+        hi ? cpu_field_xchg(tasklets_hi, NULL) : cpu_field_xchg(tasklets, NULL);
 
-    if (unlikely(last == NULL)) {
+    if (unlikely(t == NULL)) {
         return;
     }
-    struct tasklet_struct *t = last->next;
-    last->next = NULL;
-    while (t != NULL) {
-        struct tasklet_struct *next = t->next; // before it may be scheduled again
-
+    if (likely(t->next == NULL)) {
         tasklet_run_one(t, hi);
-        t = next;
+    } else {
+        tasklet_run_all(t, hi);
     }
 }
 

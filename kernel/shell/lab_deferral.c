@@ -83,6 +83,7 @@ static unsigned lab_defer_everywhere(struct shell *sh, void (*fn)(void *arg), ui
 
 struct lab_tasklet {
     struct tasklet_struct tasklet;
+    uint32_t runs;     // A
     uint32_t inside;   // A: runs that are under way
     uint32_t overlaps; // A: runs that met another of the same tasklet
     uint32_t wanted;   // A: somebody has asked since the last run began
@@ -104,6 +105,7 @@ static void lab_tasklet_run(struct tasklet_struct *t)
     if (lab_defer_add(&own->inside, 1) != 1) {
         lab_defer_add(&own->overlaps, 1);
     }
+    lab_defer_add(&own->runs, 1);
     __atomic_store_n(&own->wanted, 0, __ATOMIC_SEQ_CST); // who asks from here on is owed a run
     for (unsigned i = 0; i < 20; i++) {                  // long enough to be met
         cpu_relax();
@@ -177,7 +179,7 @@ static int lab_tasklets_report(struct shell *sh, unsigned threads)
         tasklet_kill(&own->tasklet);
         lost += lab_defer_get(&own->wanted);
         overlaps += lab_defer_get(&own->overlaps);
-        runs += own->tasklet.runs;
+        runs += lab_defer_get(&own->runs);
     }
     shell_printf(sh,
                  "%u threads on %u tasklets: %u schedules, %u times disabled and enabled, "

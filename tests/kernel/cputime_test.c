@@ -85,24 +85,31 @@ KTEST(cputime, a_handler_is_in_the_row_irq)
     message_line_close(irq, &calls);
 }
 
-static void cputime_callback(struct tasklet_struct *t __unused)
+struct cputime_tasklet {
+    struct tasklet_struct tasklet;
+    uint32_t runs; // A
+};
+
+static void cputime_callback(struct tasklet_struct *t)
 {
     udelay(CPUTIME_WORK_US);
+    __atomic_fetch_add(&container_of(t, struct cputime_tasklet, tasklet)->runs, 1,
+                       __ATOMIC_SEQ_CST);
 }
 
 static void cputime_tasklet_on_this_cpu(struct every_cpu *self)
 {
     struct ktest_run *ktest = self->ktest;
-    struct tasklet_struct t;
+    struct cputime_tasklet own = {.runs = 0};
     uint64_t softirq_ns = sched_cpu_time_ns(self->cpu, CPU_SOFTIRQ);
     uint64_t irq_ns = sched_cpu_time_ns(self->cpu, CPU_IRQ);
 
-    tasklet_setup(&t, cputime_callback, "cputime");
+    tasklet_setup(&own.tasklet, cputime_callback, "cputime");
     local_bh_disable(); // so that it runs here, when they are enabled again
-    tasklet_schedule(&t);
+    tasklet_schedule(&own.tasklet);
     local_bh_enable();
-    EXPECT(EVENTUALLY(READ_ONCE(t.runs) == 1));
-    tasklet_kill(&t);
+    EXPECT(EVENTUALLY(READ_ONCE(own.runs) == 1));
+    tasklet_kill(&own.tasklet);
     irq_ns = sched_cpu_time_ns(self->cpu, CPU_IRQ) - irq_ns; // it may have been interrupted
     softirq_ns = sched_cpu_time_ns(self->cpu, CPU_SOFTIRQ) - softirq_ns;
     EXPECT(softirq_ns > 0);
