@@ -5,7 +5,6 @@
 #include <lib/types.h>
 
 struct tasklet_struct {
-    struct tasklet_struct *next; // C: on the list of the CPU that scheduled it
     union {
         struct {
             uint32_t state;    // A: scheduled, running, parked
@@ -13,6 +12,7 @@ struct tasklet_struct {
         };
         uint64_t state_and_disabled; // A: both, for who begins to run it
     };
+    struct tasklet_struct *next;                // C: on the list of the CPU that scheduled it
     void (*callback)(struct tasklet_struct *t); // I
     const char *name;                           // I
     struct tasklet_kind *kind;                  // I: its row in /proc/tasklets

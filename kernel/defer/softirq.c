@@ -174,20 +174,9 @@ static __noinline bool softirq_go_on(const struct cpu *cpu, struct softirq_cpu *
     return true;
 }
 
-static __noinline void softirq_hand_over(struct cpu *cpu, struct softirq_cpu *self)
-{
-    if (self->ksoftirqd == NULL) {
-        return;
-    }
-    cpu->softirq_pending |= SOFTIRQ_LEFT_TO_THREAD;
-    if (current != self->ksoftirqd) {
-        self->stat.handed_over++;
-        softirq_wake_thread();
-    }
-}
-
-// From the end of the first handler on: the others of the round, further rounds, the end.
-static __noinline void softirq_serve_on(struct softirq_turn *turn)
+// From the end of the first handler on: the others of the round, further rounds, the end. True when
+// it stopped with something left.
+static __noinline bool softirq_serve_on(struct softirq_turn *turn)
 {
     struct cpu *cpu = cpu_self();
     struct softirq_cpu *self = cpu->softirqs;
@@ -210,15 +199,13 @@ static __noinline void softirq_serve_on(struct softirq_turn *turn)
     cputime_enter(cpu->books, turn->before);
     cpu->serving_softirq = false;
     cpu->preempt_off--;
-    if (unlikely(cpu->softirq_pending != 0)) {
-        softirq_hand_over(cpu, self);
-    }
+    return cpu->softirq_pending != 0;
 }
 
-// Serves what is pending, in rounds; ksoftirqd goes on with what is left. Interrupts are off on
-// entry and exit, on while handlers run. Preemption stays off: the CPU is in softirq context all
+// Serves what is pending, in rounds. True when it stopped with something left. Interrupts are off
+// on entry and exit, on while handlers run. Preemption stays off: the CPU is in softirq context all
 // the time. The CPU's books say CPU_SOFTIRQ already.
-static __always_inline void softirq_serve(struct cpu *cpu, struct softirq_turn *turn)
+static __always_inline bool softirq_serve(struct cpu *cpu, struct softirq_turn *turn)
 {
     turn->preempt_off = cpu->preempt_off;
     raw_preempt_disable();
@@ -226,7 +213,19 @@ static __always_inline void softirq_serve(struct cpu *cpu, struct softirq_turn *
     local_irq_enable();
     __asm__ volatile("" : "+m"(*turn)); // what the call needs is there: no register to save for it
     softirq_call(cpu_field(softirqs), turn);
-    softirq_serve_on(turn);
+    return softirq_serve_on(turn);
+}
+
+// Woken even if it is what was interrupted: it may be on its way to sleep.
+static __noinline void softirq_hand_over(void)
+{
+    struct cpu *cpu = cpu_self();
+
+    if (cpu->softirqs->ksoftirqd != NULL) {
+        cpu->softirq_pending |= SOFTIRQ_LEFT_TO_THREAD;
+        cpu->softirqs->stat.handed_over++;
+        softirq_wake_thread();
+    }
 }
 
 // ksoftirqd cannot catch up while a realtime thread runs; then softirqs go on without it, bounded.
@@ -247,17 +246,19 @@ __no_stack_protector void softirq_run(void)
 
     turn.called_tsc = cputime_irq_end_change(cpu, CPU_SOFTIRQ, &turn.before);
     cpu->above_thread = ABOVE_IS_SOFTIRQ; // one store for both: there was nothing but the interrupt
-    softirq_serve(cpu, &turn);
+    if (unlikely(softirq_serve(cpu, &turn))) {
+        softirq_hand_over();
+    }
 }
 
-// The same where no interrupt ends.
-static __always_inline void softirq_run_in_thread(struct cpu *cpu)
+// The same where no interrupt ends; what is left, the caller sees to.
+static __always_inline bool softirq_run_in_thread(struct cpu *cpu)
 {
     struct softirq_turn turn;
 
     turn.called_tsc = cputime_change(cpu->books, CPU_SOFTIRQ, &turn.before);
     cpu->serving_softirq = true;
-    softirq_serve(cpu, &turn);
+    return softirq_serve(cpu, &turn);
 }
 
 // ---- bottom halves off and on ------------------------------------------------------------------
@@ -284,8 +285,8 @@ __no_stack_protector void softirq_bh_enabled(void)
         if (cpu->irq_depth == 0 && !cpu->serving_softirq) {
             softirq_wake_thread();
         }
-    } else if (!cpu->serving_softirq && softirq_due(cpu)) {
-        softirq_run_in_thread(cpu);
+    } else if (!cpu->serving_softirq && softirq_due(cpu) && softirq_run_in_thread(cpu)) {
+        softirq_hand_over();
     }
     local_irq_restore(flags);
 }
@@ -345,7 +346,9 @@ static void softirq_thread(void *arg)
             softirq_flood_begin(self, &flood);
         } else {
             self->stat.by_thread++;
-            softirq_run_in_thread(cpu);
+            if (softirq_run_in_thread(cpu)) {
+                cpu->softirq_pending |= SOFTIRQ_LEFT_TO_THREAD; // it has it still
+            }
             local_irq_enable();
             sched_preempt();
             softirq_flood_look(self, &flood);

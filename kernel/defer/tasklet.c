@@ -194,10 +194,12 @@ static __always_inline void tasklet_run_one(struct tasklet_struct *t, bool hi)
         !tasklet_begin_rarely(t)) {
         return;
     }
+    void (*callback)(struct tasklet_struct * t) = t->callback;
+
     __atomic_fetch_add(&t->kind->runs, 1, __ATOMIC_RELAXED);
-    trace(TRACE_TASKLET_ENTRY, 0, (uintptr_t)t->callback);
-    lockdep_calls(LOCK_SOFTIRQ, t->callback);
-    t->callback(t);
+    trace(TRACE_TASKLET_ENTRY, 0, (uintptr_t)callback);
+    lockdep_calls(LOCK_SOFTIRQ, callback);
+    callback(t);
     lockdep_calls(LOCK_SOFTIRQ, NULL);
     tasklet_clear(t, TASKLET_RUNNING);
 }

@@ -192,6 +192,27 @@ KTEST(softirq, rounds_and_hand_overs_are_counted)
     sched_setaffinity(current, &all);
 }
 
+// What is handed over runs, wherever ksoftirqd was just then: on its way to sleep, too, which is
+// where it is when another CPU sees the last run and sends the next interrupt.
+KTEST(softirq, what_is_handed_over_is_not_forgotten)
+{
+    struct cpumask only = {{2}}, all = {{UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+    uint64_t before = softirq_stat(0)->handed_over;
+
+    if (!cpumask_test(&cpu_online_mask, 1)) {
+        SKIP("one CPU");
+    }
+    sched_setaffinity(current, &only);
+    for (unsigned i = 0; i < 3000; i++) {
+        softirq_test_begin();
+        seen.again = SOFTIRQ_MAX_ROUNDS;
+        smp_call_function_single(0, raise_in_interrupt, NULL, true);
+        REQUIRE(wait_until(runs() == SOFTIRQ_MAX_ROUNDS + 1, 10 * 1000 * 1000));
+    }
+    EXPECT(softirq_stat(0)->handed_over > before);
+    sched_setaffinity(current, &all);
+}
+
 // A softirq that raises itself for ever: every round is followed by the next, and yet threads on
 // that CPU get on, because the rest goes to ksoftirqd, which is a thread like them.
 static unsigned progress; // A
