@@ -123,5 +123,4 @@ static int intensive_set_thresh(const char *value)
 }
 
 BOOT_OPTION("workqueue.cpu_intensive_thresh_us", intensive_set_thresh,
-            "workqueue.cpu_intensive_thresh_us=10000: an item that computes for longer no longer "
-            "holds up those behind it; 0: it does");
+            "microseconds that an item may compute before those behind it go on (10000; 0: any)");

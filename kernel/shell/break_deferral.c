@@ -98,8 +98,8 @@ static int break_rcu_stall(const char *argument)
     if (error != 0) {
         return error;
     }
+    rcu_read_lock(); // first: nobody's grace period is to be over before
     call_rcu(&head, break_rcu_nothing);
-    rcu_read_lock();
     for (uint64_t end_ns = clock_ns() + seconds * 1000000000ull; clock_ns() < end_ns;) {
         cpu_relax();
     }
