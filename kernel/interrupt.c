@@ -32,8 +32,7 @@
 // no softirq under way, interrupts on.
 static bool interrupt_may_switch(const struct cpu *cpu, const struct frame *frame)
 {
-    return cpu->want_resched && cpu->above_thread == 0 && cpu->preempt_off == 0 &&
-           (frame->rflags & CPU_FLAGS_IF) != 0;
+    return cpu->above_thread == 0 && cpu->preempt_off == 0 && (frame->rflags & CPU_FLAGS_IF) != 0;
 }
 
 // The books of the CPU's time (<sched/cputime.h>), when a program's turn ends and begins again.
@@ -107,7 +106,7 @@ static __always_inline void interrupt_external(struct frame *frame, struct irq_d
     if (unlikely(cpu->tick_stopped) && cpu->irq_depth == 0) {
         tick_irq_exit();
     }
-    if (interrupt_may_switch(cpu, frame)) {
+    if (unlikely(cpu->want_resched) && interrupt_may_switch(cpu, frame)) { // most often not wanted
         sched_preempt_irq();
     }
     if (frame_is_user(frame)) {
