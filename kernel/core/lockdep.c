@@ -489,9 +489,32 @@ static void lockdep_enter(struct police_cpu *police, struct lock_stack *stack,
     }
 }
 
+// A thread that softirqs may interrupt, and that holds nothing: its first mutex is in order with
+// everything, and cannot be one that it has. Says it anything new about its class? True: it does
+// not, and the mutex is entered. With interrupts on, as lockdep_spin_taken(): the stack is the
+// thread's, wherever it goes on, and who holds a spinlock of a CPU stays there.
+static bool lockdep_first_of_thread(const void *lock, unsigned class, bool tried, const void *at)
+{
+    const struct police_cpu *police = cpu_field(police);
+    struct lock_stack *stack = lockdep_thread_stack();
+    const unsigned usage = LOCK_HARDIRQ_ON | LOCK_SOFTIRQ_ON; // at most
+
+    if (unlikely(cpu_field_set(above_thread) || stack == NULL || stack->count != 0 || class == 0 ||
+                 police->stack.count != 0 || police->blind ||
+                 (usage & ~lockdep_graph.usage[class]) != 0)) {
+        return false;
+    }
+    struct lock_held new = {.lock = lock, .at = at, .what = LOCK_WHAT(class, LOCK_THREAD, tried)};
+    lockdep_push(stack, &new);
+    return true;
+}
+
 bool lockdep_acquire(const void *lock, uint16_t *class, const char *name, enum lock_kind kind,
                      bool tried, const void *at)
 {
+    if (kind == LOCK_MUTEX && likely(lockdep_first_of_thread(lock, *class, tried, at))) {
+        return false;
+    }
     unsigned long flags = lockdep_irq_save();
     struct police_cpu *police = &this_cpu(police_cpus);
     struct lock_stack *stack = lockdep_stack(police);
@@ -551,8 +574,20 @@ bool lockdep_release_other(struct police_cpu *police, struct lock_stack *stack, 
     return true;
 }
 
+// The topmost of a thread's own, as it is nearly always.
+static bool lockdep_release_of_thread(const void *lock)
+{
+    struct lock_stack *stack = lockdep_thread_stack();
+
+    return likely(!cpu_field_set(above_thread) && stack != NULL && !cpu_field(police)->blind) &&
+           lockdep_pop(stack, lock);
+}
+
 bool lockdep_release(const void *lock, uint16_t class, const void *at)
 {
+    if (likely(lockdep_release_of_thread(lock))) {
+        return true;
+    }
     unsigned long flags = lockdep_irq_save();
     struct police_cpu *police = &this_cpu(police_cpus);
     struct lock_stack *stack = lockdep_stack(police);
