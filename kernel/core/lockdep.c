@@ -437,6 +437,21 @@ unsigned long lockdep_examine(struct police_cpu *police, struct lock_held *held,
     return flags;
 }
 
+// The first lock of a softirq or a handler, while it calls no function that others wait for: what it
+// is taken under is no matter (lockdep_check_order_above()). True: it says nothing new about its
+// class either, and is entered.
+static __always_inline bool lockdep_first_above(const struct cpu *cpu, struct police_cpu *police,
+                                                const struct lock_held *new, bool interrupts_on)
+{
+    if (new->level == LOCK_THREAD || new->class == 0 || police->stack.count != 0 ||
+        cpu->calls[new->level - LOCK_SOFTIRQ] != NULL ||
+        (lockdep_usage(cpu, new, interrupts_on) & ~lockdep_graph.usage[new->class]) != 0) {
+        return false;
+    }
+    lockdep_push(&police->stack, new);
+    return true;
+}
+
 unsigned long lockdep_spin_taken_rarely(struct police_cpu *police, struct spinlock *lock,
                                         bool tried, bool interrupts_on, const void *at,
                                         unsigned long flags)
@@ -452,6 +467,9 @@ unsigned long lockdep_spin_taken_rarely(struct police_cpu *police, struct spinlo
     }
     struct lock_held new = {
         .lock = lock, .at = at, .what = LOCK_WHAT(lock->class, lockdep_level(cpu), tried)};
+    if (lockdep_first_above(cpu, police, &new, interrupts_on)) {
+        return flags;
+    }
     held = lockdep_push(&police->stack, &new);
     return held == NULL
                ? flags
