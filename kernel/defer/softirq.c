@@ -120,10 +120,23 @@ static __always_inline unsigned long softirq_lowest(const struct softirq_turn *t
     return nr;
 }
 
+// Nothing is left to ksoftirqd now: whoever begins a turn has looked, or is ksoftirqd.
 static __always_inline void softirq_take(struct cpu *cpu, struct softirq_turn *turn)
 {
     turn->bits = cpu->softirq_pending;
     cpu->softirq_pending = 0;
+}
+
+// A handler that slept, which it may not, let others in: they may have left something to ksoftirqd.
+static __always_inline uint32_t softirq_asked(const struct cpu *cpu)
+{
+    return cpu->softirq_pending & ~SOFTIRQ_LEFT_TO_THREAD;
+}
+
+static __always_inline void softirq_take_more(struct cpu *cpu, struct softirq_turn *turn)
+{
+    turn->bits = softirq_asked(cpu);
+    cpu->softirq_pending &= SOFTIRQ_LEFT_TO_THREAD;
 }
 
 static __always_inline void softirq_call(struct softirq_cpu *self, const struct softirq_turn *turn)
@@ -186,10 +199,10 @@ static __noinline bool softirq_serve_on(struct softirq_turn *turn)
         if (turn->bits == 0) {
             local_irq_disable();
             self->stat.rounds++;
-            if (likely(cpu->softirq_pending == 0) || !softirq_go_on(cpu, self)) {
+            if (likely(softirq_asked(cpu) == 0) || !softirq_go_on(cpu, self)) {
                 break;
             }
-            softirq_take(cpu, turn);
+            softirq_take_more(cpu, turn);
             local_irq_enable();
         }
         softirq_call(self, turn);
@@ -199,7 +212,7 @@ static __noinline bool softirq_serve_on(struct softirq_turn *turn)
     cputime_enter(cpu->books, turn->before);
     cpu->serving_softirq = false;
     cpu->preempt_off--;
-    return cpu->softirq_pending != 0;
+    return softirq_asked(cpu) != 0;
 }
 
 // Serves what is pending, in rounds. True when it stopped with something left. Interrupts are off

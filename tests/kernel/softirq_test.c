@@ -213,6 +213,29 @@ KTEST(softirq, what_is_handed_over_is_not_forgotten)
     sched_setaffinity(current, &all);
 }
 
+// As when a handler sleeps, which it may not: others run on its CPU meanwhile, and leave something to
+// ksoftirqd. The turn that it comes back to has another round, and must not take that mark for work.
+static void handing_over_action(void)
+{
+    if (__atomic_fetch_add(&seen.runs, 1, __ATOMIC_SEQ_CST) == 0) {
+        local_irq_disable();
+        cpu_self()->softirq_pending |= SOFTIRQ_LEFT_TO_THREAD;
+        raise_softirq_irqoff(SPARE_SOFTIRQ);
+        softirq_wake_thread();
+        local_irq_enable();
+    }
+}
+
+KTEST(softirq, a_mark_that_comes_in_a_turn_is_not_work)
+{
+    softirq_test_begin();
+    open_softirq(SPARE_SOFTIRQ, handing_over_action);
+    raise_softirq(SPARE_SOFTIRQ);
+    EXPECT(EVENTUALLY(runs() == 2));
+    raise_softirq(SPARE_SOFTIRQ); // and ksoftirqd has taken the mark away
+    EXPECT(EVENTUALLY(runs() == 3));
+}
+
 // A softirq that raises itself for ever: every round is followed by the next, and yet threads on
 // that CPU get on, because the rest goes to ksoftirqd, which is a thread like them.
 static unsigned progress; // A
