@@ -109,11 +109,16 @@ static void cache_io_submit(struct cache_io *io, enum req_op op,
 static void cache_io_end(struct cache_io *io, bool wake)
 {
     struct gendisk *disk = io->disk;
-    if (wake) {
-        wake_up_all(&io->cache->wait);
-    }
     for (uint32_t i = 0; i < io->count; i++) {
         cache_page_put(io->pages[i]);
+    }
+    // Only now: who needs memory, and sees nothing on its way to a disk, takes what is clean.
+    if (io->request.op == REQ_OP_WRITE) {
+        page_count_add(NR_WRITEBACK, -(long)io->count);
+        lru_wake();
+    }
+    if (wake) {
+        wake_up_all(&io->cache->wait);
     }
     cache_io_free(io);
     blk_put(disk);
@@ -195,9 +200,7 @@ static void cache_write_done(struct request *request)
     cache->writes_in_flight--;
     list_del(&io->link);
     spin_unlock_irqrestore(&page_cache_lock, flags);
-    page_count_add(NR_WRITEBACK, -(long)io->count);
     cache_count(&cache->stats.written, error == 0 ? io->count : 0);
-    lru_wake();
     cache_io_end(io, true);
 }
 

@@ -120,6 +120,7 @@ static unsigned long lru_reclaim(unsigned long pages, bool may_wait)
     unsigned long freed = page_cache_shrink(pages);
     for (unsigned i = 0; freed == 0 && may_wait && i < LRU_WAITS; i++) {
         if (page_count(NR_FILE_DIRTY) + page_count(NR_WRITEBACK) == 0) {
+            freed = page_cache_shrink(pages); // what became clean since
             break;
         }
         lru_kick_all();
