@@ -417,7 +417,9 @@ def test_no_write_is_lost_for_want_of_memory(boot, disk):
     path = disk()
     m = boot(disks=[path], append="swiotlb=force")
     refused = 0
-    for number in range(1, 40):
+    for number in list(range(1, 40)) * 5:  # again: whose allocation it is, others decide as well
+        if number == 1 and refused > 0:
+            break
         line = f"dd if=/dev/zero of=/dev/sda bs=4096 count=1 seek={number} conv=fsync status=none"
         before = bounce_refused(m)
         output = m.output_of(f"echo {number} > /proc/fail-alloc; {line}")
