@@ -122,6 +122,7 @@ struct trace_reader {
     const struct trace_ring *ring;
     uint8_t next;            // its next slot
     unsigned left;           // slots that it has not looked at
+    uint64_t last_tsc;       // of the record before
     struct trace_record now; // the oldest that was not shown; event TRACE_NONE: there is none
 };
 
@@ -139,6 +140,8 @@ static bool trace_copy(const struct trace_record *from, uint64_t began_tsc, stru
            r->event == event && r->tsc == tsc && READ_ONCE(from->tsc) == tsc && tsc <= began_tsc;
 }
 
+// Some who record share a look at the clock, and an interrupt may have come between look and record:
+// but nothing that stands behind it in the ring came before it.
 static void trace_read_next(struct trace_reader *reader, uint64_t began_tsc)
 {
     bool whole = false;
@@ -150,6 +153,8 @@ static void trace_read_next(struct trace_reader *reader, uint64_t began_tsc)
     if (!whole) {
         reader->now.event = TRACE_NONE;
     }
+    reader->now.tsc = max(reader->now.tsc, reader->last_tsc);
+    reader->last_tsc = reader->now.tsc;
 }
 
 // Merges the rings by time, oldest first: repeatedly the oldest record not yet shown.
@@ -164,6 +169,7 @@ static void trace_show(struct text *t, unsigned long index)
         readers[cpu].ring = &trace_rings[cpu];
         readers[cpu].next = READ_ONCE(cpus[cpu].trace_next);
         readers[cpu].left = TRACE_RECORDS;
+        readers[cpu].last_tsc = 0;
         trace_read_next(&readers[cpu], began_tsc);
     }
     text_puts(t, "# CPU context seconds     +cycles   event\n"
