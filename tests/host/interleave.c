@@ -293,6 +293,15 @@ void explore(void (*set_up)(void), void (*at_end)(void), unsigned switches_max)
     } while (next_way());
 }
 
+void explore_mistake(int mistake, void (*set_up)(void), void (*at_end)(void), unsigned switches_max)
+{
+    explore(set_up, at_end, switches_max);
+    print_message("mistake %d: %u of %llu ways are wrong, %u do not end\n", mistake, search.wrong,
+                  (unsigned long long)search.ways, search.lost);
+    assert_true(search.wrong + search.lost > 0);
+    assert_true(search.wrong + search.lost < search.ways); // most go well: luck does not find it
+}
+
 void interleave_begin(void)
 {
     cpus[0].self = &cpus[0];

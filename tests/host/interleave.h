@@ -48,6 +48,9 @@ const struct actor *actor_running(void);
 // Every way of a scene, which its set_up lays out anew each time. `at_end` (or NULL) looks at how a
 // way ended in which all went on to their end.
 void explore(void (*set_up)(void), void (*at_end)(void), unsigned switches_max);
+// The same where the caller has put a mistake in: some ways must show it.
+void explore_mistake(int mistake, void (*set_up)(void), void (*at_end)(void),
+                     unsigned switches_max);
 
 // For the sources under test, and the scenes. A step ends: another CPU's doing could make a
 // difference here. After a look in vain nothing changes before somebody else has made a step; spin()
