@@ -6,7 +6,10 @@ usage: tools/bench.py --build DIR [--no-linux]     (make bench)
   instructions   QEMU with -icount: the time stamp counter counts instructions, so the figures are
                  the same on every host (but for a few per cent where a device's answer comes
                  sooner or later). The benchmarks are records in the kernel: `bench` in its shell.
-  time           QEMU without it: nanoseconds that pass, waiting included; ratios of one run
+  time           QEMU without it: nanoseconds that pass, waiting included; ratios of one run. Twice:
+                 with all of QEMU on one host CPU, and on two. A request whose thread waits takes
+                 two of QEMU's own threads, and on two CPUs the host sends one to sleep and wakes
+                 the other each time: that wait is the host's, and the same for every kernel.
   boot, memory   seconds and MiB
 
 "checked" is the kernel as it always runs; "lean" has the checks off that Linux's machine does not
@@ -16,6 +19,7 @@ with a real machine's.
 """
 
 import argparse
+import contextlib
 import os
 import re
 import statistics
@@ -79,6 +83,17 @@ def number(text):
     return None if text == "-" else int(text)
 
 
+@contextlib.contextmanager
+def host_cpus(count):
+    """What is started meanwhile runs on so many of the host's CPUs."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[-count:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def kernel_rows(ticks, append=""):
     """The kernel's own benchmarks: {name: (median, low, high, limit, Linux's, what)}."""
     extra = disk_arguments(ahci=True, nvme=True) + ["-device", "edu"]
@@ -96,11 +111,11 @@ def kernel_rows(ticks, append=""):
     return rows
 
 
-def bench_kernel(linux, ticks):
+def bench_kernel(peer, ticks, unit):
     """Our benchmarks beside Linux's figures: one row each. How many are over their limit?"""
+    linux = bench_linux(peer, ticks)
     lean = kernel_rows(ticks, "police=off dma_debug=off")
     checked = kernel_rows(ticks)
-    unit = "instructions" if ticks else "ns"
     print(f"\n{unit:28} {'checked':>9} {'lean':>9} {'Linux':>9} {'lean/L.':>7} {'limit':>7}")
     failed = 0
     for name, (median, low, high, limit, known, what) in lean.items():
@@ -144,8 +159,10 @@ def main():
     peer = None if options.no_linux else Peer.fetch(os.path.join(BUILD, "peer"))
     if peer:
         print(f"Linux is Debian's {peer.release}, one CPU, tsc=reliable, no I/O scheduler")
-    failed = bench_kernel(bench_linux(peer, True), True)
-    bench_kernel(bench_linux(peer, False), False)
+    failed = bench_kernel(peer, True, "instructions")
+    for count, unit in ((1, "ns, QEMU on one host CPU"), (2, "ns, on two")):
+        with host_cpus(count):
+            bench_kernel(peer, False, unit)
 
     print("\ntophalf in QEMU, TCG; median (smallest .. largest) of", RUNS)
     size = subprocess.run(["size", ELF], capture_output=True, text=True).stdout.split("\n")[1]
