@@ -42,7 +42,6 @@ enum request_state { REQUEST_IDLE, REQUEST_WAITING, REQUEST_STARTED, REQUEST_DON
 
 struct gendisk;
 struct blk_mq_hw_ctx;
-struct blk_batch;
 
 // Made by blk_request_init. The maker may then set segments and segment_count for more than one
 // piece of memory; everything behind `disk` is the block layer's and the driver's.
@@ -110,7 +109,7 @@ struct blk_mq_ops {
     int (*queue_rq)(struct blk_mq_hw_ctx *hctx, struct request *request, bool last);
     void (*commit_rqs)(struct blk_mq_hw_ctx *hctx); // NULL: queue_rq rings for each
     // Looks which of the queue's requests the hardware has done, and completes up to `budget` of
-    // them (32 at most: it is asked again); returns how many. After blk_mq_reap; never on two CPUs
+    // them (BLK_BATCH at most: it is asked again); returns how many. After blk_mq_reap; never on two CPUs
     // at once. Context: softirq, or hard irq when the disk is so switched; any for a disk that is
     // polled.
     unsigned (*reap)(struct blk_mq_hw_ctx *hctx, unsigned budget);
@@ -139,6 +138,13 @@ struct disk_stats { // the same for a reader: /proc/diskstats
     uint32_t in_flight; // accepted by blk_submit and not yet done
 };
 
+enum { BLK_BATCH = 32 }; // requests that go between the block layer and a driver in one go
+
+struct blk_batch {
+    unsigned count;
+    struct request *requests[BLK_BATCH];
+};
+
 // A hardware queue.
 struct blk_mq_hw_ctx {
     struct gendisk *disk; // I
@@ -153,7 +159,7 @@ struct blk_mq_hw_ctx {
     uint32_t submitting;        // A: CPUs that are in queue_rq now
     uint32_t reap_state;        // A: asked for, running
     uint32_t reaping_cpu;       // A: CPU + 1 whose softirq is in ops->reap
-    struct blk_batch *reaped;   // what that has found, of that CPU
+    struct blk_batch reaped;    // what that has found; of the one CPU that reaps
     struct list_head reap_link; // C: list of the CPU that was asked
     struct irq_poll iop;        // the same with BLK_COMPLETE_IRQ_POLL
     struct request *examined;   // L: by the time-out; not done before it has been

@@ -84,6 +84,12 @@ void page_stats(struct page_stats *stats);
 extern phys_t page_main_start, page_main_size; // I: the largest piece of usable RAM
 extern phys_t page_first_size;                 // I: of the piece that begins at 0
 bool page_is_ram_anywhere(phys_t address);
+// All of [address, address + size) is in that piece; false for a size of 0.
+static inline bool page_is_main_ram(phys_t address, size_t size)
+{
+    phys_t offset = address - page_main_start;
+    return likely(offset < page_main_size && size - 1 < page_main_size - offset);
+}
 static inline bool page_is_ram(phys_t address) // usable RAM of the boot map
 {
     return likely(address - page_main_start < page_main_size) || address < page_first_size ||

@@ -341,7 +341,7 @@ void blk_enqueue_list(struct blk_mq_hw_ctx *hctx, struct list_head *requests)
     }
 }
 
-void blk_submit(struct request *request)
+__no_stack_protector void blk_submit(struct request *request)
 {
     police_context(CTX_THREAD | CTX_ATOMIC | CTX_SOFTIRQ);
     struct gendisk *disk = request->disk, *whole = blk_whole(disk);

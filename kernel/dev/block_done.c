@@ -222,7 +222,7 @@ void blk_complete_request(struct request *request, int status)
     }
     request->status = status;
     if (likely(READ_ONCE(hctx->reaping_cpu) == cpu_id() + 1 && !in_hardirq())) {
-        struct blk_batch *batch = hctx->reaped;
+        struct blk_batch *batch = &hctx->reaped;
         if (likely(batch->count < BLK_BATCH)) {
             batch->requests[batch->count++] = request;
             return;
@@ -236,18 +236,17 @@ void blk_complete_request(struct request *request, int status)
 // Looks of the driver's, and the end of what they found. How many that was, `budget` at most.
 static __always_inline unsigned blk_reap_some(struct blk_mq_hw_ctx *hctx, unsigned budget)
 {
-    struct blk_batch batch;
+    struct blk_batch *batch = &hctx->reaped;
     unsigned found, sum = 0;
     do {
         unsigned room = min(budget - sum, (unsigned)BLK_BATCH);
-        batch.count = 0;
-        hctx->reaped = &batch;
+        batch->count = 0;
         __atomic_store_n(&hctx->reap_state, REAP_RUNNING, __ATOMIC_SEQ_CST);
         WRITE_ONCE(hctx->reaping_cpu, cpu_id() + 1);
         found = hctx->disk->ops->reap(hctx, room);
         WRITE_ONCE(hctx->reaping_cpu, 0);
-        if (likely(batch.count != 0)) {
-            blk_finish(hctx, batch.requests, batch.count);
+        if (likely(batch->count != 0)) {
+            blk_finish(hctx, batch->requests, batch->count);
         }
         sum += found;
     } while (unlikely(found >= BLK_BATCH && sum < budget));
@@ -306,7 +305,10 @@ static __noinline void blk_mq_reap_otherwise(struct blk_mq_hw_ctx *hctx,
 
 void blk_mq_reap(struct blk_mq_hw_ctx *hctx)
 {
-    if (__atomic_fetch_or(&hctx->reap_state, REAP_WANTED, __ATOMIC_SEQ_CST) != 0) {
+    uint32_t state = 0;
+    if (!__atomic_compare_exchange_n(&hctx->reap_state, &state, REAP_WANTED, false,
+                                     __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST) &&
+        __atomic_fetch_or(&hctx->reap_state, REAP_WANTED, __ATOMIC_SEQ_CST) != 0) {
         return; // whoever was asked first looks once more
     }
     if (unlikely((READ_ONCE(hctx->disk->stopped) & BLK_GONE) != 0 &&

@@ -10,15 +10,8 @@ enum {
     BLK_GONE = 1,     // bits of gendisk.stopped
     BLK_QUIESCED = 2, // and how often
     BLK_NO_TAG = 0xffff,
-    BLK_BATCH = 32,            // requests that are handed to the driver in one go
     BLK_MEMORY_MS = 2000,      // for how long requests are offered for which there is no memory
     BLK_MEMORY_PAUSE_MS = 500, // without such: it was another time
-};
-
-// Requests on their way between the block layer and a driver, as many as go in one go.
-struct blk_batch {
-    unsigned count;
-    struct request *requests[BLK_BATCH];
 };
 
 // The disk that the hardware knows.

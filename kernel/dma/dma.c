@@ -108,14 +108,10 @@ static __noinline uint64_t dma_reach_far(struct device *dev, void *cpu, phys_t p
     return dma_bounce_map(dev, cpu, size, direction);
 }
 
-// The bus address of memory that may be lent, by whatever stands between the device and it.
-static inline uint64_t dma_reach(struct device *dev, void *cpu, phys_t phys, size_t size,
-                                 enum dma_data_direction direction)
+// Nothing stands between the device and the memory.
+static inline bool dma_is_direct(const struct device *dev, phys_t phys, size_t size)
 {
-    if (likely(dma_iommu == NULL && !dma_bounce_forced && phys + size - 1 <= dev->dma_mask)) {
-        return phys;
-    }
-    return dma_reach_far(dev, cpu, phys, size, direction);
+    return likely(dma_iommu == NULL && !dma_bounce_forced && phys + size - 1 <= dev->dma_mask);
 }
 
 // The memory behind a bus address, DMA_NO_ADDRESS when there is none.
@@ -179,25 +175,43 @@ static __noinline size_t dma_record_unmap(struct device *dev, uint64_t bus, size
     return dma_debug_unmap(&use) ? use.size : 0;
 }
 
-// Two of these for each disk request and each packet: what is rare stands in functions of its own.
-static __always_inline dma_addr_t dma_map_at(struct device *dev, void *cpu, size_t size,
-                                             enum dma_data_direction direction, const void *caller)
+static inline dma_addr_t dma_mapped(struct device *dev, uint64_t bus, size_t size)
+{
+    dma_hold(dev);
+    trace(TRACE_DMA_MAP, (uint32_t)size, bus);
+    return dma_address(bus);
+}
+
+static __noinline dma_addr_t dma_map_fully(struct device *dev, void *cpu, size_t size,
+                                           enum dma_data_direction direction, const void *caller)
 {
     dma_default_mask(dev);
     if (unlikely(!dma_is_lendable(cpu, size)) || dma_was_freed(cpu)) {
         return dma_map_refused(dev, cpu, size, direction, caller);
     }
     phys_t phys = dma_phys_of(cpu);
-    uint64_t bus = dma_reach(dev, cpu, phys, size, direction);
+    uint64_t bus =
+        dma_is_direct(dev, phys, size) ? phys : dma_reach_far(dev, cpu, phys, size, direction);
     if (unlikely(bus == DMA_NO_ADDRESS)) {
         return dma_map_unreached(dev, phys);
     }
     if (dma_debug_is_on()) {
         dma_record_map(dev, bus, phys, size, direction, caller);
     }
-    dma_hold(dev);
-    trace(TRACE_DMA_MAP, (uint32_t)size, bus);
-    return dma_address(bus);
+    return dma_mapped(dev, bus, size);
+}
+
+// Two of these for each disk request and each packet: what is rare stands in functions of its own.
+// The short way is for memory as most is, straight to the device, and nobody keeps a record.
+static __always_inline dma_addr_t dma_map_at(struct device *dev, void *cpu, size_t size,
+                                             enum dma_data_direction direction, const void *caller)
+{
+    phys_t phys = dma_phys_of(cpu);
+    if (likely(!dma_debug_is_on()) && page_is_main_ram(phys, size) &&
+        dma_is_direct(dev, phys, size)) {
+        return dma_mapped(dev, phys, size);
+    }
+    return dma_map_fully(dev, cpu, size, direction, caller);
 }
 
 // What stood between the device and the memory goes: a copy, or a translation.

@@ -15,17 +15,13 @@ void reinit_completion(struct completion *c)
     WRITE_ONCE(c->done, 0);
 }
 
-static void completion_wake(struct completion *c, bool all)
+// The one who has waited longest.
+static inline void completion_wake_first(struct completion *c)
 {
-    struct wait_queue_entry *entry, *next;
-
-    list_for_each_entry_safe (entry, next, &c->queue.entries, link) {
-        list_del_init(&entry->link);
-        sched_wake_atomic(entry->thread);
-        if (!all) {
-            break;
-        }
-    }
+    struct wait_queue_entry *entry =
+        list_first_entry(&c->queue.entries, struct wait_queue_entry, link);
+    list_del_init(&entry->link);
+    sched_wake_atomic(entry->thread);
 }
 
 void complete(struct completion *c)
@@ -37,7 +33,9 @@ void complete(struct completion *c)
     if (c->done != COMPLETION_ALL) {
         c->done++;
     }
-    completion_wake(c, false);
+    if (!list_empty(&c->queue.entries)) {
+        completion_wake_first(c);
+    }
     spin_unlock_irqrestore(&c->queue.lock, flags);
 }
 
@@ -48,7 +46,9 @@ void complete_all(struct completion *c)
     lockdep_completes(c);
     spin_lock_irqsave(&c->queue.lock, flags);
     c->done = COMPLETION_ALL;
-    completion_wake(c, true);
+    while (!list_empty(&c->queue.entries)) {
+        completion_wake_first(c);
+    }
     spin_unlock_irqrestore(&c->queue.lock, flags);
 }
 

@@ -66,6 +66,10 @@ struct nvme_slot {
     bool aborting; // L by reset_mutex: an Abort was sent for it
 };
 
+struct nvme_done { // an answer, taken from the queue
+    uint16_t tag, status;
+};
+
 struct nvme_counters {
     uint64_t commands, doorbells;        // sq_lock
     uint64_t sgls;                       // A: commands whose data an SGL describes
@@ -86,16 +90,17 @@ struct nvme_queue {
     volatile void __iomem *sq_doorbell, *cq_doorbell; // I
     struct spinlock sq_lock, cq_lock;                 // both taken with interrupts off
     struct nvme_slot *slots;                          // I
-    struct blk_mq_hw_ctx *hctx;     // I while its handler is requested: reaped for all namespaces
-    uint8_t *lists;                 // I: NVME_LISTS pages, coherent
-    uint8_t free_lists[NVME_LISTS]; // sq_lock: a stack
-    uint8_t free_list_count;        // sq_lock
-    bool starved;                   // sq_lock: somebody waits for a list
-    bool running;                   // cq_lock: answers are for us
-    unsigned vector;                // I: its index among the controller's
-    int irq;                        // I: -1 when not requested
-    char irq_name[16];              // I: "nvme0q1"
-    struct cpumask cpus;            // I: those that submit here
+    struct blk_mq_hw_ctx *hctx;       // I while its handler is requested: reaped for all namespaces
+    uint8_t *lists;                   // I: NVME_LISTS pages, coherent
+    uint8_t free_lists[NVME_LISTS];   // sq_lock: a stack
+    uint8_t free_list_count;          // sq_lock
+    bool starved;                     // sq_lock: somebody waits for a list
+    bool running;                     // cq_lock: answers are for us
+    unsigned vector;                  // I: its index among the controller's
+    int irq;                          // I: -1 when not requested
+    char irq_name[16];                // I: "nvme0q1"
+    struct cpumask cpus;              // I: those that submit here
+    struct nvme_done done[BLK_BATCH]; // of the one CPU that reaps
     struct nvme_counters counters;
     struct nvme_stamps *stamps;           // A: of a lab that watches; else NULL
     void *sq, *cq;                        // I: coherent

@@ -35,8 +35,6 @@
 #include <core/panic.h>
 #include <mm/slab.h>
 
-enum { REAP_BATCH = 32 }; // as many as the block layer asks for at a time
-
 // ---- down: the command --------------------------------------------------------------------------
 
 uint16_t nvme_request_tag(const struct nvme_ns *ns, const struct request *request)
@@ -234,10 +232,6 @@ static __noinline void nvme_report_answer(struct nvme_queue *queue, enum nvme_an
                    queue->ctrl->name, queue->ring.id, kinds[kind], cid, sq_id, status);
 }
 
-struct nvme_done {
-    uint16_t tag, status;
-};
-
 // Takes answers out of the queue; its lock is held no longer than that. How many good ones are in
 // *done. What comes after the last look brings an interrupt of its own.
 static inline unsigned nvme_take_answers(struct nvme_queue *queue, struct nvme_done *done,
@@ -301,11 +295,10 @@ static inline void nvme_complete(struct nvme_queue *queue, struct nvme_done done
 static unsigned nvme_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
 {
     struct nvme_queue *queue = hctx->private_data;
-    struct nvme_done done[REAP_BATCH];
-    unsigned good = nvme_take_answers(queue, done, min(budget, (unsigned)REAP_BATCH));
+    unsigned good = nvme_take_answers(queue, queue->done, min(budget, (unsigned)BLK_BATCH));
 
     for (unsigned i = 0; i < good; i++) {
-        nvme_complete(queue, done[i]);
+        nvme_complete(queue, queue->done[i]);
     }
     if (unlikely(queue->ctrl->level) && good < budget) {
         nvme_wr(queue->ctrl, NVME_INTMC, BIT(queue->vector));
