@@ -33,5 +33,8 @@ void shell_printf(struct shell *sh, const char *format, ...) __printf(2, 3);
 int shell_write(struct shell *sh, const void *data, size_t size); // 0, -EPIPE, -EINTR, -errno
 long shell_read(struct shell *sh, void *to, size_t size);         // 0 at the end, -EINTR
 int shell_error(struct shell *sh, const char *format, ...) __printf(2, 3);
+// What became of `what`, by its -errno: "cat: /tmp/x: No such file or directory". 1; 0 for 0, and
+// for -EINTR, of which nothing is said: who typed ^C knows.
+int shell_result(struct shell *sh, const char *what, int error);
 int shell_usage(struct shell *sh, const char *format, ...) __printf(2, 3);
 bool shell_interrupted(struct shell *sh); // ^C was typed: stop with status 130

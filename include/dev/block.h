@@ -291,7 +291,7 @@ long blk_write_bytes(struct gendisk *disk, uint64_t offset, const void *data, si
 // Whoever uses a disk over some time says so. Of a CD drive the medium is looked at when the first
 // one opens it, and for all who have it open it stays that one: when it is exchanged their reads
 // fail (-EIO, -ENOMEDIUM), and nobody else gets it before they have closed it. 0; -ENOMEDIUM;
-// -EBUSY: exchanged, and still open; -errno. The reference that the caller has must stay until
+// -EBUSY: exchanged, and still open; -EINTR: ^C before the drive was ready; -errno. The reference that the caller has must stay until
 // blk_close. Context: thread.
 int blk_open(struct gendisk *disk);
 void blk_close(struct gendisk *disk);

@@ -25,7 +25,9 @@ int blk_open(struct gendisk *disk)
     if (whole->ops->open == NULL) {
         return 0;
     }
-    mutex_lock(&whole->open_mutex);
+    if (mutex_lock_interruptible(&whole->open_mutex) != 0) { // who has it may wait for the drive
+        return -EINTR;
+    }
     if (whole->openers == 0) {
         page_cache_forget(whole); // of the medium before
         WRITE_ONCE(whole->medium_lost, 0);

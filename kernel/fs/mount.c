@@ -173,7 +173,10 @@ int vfs_mount(const char *source, const char *point, const char *type, const cha
     if (sb == NULL) {
         return -ENOMEM;
     }
-    mutex_lock(&mount_mutex);
+    if (mutex_lock_interruptible(&mount_mutex) != 0) { // who has it may wait for a drive
+        kfree(sb);
+        return -EINTR;
+    }
     int error = path_normalize(point, normal, sizeof(normal));
     if (error == 0) {
         error = mount_check_point(normal, said);
@@ -229,7 +232,9 @@ int vfs_umount(const char *name)
     if (error != 0) {
         return error;
     }
-    mutex_lock(&mount_mutex);
+    if (mutex_lock_interruptible(&mount_mutex) != 0) {
+        return -EINTR;
+    }
     error = mount_unlink(normal, &sb);
     if (error == 0) {
         sb->type->kill_sb(sb);

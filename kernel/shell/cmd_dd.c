@@ -197,12 +197,13 @@ static int dd_write(struct dd *dd, const uint8_t *data, size_t size, size_t *wri
     return 0;
 }
 
+// "error reading", "failed to open". Nothing is said of -EINTR: who typed ^C knows.
 static int dd_fail(struct dd *dd, const char *doing, const char *name, int error)
 {
     if (error == -EINTR) {
         return 130;
     }
-    return shell_error(dd->sh, "error %s '%s': %s", doing, name, strerror(error));
+    return shell_error(dd->sh, "%s '%s': %s", doing, name, strerror(error));
 }
 
 static int dd_copy(struct dd *dd, uint8_t *buffer)
@@ -212,7 +213,7 @@ static int dd_copy(struct dd *dd, uint8_t *buffer)
         long count = dd->full_blocks ? source_read(&dd->from, buffer, size)
                                      : source_read_some(&dd->from, buffer, size);
         if (count < 0) {
-            return dd_fail(dd, "reading", dd->from.name, (int)count);
+            return dd_fail(dd, "error reading", dd->from.name, (int)count);
         }
         if (count == 0) {
             break;
@@ -224,11 +225,11 @@ static int dd_copy(struct dd *dd, uint8_t *buffer)
             *(written == size ? &dd->out_whole : &dd->out_part) += 1;
         }
         if (error != 0) {
-            return dd_fail(dd, "writing", dd_output_name(dd), error);
+            return dd_fail(dd, "error writing", dd_output_name(dd), error);
         }
     }
     int error = dd->sync_end && dd->to != NULL ? vfs_sync(dd->to) : 0;
-    return error != 0 ? dd_fail(dd, "flushing", dd_output_name(dd), error) : 0;
+    return error != 0 ? dd_fail(dd, "error flushing", dd_output_name(dd), error) : 0;
 }
 
 static int dd_open_output(struct dd *dd)
@@ -376,12 +377,12 @@ static int dd_run(struct dd *dd, uint8_t *buffer)
 {
     int error = dd_open_input(dd);
     if (error != 0) {
-        return shell_error(dd->sh, "failed to open '%s': %s", dd->from.name, strerror(error));
+        return dd_fail(dd, "failed to open", dd->from.name, error);
     }
     error = dd_open_output(dd);
     if (error != 0) {
         source_close(&dd->from);
-        return shell_error(dd->sh, "failed to open '%s': %s", dd_output_name(dd), strerror(error));
+        return dd_fail(dd, "failed to open", dd_output_name(dd), error);
     }
     uint64_t start_ns = clock_ns();
     int status = dd_copy(dd, buffer);

@@ -17,7 +17,7 @@ static int cat_file(struct shell *sh, const char *path)
     struct file *file;
     int error = vfs_open(path, OPEN_READ, &file);
     if (error != 0) {
-        return shell_error(sh, "%s: %s", path, strerror(error));
+        return shell_result(sh, path, error);
     }
     char data[1024];
     long count;
@@ -28,7 +28,7 @@ static int cat_file(struct shell *sh, const char *path)
         }
     }
     vfs_close(file);
-    return count < 0 && count != -EINTR ? shell_error(sh, "%s: %s", path, strerror((int)count)) : 0;
+    return count < 0 ? shell_result(sh, path, (int)count) : 0;
 }
 
 static int cat_input(struct shell *sh)
@@ -100,18 +100,35 @@ static void ls_show_long(struct shell *sh, const char *name, const struct file_i
     }
 }
 
-static void ls_show_list(struct shell *sh, const char *folder, const struct ls *ls)
+// Of a name that cannot be asked about nothing is known but that it is there, and why: as Linux's,
+// but for the folder, which may leave no room for the reason. The status.
+static int ls_show_name(struct shell *sh, const char *folder, const char *name)
 {
+    char path[PATH_MAX_LENGTH + NAME_MAX_LENGTH];
+    struct file_info info;
+    snprintf(path, sizeof(path), "%s/%s", strcmp(folder, "/") == 0 ? "" : folder, name);
+    int error = vfs_stat(path, &info);
+    if (error == 0) {
+        ls_show_long(sh, name, &info);
+        return 0;
+    }
+    int status = shell_error(sh, "cannot access '%s': %s", name, strerror(error));
+    shell_printf(sh, "-????????? %12s %s\n", "?", name);
+    return status;
+}
+
+static int ls_show_list(struct shell *sh, const char *folder, const struct ls *ls)
+{
+    int status = 0;
     for (unsigned i = 0; i < ls->count && !shell_interrupted(sh); i++) {
-        char path[PATH_MAX_LENGTH + NAME_MAX_LENGTH];
-        struct file_info info;
-        snprintf(path, sizeof(path), "%s/%s", folder, ls->names[i]);
         if (!ls->is_long) {
             shell_printf(sh, "%s\n", ls->names[i]);
-        } else if (vfs_stat(path, &info) == 0) { // it may be gone by now
-            ls_show_long(sh, ls->names[i], &info);
+        } else {
+            int one = ls_show_name(sh, folder, ls->names[i]);
+            status = one != 0 ? one : status;
         }
     }
+    return status;
 }
 
 // For a person's eyes: as many columns as there is room for, sorted downwards.
@@ -131,13 +148,13 @@ static void ls_show_columns(struct shell *sh, const struct ls *ls)
     }
 }
 
-static void ls_show(struct shell *sh, const char *folder, const struct ls *ls)
+static int ls_show(struct shell *sh, const char *folder, const struct ls *ls)
 {
     if (ls->is_long || tty_plain || sh->out->kind != STREAM_CONSOLE) {
-        ls_show_list(sh, folder, ls);
-    } else {
-        ls_show_columns(sh, ls);
+        return ls_show_list(sh, folder, ls);
     }
+    ls_show_columns(sh, ls);
+    return 0;
 }
 
 static int ls_folder(struct shell *sh, const char *path, bool is_long)
@@ -155,13 +172,13 @@ static int ls_folder(struct shell *sh, const char *path, bool is_long)
             error = ls_insert(&ls, name);
         }
     }
-    ls_show(sh, path, &ls);
+    int status = ls_show(sh, path, &ls);
     for (unsigned i = 0; i < ls.count; i++) {
         kfree(ls.names[i]);
     }
     kfree(ls.names);
     return error == 0         ? shell_error(sh, "%s: more than %d names", path, LS_MAX_NAMES)
-           : error == -ENOENT ? 0
+           : error == -ENOENT ? status
                               : shell_error(sh, "%s: %s", path, strerror(error));
 }
 
@@ -244,17 +261,17 @@ static int cmd_cp(struct shell *sh, int argc, char **argv)
     }
     int error = vfs_open(argv[1], OPEN_READ, &from);
     if (error != 0) {
-        return shell_error(sh, "%s: %s", argv[1], strerror(error));
+        return shell_result(sh, argv[1], error);
     }
     error = vfs_open(argv[2], OPEN_WRITE | OPEN_CREATE | OPEN_TRUNCATE, &to);
     if (error != 0) {
         vfs_close(from);
-        return shell_error(sh, "%s: %s", argv[2], strerror(error));
+        return shell_result(sh, argv[2], error);
     }
     error = cp_bytes(sh, from, to, argv, &path);
     vfs_close(to);
     vfs_close(from);
-    return error != 0 && error != -EINTR ? shell_error(sh, "%s: %s", path, strerror(error)) : 0;
+    return shell_result(sh, path, error);
 }
 
 static int cmd_rm(struct shell *sh, int argc, char **argv)

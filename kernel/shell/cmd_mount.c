@@ -72,7 +72,7 @@ static int mount_disk(struct shell *sh, const char *source, const char *point, c
 {
     const char *why;
     int error = vfs_mount(source, point, type, &why);
-    if (error == 0) {
+    if (error == 0 || error == -EINTR) {
         return 0;
     }
     return shell_error(sh, "%s on %s: %s", source, point, why != NULL ? why : strerror(error));

@@ -19,7 +19,8 @@ int input_open(struct input *in, struct shell *sh, const char *name)
     struct file *file;
     int error = vfs_open(name, OPEN_READ, &file);
     if (error != 0) {
-        return shell_error(sh, "%s: %s", name, strerror(error));
+        shell_result(sh, name, error);
+        return 1;
     }
     in->own = (struct shell_stream){.kind = STREAM_FILE, .file = file};
     in->stream = &in->own;
@@ -28,9 +29,7 @@ int input_open(struct input *in, struct shell *sh, const char *name)
 
 void input_close(struct input *in)
 {
-    if (in->error != 0 && in->error != -EINTR) {
-        shell_error(in->sh, "%s: %s", in->name ? in->name : "input", strerror(in->error));
-    }
+    shell_result(in->sh, in->name ? in->name : "input", in->error);
     if (in->stream == &in->own) {
         stream_close_read(&in->own);
     }

@@ -52,6 +52,9 @@ void job_interrupt(struct job *job)
             thread_interrupt(job->tasks[i]->thread);
         }
     }
+    if (job->opener) {
+        thread_interrupt(job->opener);
+    }
     spin_unlock_irqrestore(&job->lock, flags);
 }
 

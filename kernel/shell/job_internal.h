@@ -31,6 +31,7 @@ struct job {
     struct spinlock lock;
     struct job_task **tasks; // L: of the pipeline that runs now
     unsigned task_count;     // L
+    struct thread *opener;   // L: who opens files for it just now, which may take its time; NULL
     bool interrupted;        // A
     bool background;         // I
     struct list_head link;   // of the foreground's jobs

@@ -55,12 +55,36 @@ static int job_expand_words(struct job_task *task, const struct parse *parse,
     return 0;
 }
 
-static int job_open(struct shell_stream *stream, const char *path, unsigned flags)
+// To open a disk may take long (a CD that spins up), and is done by whoever runs the line: ^C is
+// his as long as it lasts, and no longer.
+static int job_open_file(struct job *job, const char *path, unsigned flags, struct file **file)
+{
+    bool before = thread_interrupted();
+    unsigned long irq_flags;
+    spin_lock_irqsave(&job->lock, irq_flags);
+    int error = job->interrupted ? -EINTR : 0;
+    job->opener = current;
+    spin_unlock_irqrestore(&job->lock, irq_flags);
+    if (error == 0) {
+        error = vfs_open(path, flags, file);
+    }
+    spin_lock_irqsave(&job->lock, irq_flags);
+    job->opener = NULL;
+    if (job->interrupted && !before) {
+        thread_clear_interrupt();
+    }
+    spin_unlock_irqrestore(&job->lock, irq_flags);
+    return error;
+}
+
+static int job_open(struct job *job, struct shell_stream *stream, const char *path, unsigned flags)
 {
     struct file *file;
-    int error = vfs_open(path, flags, &file);
+    int error = job_open_file(job, path, flags, &file);
     if (error != 0) {
-        console_printf("sh: %.200s: %s\n", path, strerror(error));
+        if (error != -EINTR) {
+            console_printf("sh: %.200s: %s\n", path, strerror(error));
+        }
         return error;
     }
     *stream = (struct shell_stream){.kind = STREAM_FILE, .file = file};
@@ -90,7 +114,7 @@ static int job_redirect(struct job_task *task, const struct parse *parse,
         } else {
             stream_close_read(stream);
         }
-        int error = job_open(stream, path, flags);
+        int error = job_open(task->job, stream, path, flags);
         if (error != 0) {
             return error;
         }

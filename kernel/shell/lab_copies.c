@@ -255,8 +255,7 @@ static int lab_copies(struct shell *sh, int argc, char **argv)
                         : shell_error(sh, "no disk");
     }
     int error = blk_open(c.disk);
-    int status =
-        error != 0 ? shell_error(sh, "%s: %s", c.disk->name, strerror(error)) : copies_with(&c);
+    int status = error != 0 ? shell_result(sh, c.disk->name, error) : copies_with(&c);
     if (error == 0) {
         blk_close(c.disk);
     }

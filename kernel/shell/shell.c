@@ -91,6 +91,11 @@ int shell_error(struct shell *sh, const char *format, ...)
     return STATUS_FAILED;
 }
 
+int shell_result(struct shell *sh, const char *what, int error)
+{
+    return error == 0 || error == -EINTR ? 0 : shell_error(sh, "%s: %s", what, strerror(error));
+}
+
 int shell_usage(struct shell *sh, const char *format, ...)
 {
     va_list args;

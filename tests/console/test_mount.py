@@ -71,6 +71,25 @@ def test_every_file(cd):
     assert listing[0].startswith("-r--r--r--") and listing[1].startswith("dr-xr-xr-x")
 
 
+def test_names_that_cannot_be_looked_at(boot, tmp_path):
+    """ls -l names each, with the reason, shows the others, and fails: below two long folders some
+    names make a path that is too long."""
+    first, second = "a" * 240, "b" * 240
+    folder = tmp_path / "tree" / first / second
+    folder.mkdir(parents=True)
+    for name in ("above", "m" * 40, "n" * 40, "zero"):
+        (folder / name).touch()
+    m = boot(extra=drive(image(tmp_path, "-R")))
+    m.ok("mount /dev/sr0 /mnt")
+    output, status = m.run(f"ls -l /mnt/{first}/{second}")
+    unknown = [line for c in "mn" for line in (
+        f"ls: cannot access '{c * 40}': File name too long", f"-????????? ? {c * 40}")]
+    assert [re.sub(" +", " ", line) for line in output.splitlines()] == \
+        ["-r--r--r-- 0 above", *unknown, "-r--r--r-- 0 zero"]
+    assert status == 1
+    assert m.ok(f"ls /mnt/{first}/{second}").splitlines() == ["above", "m" * 40, "n" * 40, "zero"]
+
+
 def test_commands_below_it(cd):
     m, files = cd
     assert m.ok("head -n 1 /mnt/ReadMe.text") == "hello\n"

@@ -86,7 +86,8 @@ static int cdrom_execute(struct gendisk *disk, struct cdrom_command *command)
 }
 
 // Some say "no medium" once of one that was put in just now, and "it has changed" after that
-// (QEMU's does): only what they say twice is believed.
+// (QEMU's does): only what they say twice is believed. Who waits for a disc to spin up may have
+// enough of it (^C): the command under way is waited for, as it uses our memory, and no other sent.
 static int cdrom_wait_ready(struct gendisk *disk, struct cdrom_command *command)
 {
     unsigned absent = 0;
@@ -95,10 +96,16 @@ static int cdrom_wait_ready(struct gendisk *disk, struct cdrom_command *command)
         atapi_build_test_unit_ready(&command->packet);
         error = cdrom_execute(disk, command);
         if (error == -EAGAIN) {
-            msleep(CDROM_WAIT_MS);
+            if (msleep_interruptible(CDROM_WAIT_MS) != 0) {
+                return -EINTR;
+            }
         } else if (error != -ENOMEDIUM || ++absent == 2) {
             break;
         }
+    }
+    if (error == -EAGAIN) {
+        pr_warn("%s: still not ready after %u s", disk->name, CDROM_TRIES * CDROM_WAIT_MS / 1000);
+        error = -ENOMEDIUM; // as Linux has it
     }
     return error;
 }
@@ -144,7 +151,7 @@ void cdrom_look(struct gendisk *disk)
     int error = blk_open(disk);
     if (error == 0) {
         blk_close(disk);
-    } else {
+    } else if (error != -EINTR) { // of whoever binds the driver: who opens it looks again
         pr_info("%s: %s", disk->name, error == -ENOMEDIUM ? "no medium" : strerror(error));
     }
 }

@@ -27,7 +27,7 @@ int cdrom_start(struct request *request, struct atapi_packet *built,
 // What the drivers do not have to tell apart: name and kind of the disk. Before add_disk.
 void cdrom_describe(struct gendisk *disk, const struct atapi_identity *identity);
 // ops->open of such a disk: waits, bounded, until the drive is ready; reads its capacity anew. 0,
-// -ENOMEDIUM, -errno. Context: thread.
+// -ENOMEDIUM, -EINTR, -errno. Context: thread.
 int cdrom_open(struct gendisk *disk);
 // After add_disk: looks once what lies in it, so that it is known before somebody opens it.
 // Context: thread.
