@@ -359,6 +359,27 @@ def test_ide_drive_that_takes_no_packet(boot, tmp_path):
     no_harm(m)
 
 
+def test_ide_drive_that_asks_late(boot, tmp_path):
+    """It is at something else when the packet is offered, and asks for it in the end: it is looked
+    at in each tick meanwhile, and no time runs out."""
+    data = disc(tmp_path / "cd.img", MIB)
+    m = boot(machine="pc", hostile=True, append="ide.timeout=50000",
+             extra=drive(tmp_path / "cd.img"))
+    for i in range(3):
+        looks = ide_counter(m, "looked again")
+        drive_packet(m, 0x12, 0, 0, 0, 36, *[0] * 7)  # INQUIRY
+        m.output_of(f"dd if=/dev/sr0 bs=2048 skip={i} count=1 iflag=direct status=none > /tmp/d &")
+        while ide_counter(m, "looked again") < looks + 3:
+            pass
+        for port, value in ((7, 0x08), (6, 0xa0), (1, 0), (4, 0), (5, 8), (7, 0xa0)):
+            m.bus_command(f"outb {IDE_SECOND + port:#x} {value:#x}")  # DEVICE RESET; PACKET
+        m.output_of("wait")
+        m.output_of("")
+        assert digest(m, "sha256sum /tmp/d") == sha256(data[i * BLOCK:(i + 1) * BLOCK])
+    assert ide_counter(m, "resets") == ide_counter(m, "time-outs") == 0
+    no_harm(m)
+
+
 def test_ide_error_without_a_reason(boot, tmp_path):
     """A read that ends early, and no sense with it, is tried again: what the drive said of an older
     command, another medium, is not taken for the reason."""

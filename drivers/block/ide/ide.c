@@ -23,6 +23,7 @@ enum {
     IDE_READY_US = 1000 * 1000, // for a disk that spins already
     IDE_RESET_US = 3 * 1000 * 1000,
     IDE_SIGNATURE_US = 10 * 1000, // an absent device says so at once
+    IDE_OFFER_US = 20,            // with interrupts off
 };
 
 // ---- the wire -----------------------------------------------------------------------------------
@@ -135,6 +136,48 @@ static int ide_look(struct ide_channel *channel, struct ide_disk *disk)
     return error != 0 || disk->is_atapi ? error : ide_disk_add(disk);
 }
 
+// ---- what a command needs first -----------------------------------------------------------------
+
+// Looks once more, for so long. Until it has been handed over there will be a next time.
+static void ide_hand_over_locked(struct ide_channel *channel, unsigned timeout_us)
+{
+    struct ide_command *now = &channel->now;
+    if (ide_wait(channel, ATA_STATUS_DRQ, ATA_STATUS_DRQ, timeout_us) == 0) {
+        if (now->disk->is_atapi) {
+            now->offering = !ide_atapi_hand_over_locked(channel);
+        } else {
+            now->offering = false;
+            ide_move_sector_locked(channel);
+        }
+    }
+    if (now->offering) {
+        mod_timer(&channel->offer, jiffies + 1);
+    }
+}
+
+// For this a drive need not interrupt. One that follows the protocol asks within microseconds; one
+// that does not, or is at something else, is looked at in each tick, as interrupts are off here.
+// When it never asks, it interrupts with an error, or the time runs out, and a reset is what it
+// needs.
+void ide_offer_locked(struct ide_channel *channel)
+{
+    channel->now.offering = true;
+    ide_hand_over_locked(channel, IDE_OFFER_US);
+}
+
+// Context: TIMER softirq.
+static void ide_offer_again(struct timer_list *timer)
+{
+    struct ide_channel *channel = container_of(timer, struct ide_channel, offer);
+    unsigned long flags;
+    spin_lock_irqsave(&channel->lock, flags);
+    if (channel->now.request != NULL && channel->now.offering && !channel->resetting) {
+        channel->counters.looks++;
+        ide_hand_over_locked(channel, 0);
+    }
+    spin_unlock_irqrestore(&channel->lock, flags);
+}
+
 // ---- interrupts ---------------------------------------------------------------------------------
 
 // Context: hard irq. With DMA the bus master says whether it was the disk; without one, a disk that
@@ -195,6 +238,7 @@ int ide_channel_start(struct ide_channel *channel)
     int found = 0;
 
     spin_lock_init(&channel->lock, "ide channel");
+    timer_setup(&channel->offer, ide_offer_again, 0);
     int error = ide_alloc_table(channel);
     if (error != 0) {
         return error;
@@ -228,6 +272,7 @@ bool ide_channel_stop(struct ide_channel *channel)
     }
     outb(IDE_CONTROL_NIEN, channel->control);
     devm_free_irq(channel->dev, (unsigned)channel->irq, channel); // now: see below
+    timer_shutdown_sync(&channel->offer);
     for (unsigned i = 0; i < IDE_DISKS; i++) {
         if (clean && channel->disks[i].disk != NULL) { // no handler can name it any more
             blk_put(channel->disks[i].disk);
@@ -261,8 +306,9 @@ void ide_show(struct ide_channel *channel, struct text *t)
                 (unsigned long long)channel->counters.dma_sectors,
                 (unsigned long long)channel->counters.words,
                 (unsigned long long)channel->counters.descriptors);
-    text_printf(t, "  errors %llu, time-outs %llu, resets %llu\n",
+    text_printf(t, "  errors %llu, time-outs %llu, resets %llu, looked again %llu\n",
                 (unsigned long long)channel->counters.errors,
                 (unsigned long long)channel->counters.timeouts,
-                (unsigned long long)channel->counters.resets);
+                (unsigned long long)channel->counters.resets,
+                (unsigned long long)channel->counters.looks);
 }

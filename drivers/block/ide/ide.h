@@ -13,6 +13,7 @@
 #include <core/spinlock.h>
 #include <irq/irq.h>
 #include <sched/mutex.h>
+#include <defer/timer.h>
 #include <dma/dma.h>
 #include <dev/block.h>
 
@@ -44,15 +45,17 @@ struct ide_disk {
 
 // What the channel does now.
 struct ide_command {
-    struct request *request; // L: NULL: nothing
-    struct ide_disk *disk;   // L
-    enum ide_mode mode;      // L
-    bool write;              // L
-    uint32_t left;           // L: PIO: bytes still to move
-    struct request *part;    // L: PIO: where the next byte goes: of the merged requests,
-    unsigned segment;        // L: its segment,
-    uint32_t offset;         // L: and the byte in it
-    bool sensing;            // L: of a CD drive: it is asked why the request failed
+    struct request *request;    // L: NULL: nothing
+    struct ide_disk *disk;      // L
+    enum ide_mode mode;         // L
+    bool write;                 // L
+    uint32_t left;              // L: PIO: bytes still to move
+    struct request *part;       // L: PIO: where the next byte goes: of the merged requests,
+    unsigned segment;           // L: its segment,
+    uint32_t offset;            // L: and the byte in it
+    bool offering;              // L: it waits for what it must have first: ide_offer_locked
+    bool sensing;               // L: of a CD drive: it is asked why the request failed
+    struct atapi_packet packet; // L: of a CD drive: the one under way
 };
 
 struct ide_channel {
@@ -63,6 +66,7 @@ struct ide_channel {
     int irq;                   // I
     struct spinlock lock;
     struct ide_command now;    // L
+    struct timer_list offer;   // while now.offering
     bool resetting;            // L: nobody else may speak to it
     uint32_t interrupted;      // A: the handler has something for the softirq
     uint8_t status, bm_status; // H: as the handler found them
@@ -74,6 +78,7 @@ struct ide_channel {
         uint64_t pio_sectors, dma_sectors; // L
         uint64_t words, descriptors;       // L: what the CPU did for them: reads of the data port
         uint64_t errors, timeouts, resets; // L
+        uint64_t looks;                    // L: for a drive that did not take at once what it must
     } counters;
 };
 
@@ -103,6 +108,9 @@ int ide_channel_start(struct ide_channel *channel);
 bool ide_channel_stop(struct ide_channel *channel);
 // Waits (bounded, polling) until the bits of `mask` are `want` and BSY is clear. 0 or -ETIMEDOUT.
 int ide_wait(const struct ide_channel *channel, uint8_t mask, uint8_t want, unsigned timeout_us);
+// The command has been written: the drive now gets what it must have before it works, the packet or
+// a write's first sector, as soon as it asks for it. Caller holds the lock.
+void ide_offer_locked(struct ide_channel *channel);
 void ide_select(const struct ide_channel *channel, const struct ide_disk *disk, uint8_t lba_high);
 // Both devices start anew; what they did is over. Context: thread; `resetting` is set.
 void ide_reset(struct ide_channel *channel);
@@ -114,6 +122,7 @@ int ide_disk_add(struct ide_disk *disk);
 // For ide_atapi.c. Moves bytes, an even number and at most what is left, between the data register
 // and the memory of the channel's request. Caller holds the lock.
 void ide_move_locked(struct ide_channel *channel, uint32_t bytes);
+void ide_move_sector_locked(struct ide_channel *channel); // or what is left of it
 // Has the channel interrupted since this was asked last, for a command of this device that nobody
 // resets? Caller holds the lock.
 bool ide_interrupted_locked(const struct ide_disk *disk);
@@ -126,5 +135,8 @@ bool ide_disk_remove(struct ide_disk *disk);
 
 // ---- ide_atapi.c ----
 
+// The drive asks for something: it gets the packet. False: it was something else. Caller holds the
+// lock.
+bool ide_atapi_hand_over_locked(struct ide_channel *channel);
 // IDENTIFY PACKET DEVICE is in the page. 0, -errno; *why where there is more to say.
 int ide_atapi_add(struct ide_disk *disk, const void *page, const char **why);

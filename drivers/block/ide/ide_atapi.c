@@ -6,7 +6,10 @@
 //
 // By PIO only: the count of bytes in the LBA's registers is our limit when we ask and the drive's
 // offer when it answers. It is checked against what is still wanted; what is too much is thrown
-// away, and the command has failed.
+// away, and the command has failed. An offer beyond our limit is not touched at all.
+//
+// A drive that does not ask for the packet at once is looked at in each tick (ide_offer_locked).
+// One that never does, or asks for something else, needs the reset that comes with the time-out.
 //
 // A command that fails is asked for the reason at once, with the channel still ours: the same
 // request stays the channel's (ide_command.sensing), so nothing gets between.
@@ -22,8 +25,7 @@
 #include "../ata/cdrom.h"
 
 enum {
-    ATAPI_DRQ_US = 20 * 1000, // until the drive takes the packet
-    ATAPI_LIMIT = 8192,       // bytes at a time: the CPU moves them with interrupts off
+    ATAPI_LIMIT = 8192, // bytes at a time: the CPU moves them with interrupts off
     // The count register says what is asked for (9.8): a packet, or data and which way.
     ATAPI_REASON_PACKET = 1,
     ATAPI_REASON_TO_HOST = 2,
@@ -33,25 +35,30 @@ enum {
 // ---- down ---------------------------------------------------------------------------------------
 
 // Sends a packet for the request that is the channel's.
-static int atapi_issue_locked(struct ide_channel *channel, const struct atapi_packet *packet)
+static void atapi_issue_locked(struct ide_channel *channel, const struct atapi_packet *packet)
 {
     const struct ide_disk *disk = channel->now.disk;
     uint32_t limit = min(packet->length, (uint32_t)ATAPI_LIMIT);
 
+    channel->now.packet = *packet;
     channel->now.left = packet->length;
     ide_select(channel, disk, 0);
     ide_wr(channel, IDE_FEATURES, 0);
     ide_wr(channel, IDE_LBA_MID, (uint8_t)limit);
     ide_wr(channel, IDE_LBA_HIGH, (uint8_t)(limit >> 8));
     ide_wr(channel, IDE_COMMAND, ATA_PACKET);
-    if (ide_wait(channel, ATA_STATUS_DRQ, ATA_STATUS_DRQ, ATAPI_DRQ_US) != 0 ||
-        (ide_rd(channel, IDE_COUNT) & ATAPI_REASON_MASK) != ATAPI_REASON_PACKET) {
-        return -EIO;
+    ide_offer_locked(channel);
+}
+
+bool ide_atapi_hand_over_locked(struct ide_channel *channel)
+{
+    if ((ide_rd(channel, IDE_COUNT) & ATAPI_REASON_MASK) != ATAPI_REASON_PACKET) {
+        return false;
     }
-    for (unsigned i = 0; i < disk->drive.packet_size; i += 2) {
-        outw(get_le16(packet->bytes + i), (uint16_t)(channel->command + IDE_DATA));
+    for (unsigned i = 0; i < channel->now.disk->drive.packet_size; i += 2) {
+        outw(get_le16(channel->now.packet.bytes + i), (uint16_t)(channel->command + IDE_DATA));
     }
-    return 0;
+    return true;
 }
 
 static int atapi_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, bool last)
@@ -74,9 +81,7 @@ static int atapi_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, b
             .request = request, .disk = disk, .mode = IDE_PIO, .part = request};
         memset(disk->sense, 0, sizeof(disk->sense)); // that of an older command explains nothing
         __atomic_store_n(&channel->interrupted, 0, __ATOMIC_RELAXED);
-        // One that is not taken is under way all the same: the drive interrupts with its error, or
-        // says nothing, and then the time-out's reset is what it needs.
-        (void)atapi_issue_locked(channel, packet);
+        atapi_issue_locked(channel, packet);
         error = 0;
     }
     spin_unlock_irqrestore(&channel->lock, flags);
@@ -106,7 +111,8 @@ static bool atapi_take_locked(struct ide_channel *channel)
     uint32_t reason = ide_rd(channel, IDE_COUNT) & ATAPI_REASON_MASK;
     uint32_t bytes = min(offered, now->left);
 
-    if (reason != ATAPI_REASON_TO_HOST || offered == 0 || (bytes & 1) != 0) {
+    if (reason != ATAPI_REASON_TO_HOST || offered == 0 || offered > ATAPI_LIMIT ||
+        (bytes & 1) != 0) {
         return false;
     }
     if (now->sensing) {
@@ -119,16 +125,12 @@ static bool atapi_take_locked(struct ide_channel *channel)
     return offered == bytes;
 }
 
-// Why did it fail? True: the answer is on its way.
-static bool atapi_ask_locked(struct ide_channel *channel)
+static void atapi_ask_locked(struct ide_channel *channel)
 {
     struct atapi_packet packet;
-    if (channel->now.sensing) {
-        return false; // the question failed itself
-    }
     channel->now.sensing = true;
     atapi_build_request_sense(&packet);
-    return atapi_issue_locked(channel, &packet) == 0;
+    atapi_issue_locked(channel, &packet);
 }
 
 // What the last interrupt meant. True: the command is over, with its sense if it failed.
@@ -136,6 +138,9 @@ static bool atapi_advance_locked(struct ide_channel *channel, bool *failed)
 {
     uint8_t status = channel->status;
     *failed = (status & (ATA_STATUS_ERR | ATA_STATUS_DF)) != 0;
+    if (!*failed && channel->now.offering) {
+        return false; // it works at nothing of ours yet
+    }
     if (!*failed && (status & ATA_STATUS_DRQ) != 0) {
         *failed = !atapi_take_locked(channel);
         return *failed;
@@ -149,7 +154,11 @@ static bool atapi_advance_locked(struct ide_channel *channel, bool *failed)
         return true;
     }
     channel->counters.errors++;
-    return !atapi_ask_locked(channel);
+    if (channel->now.sensing) {
+        return true; // the question failed itself
+    }
+    atapi_ask_locked(channel); // why?
+    return false;
 }
 
 // Its sense is in disk->sense, all zero when it could not be had. No lock is held.
@@ -191,6 +200,7 @@ static unsigned atapi_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
     if (ide_interrupted_locked(disk) && atapi_advance_locked(channel, &failed)) {
         request = channel->now.request;
         channel->now.request = NULL;
+        channel->now.offering = false;
     }
     spin_unlock_irqrestore(&channel->lock, flags);
     if (request == NULL) {

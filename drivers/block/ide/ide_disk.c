@@ -20,8 +20,6 @@
 #include <core/clock.h>
 #include <core/log.h>
 
-enum { IDE_DRQ_US = 100 * 1000 }; // until a disk wants the first sector of a write
-
 enum ide_mode ide_mode = IDE_DMA;
 bool ide_lba28;
 uint32_t ide_timeout_ms = IDE_TIMEOUT_MS;
@@ -76,7 +74,7 @@ void ide_move_locked(struct ide_channel *channel, uint32_t left)
     }
 }
 
-static void ide_move_sector_locked(struct ide_channel *channel)
+void ide_move_sector_locked(struct ide_channel *channel)
 {
     ide_move_locked(channel, min((uint32_t)SECTOR_SIZE, channel->now.left));
 }
@@ -181,8 +179,7 @@ static int ide_build_locked(struct ide_channel *channel, struct request *request
 }
 
 // The command goes out. A write by PIO hands over its first sector by itself; the others are asked
-// for by interrupts. A disk that does not want it interrupts with an error, or says nothing, and
-// then the time-out's reset is what it needs.
+// for by interrupts.
 static void ide_issue_locked(struct ide_channel *channel, const struct ata_registers *regs)
 {
     struct ide_command *now = &channel->now;
@@ -195,9 +192,8 @@ static void ide_issue_locked(struct ide_channel *channel, const struct ata_regis
     ide_wr(channel, IDE_COMMAND, regs->command);
     if (data && now->mode == IDE_DMA) {
         ide_start_dma_locked(channel);
-    } else if (data && now->write &&
-               ide_wait(channel, ATA_STATUS_DRQ, ATA_STATUS_DRQ, IDE_DRQ_US) == 0) {
-        ide_move_sector_locked(channel);
+    } else if (data && now->write) {
+        ide_offer_locked(channel);
     }
 }
 
@@ -256,6 +252,7 @@ static struct request *ide_finish_locked(struct ide_channel *channel)
         channel->counters.dma_sectors += blk_rq_sectors(request);
     }
     channel->now.request = NULL;
+    channel->now.offering = false;
     return request;
 }
 
@@ -320,6 +317,9 @@ static bool ide_advance_locked(struct ide_channel *channel, bool *failed)
 
     *failed = (status & (ATA_STATUS_ERR | ATA_STATUS_DF)) != 0 ||
               (now->mode == IDE_DMA && (channel->bm_status & IDE_BM_ERROR) != 0);
+    if (!*failed && now->offering) {
+        return false; // it works at nothing of ours yet
+    }
     if (*failed || now->mode == IDE_DMA || now->left == 0) {
         // More data than was asked for, or less: the disk and we do not mean the same command.
         *failed = *failed || (status & ATA_STATUS_DRQ) != 0;
