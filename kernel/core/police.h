@@ -74,10 +74,7 @@ void latency_irqs_on_rarely(struct police_cpu *police, int64_t cycles, const voi
 
 // ---- locks --------------------------------------------------------------------------------------
 
-// For lockdep.c: the ways that are not taken each time.
-void lockdep_mark(struct police_cpu *police, struct lock_held *held, unsigned usage);
-void lockdep_check_order(struct police_cpu *police, const struct lock_held *new);
-uint16_t lockdep_look_up(struct police_cpu *police, const char *name, enum lock_kind kind);
+// lockdep.c: the ways that are not taken each time.
 void lockdep_interrupts_on(struct police_cpu *police);
 // lockdep_spin_taken() in a handler or a softirq, or with softirqs kept off, or where nobody looks,
 // or of a lock whose class is not known yet.
