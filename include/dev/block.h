@@ -12,6 +12,7 @@
 #pragma once
 
 #include <core/spinlock.h>
+#include <lib/errseq.h>
 #include <lib/list.h>
 #include <lib/types.h>
 #include <sched/completion.h>
@@ -220,6 +221,8 @@ struct gendisk {
     unsigned partition;    // I: 1 .. ; 0: a whole disk
     struct disk_counts counts; // of a partition: A, each number for itself
     struct page_cache *cache;  // L: of kernel/dev/page_cache.c
+    errseq_t wb_err;           // A: what of its sectors write-back has lost
+    struct list_head cached;   // L of the page cache: a partition's place with its disk's cache
     struct list_head link;     // L of the list of disks
     uint32_t references;       // A
 };

@@ -39,6 +39,7 @@ static void disk_free(struct gendisk *disk)
         kfree(disk->queues[i].free_tags);
     }
     kfree(disk->queues);
+    page_cache_del_partition(disk);
     page_cache_free(disk);
     kfree(disk);
 }
@@ -74,6 +75,7 @@ struct gendisk *blk_alloc_disk(const struct blk_mq_ops *ops, unsigned queues, un
     mutex_init(&disk->write_mutex, "disk write");
     mutex_init(&disk->open_mutex, "disk open");
     INIT_LIST_HEAD(&disk->link);
+    INIT_LIST_HEAD(&disk->cached);
     disk->references = 1;
     disk->ops = ops;
     disk->queue_count = queues;

@@ -77,6 +77,7 @@ int page_cache_make(struct gendisk *whole)
     cache->index = RB_ROOT_CACHED;
     cache->dirty = RB_ROOT_CACHED;
     INIT_LIST_HEAD(&cache->writes);
+    INIT_LIST_HEAD(&cache->partitions);
     init_waitqueue_head(&cache->wait, "page cache");
     cache->spare = cache_io_alloc(cache, NULL, io_pages);
     if (cache->spare == NULL) {
@@ -93,10 +94,29 @@ void page_cache_free(struct gendisk *whole)
 {
     struct page_cache *cache = whole->cache;
     if (cache != NULL) {
-        WARN_ON(cache->pages != 0);
+        WARN_ON(cache->pages != 0 || !list_empty(&cache->partitions));
         kfree(cache->spare);
         kfree(cache);
     }
+}
+
+void page_cache_add_partition(struct gendisk *partition)
+{
+    struct page_cache *cache = cache_of(partition);
+    unsigned long flags;
+    if (cache != NULL) {
+        spin_lock_irqsave(&page_cache_lock, flags);
+        list_add_tail(&partition->cached, &cache->partitions);
+        spin_unlock_irqrestore(&page_cache_lock, flags);
+    }
+}
+
+void page_cache_del_partition(struct gendisk *partition)
+{
+    unsigned long flags;
+    spin_lock_irqsave(&page_cache_lock, flags);
+    list_del_init(&partition->cached);
+    spin_unlock_irqrestore(&page_cache_lock, flags);
 }
 
 uint32_t cache_page_bytes(const struct page_cache *cache, uint64_t index)
@@ -234,11 +254,8 @@ int cache_page_insert(struct cache_page *page)
 
 void page_cache_open(struct page_cache_file *file, struct gendisk *disk)
 {
-    const struct page_cache *cache = cache_of(disk);
-    *file = (struct page_cache_file){.disk = disk, .ra.prev_index = UINT64_MAX};
-    if (cache != NULL) {
-        file->wb_err = errseq_sample(&cache->wb_err);
-    }
+    *file = (struct page_cache_file){
+        .disk = disk, .ra.prev_index = UINT64_MAX, .wb_err = errseq_sample(&disk->wb_err)};
 }
 
 // Of a disk that has gone nothing is given out any more, nor of a medium that was exchanged, though

@@ -73,7 +73,7 @@ struct page_cache {
     uint64_t write_number;       // L: of the last one
     struct cache_io *spare;      // L: for write-back when there is no memory; NULL: in use
     struct wait_queue_head wait; // for pages, for requests, for room to dirty
-    errseq_t wb_err;             // A
+    struct list_head partitions; // L: of the disk, as long as somebody has a reference of them
     struct delayed_work flusher;
     struct page_cache_stats stats; // A, each number for itself
 };
@@ -109,8 +109,10 @@ static inline void cache_count(uint64_t *counter, uint64_t n)
 
 // ---- page_cache.c -------------------------------------------------------------------------------
 
-int page_cache_make(struct gendisk *whole);  // by add_disk: 0; -ENOMEM
-void page_cache_free(struct gendisk *whole); // with the disk
+int page_cache_make(struct gendisk *whole);               // by add_disk: 0; -ENOMEM
+void page_cache_free(struct gendisk *whole);              // with the disk
+void page_cache_add_partition(struct gendisk *partition); // if its disk has a cache
+void page_cache_del_partition(struct gendisk *partition); // before any disk is freed
 // How many bytes of the page lie on the disk: less than a page for the last one only.
 uint32_t cache_page_bytes(const struct page_cache *cache, uint64_t index);
 // A page without an owner, LOCKED and in no index, with one reference; NULL: no memory.
@@ -147,12 +149,15 @@ void cache_io_free(struct cache_io *io);
 bool cache_io_takes(const struct cache_io *io, uint64_t index);
 // The pages are LOCKED, in the index, and not up to date; their references go to the request.
 void cache_io_read(struct cache_io *io);
+// What was written to the page will not reach the disk: noted for whoever has the disk open, or a
+// partition on which the page lies. Caller holds the lock.
+void cache_page_note_loss_locked(struct cache_page *page, int error);
 // The pages are WRITEBACK, and the request is in cache->writes.
 void cache_io_write(struct cache_io *io);
 
 // ---- page_cache_wb.c ----------------------------------------------------------------------------
 
-enum { WB_MAX_CENTISECS = 1000000 };
+enum { WB_MAX_CENTISECS = 1000000, WB_LOOKS = 64 };
 struct wb_setting {                                             // as Linux's of the same names
     uint32_t dirty_background_ratio, dirty_ratio;               // A: percent of usable memory
     uint32_t dirty_expire_centisecs, dirty_writeback_centisecs; // A
@@ -166,8 +171,22 @@ bool wb_set_dirty_locked(struct cache_page *page);
 void wb_clear_dirty_locked(struct cache_page *page);
 // Has the flusher run now. Context: any.
 void wb_kick(struct page_cache *cache);
+// What of the disk one pass writes.
+struct wb_pass {
+    struct page_cache *cache;
+    uint64_t at, last;        // pages: the next one to look at, the last one
+    bool alone_only;          // those of failed requests
+    bool wait;                // for pages that a writer has LOCKED; else they are passed over
+    const uint32_t *deadline; // NULL: none
+    struct cache_page *busy;  // what has to be waited for, with a reference
+    uint32_t pages;           // so many so far
+};
+// Looks at some dirty pages, WB_LOOKS at most, and moves a run of them into the request. False:
+// there are no more, or one has to be waited for first. Caller holds the lock.
+bool wb_collect_some_locked(struct wb_pass *pass, struct cache_io *io);
+
 // Writes pages first .. last that are dirty. `deadline` in jiffies, NULL for no bound and waiting:
-// 0; -ETIMEDOUT. Errors are in cache->wb_err. Context: thread.
+// 0; -ETIMEDOUT. Errors are in the wb_err of the disks concerned. Context: thread.
 int wb_sync(struct page_cache *cache, uint64_t first, uint64_t last, const uint32_t *deadline);
 // Waits as long as too much is dirty. 0; -EINTR. Context: thread.
 int wb_throttle(struct page_cache *cache);

@@ -156,11 +156,25 @@ void cache_io_read(struct cache_io *io)
 
 // ---- writes -------------------------------------------------------------------------------------
 
+void cache_page_note_loss_locked(struct cache_page *page, int error)
+{
+    struct page_cache *cache = page->cache;
+    struct gendisk *partition;
+    uint64_t start = page->node.index * (PAGE_SIZE / SECTOR_SIZE);
+    cache_count(&cache->stats.lost, 1);
+    errseq_set(&cache->disk->wb_err, error);
+    list_for_each_entry (partition, &cache->partitions, cached) {
+        if (start < partition->start + partition->capacity &&
+            partition->start < start + PAGE_SIZE / SECTOR_SIZE) {
+            errseq_set(&partition->wb_err, error);
+        }
+    }
+}
+
 static void cache_page_lost_locked(struct cache_page *page, int error)
 {
     struct page_cache *cache = page->cache;
-    cache_count(&cache->stats.lost, 1);
-    errseq_set(&cache->wb_err, error == -ENXIO ? -EIO : error);
+    cache_page_note_loss_locked(page, error == -ENXIO ? -EIO : error);
     if (cache->complaints++ < CACHE_COMPLAINTS_MAX) {
         pr_err("Buffer I/O error on dev %s, logical block %llu, lost async page write",
                cache->disk->name, (unsigned long long)page->node.index);

@@ -169,14 +169,15 @@ static struct cache_page *cache_page_from(struct page_cache *cache, uint64_t ind
 }
 
 // A page that the caller has LOCKED and a reference of leaves; a dirty one only when what was
-// written is lost anyway. Both the lock and the reference are given back. True: it was dirty.
-static bool cache_page_drop(struct cache_page *page, bool with_dirty)
+// written is lost anyway. Both the lock and the reference are given back.
+static void cache_page_drop(struct cache_page *page, bool with_dirty)
 {
     unsigned long flags;
     spin_lock_irqsave(&page_cache_lock, flags);
     bool was_dirty = (page->state & PG_DIRTY) != 0, goes = !was_dirty || with_dirty;
     if (was_dirty && goes) {
         wb_clear_dirty_locked(page);
+        cache_page_note_loss_locked(page, -EIO);
     }
     if (goes) {
         cache_page_remove_locked(page);
@@ -190,7 +191,6 @@ static bool cache_page_drop(struct cache_page *page, bool with_dirty)
         cache_page_put(page); // the index's
     }
     cache_page_put(page);
-    return was_dirty;
 }
 
 void page_cache_before_direct(struct gendisk *disk, uint64_t sector, uint32_t sectors)
@@ -243,7 +243,6 @@ void page_cache_leave(struct gendisk *whole)
 {
     struct page_cache *cache = whole->cache;
     struct cache_page *page;
-    uint32_t lost = 0;
     unsigned long flags;
     if (cache == NULL) {
         return;
@@ -254,14 +253,10 @@ void page_cache_leave(struct gendisk *whole)
     wb_stop(cache);
     while ((page = cache_page_from(cache, 0)) != NULL) {
         if (cache_page_lock(page)) {
-            lost += cache_page_drop(page, true);
+            cache_page_drop(page, true);
         } else {
             cache_page_put(page);
         }
-    }
-    if (lost != 0) {
-        cache_count(&cache->stats.lost, lost);
-        errseq_set(&cache->wb_err, EIO);
     }
     uint64_t all = __atomic_load_n(&cache->stats.lost, __ATOMIC_RELAXED);
     if (all != 0) {

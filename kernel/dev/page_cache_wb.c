@@ -19,7 +19,8 @@
 //   in flight   [ 17 ][ 18 ][ 20 ][ 21 ]      fsync submitted up to 20: done when 21 is the oldest
 //
 // A request that fails is taken apart: its pages are dirty once more, each to be written alone.
-// What fails alone is lost; cache->wb_err keeps that for each opener's next fsync (<lib/errseq.h>).
+// What fails alone is lost; the wb_err of the disk, and of the partition on which the page lies,
+// keeps that for each opener's next fsync (<lib/errseq.h>). An opener of sda1 is not told of sda2's.
 //
 // Memory may be short when this runs, as it is what memory waits for: its requests fall back on one
 // that each disk keeps, and its work queue has a rescuer.
@@ -119,17 +120,6 @@ uint64_t page_cache_dirty_bytes(struct gendisk *disk)
 
 // ---- collecting ---------------------------------------------------------------------------------
 
-// What of the disk one pass writes.
-struct wb_pass {
-    struct page_cache *cache;
-    uint64_t at, last;        // pages: the next one to look at, the last one
-    bool alone_only;          // those of failed requests
-    bool wait;                // for pages that a writer has LOCKED; else they are passed over
-    const uint32_t *deadline; // NULL: none
-    struct cache_page *busy;  // what has to be waited for, with a reference
-    uint32_t pages;           // so many so far
-};
-
 // May the page stand in this request, behind what is there? Sets where to go on.
 static bool wb_takes_locked(struct wb_pass *pass, const struct cache_io *io,
                             struct cache_page *page)
@@ -148,49 +138,66 @@ static bool wb_takes_locked(struct wb_pass *pass, const struct cache_io *io,
     return true;
 }
 
+// It is the device's from now on.
+static void wb_move_locked(struct wb_pass *pass, struct cache_io *io, struct cache_page *page)
+{
+    io->alone = (page->state & PG_ALONE) != 0;
+    pass->cache->writeback_pages++; // first this, then no longer dirty: see wb_dirty_pages()
+    page_count_add(NR_WRITEBACK, 1);
+    wb_clear_dirty_locked(page);
+    page->state |= PG_WRITEBACK;
+    cache_page_get(page);
+    io->pages[io->count++] = page;
+}
+
+bool wb_collect_some_locked(struct wb_pass *pass, struct cache_io *io)
+{
+    struct page_node *node = page_index_from(&pass->cache->dirty, pass->at);
+    for (unsigned looks = 0; node != NULL && node->index <= pass->last; looks++) {
+        struct cache_page *page = container_of(node, struct cache_page, dirty);
+        if (looks == WB_LOOKS) {
+            return true;
+        }
+        node = page_index_next(node);
+        if (!wb_takes_locked(pass, io, page)) {
+            if (io->count != 0) {
+                return true;
+            }
+            continue;
+        }
+        if ((page->state & PG_LOCKED) && pass->wait) {
+            page->state |= PG_WAITED;
+            pass->busy = page;
+            cache_page_get(page);
+            return false;
+        }
+        if ((page->state & PG_LOCKED) == 0) {
+            wb_move_locked(pass, io, page);
+        }
+        pass->at = page->dirty.index + 1;
+    }
+    return false;
+}
+
 // Moves the next run of dirty pages into the request. False: there is no more, or a page to be
-// waited for first.
+// waited for first. Many that may not be taken, as others have them or it is not their turn, are
+// not passed over in one hold of the lock.
 static bool wb_collect(struct wb_pass *pass, struct cache_io *io)
 {
     struct page_cache *cache = pass->cache;
     unsigned long flags;
-    spin_lock_irqsave(&page_cache_lock, flags);
-    struct page_node *node = page_index_from(&cache->dirty, pass->at);
-    while (node != NULL && node->index <= pass->last) {
-        struct cache_page *page = container_of(node, struct cache_page, dirty);
-        node = page_index_next(node);
-        if (!wb_takes_locked(pass, io, page)) {
-            if (io->count != 0) {
-                break;
-            }
-            continue;
+    bool more;
+    do {
+        spin_lock_irqsave(&page_cache_lock, flags);
+        more = wb_collect_some_locked(pass, io);
+        if (io->count != 0) {
+            io->number = ++cache->write_number;
+            list_add_tail(&io->link, &cache->writes);
+            cache->writes_in_flight++;
+            pass->pages += io->count;
         }
-        if (page->state & PG_LOCKED) {
-            if (pass->wait) {
-                page->state |= PG_WAITED;
-                pass->busy = page;
-                cache_page_get(page);
-                break;
-            }
-            pass->at = page->dirty.index + 1;
-            continue;
-        }
-        io->alone = (page->state & PG_ALONE) != 0;
-        cache->writeback_pages++; // first this, then no longer dirty: see wb_dirty_pages()
-        page_count_add(NR_WRITEBACK, 1);
-        wb_clear_dirty_locked(page);
-        page->state |= PG_WRITEBACK;
-        cache_page_get(page);
-        io->pages[io->count++] = page;
-        pass->at = page->dirty.index + 1;
-    }
-    if (io->count != 0) {
-        io->number = ++cache->write_number;
-        list_add_tail(&io->link, &cache->writes);
-        cache->writes_in_flight++;
-        pass->pages += io->count;
-    }
-    spin_unlock_irqrestore(&page_cache_lock, flags);
+        spin_unlock_irqrestore(&page_cache_lock, flags);
+    } while (more && io->count == 0);
     return io->count != 0;
 }
 
@@ -315,27 +322,29 @@ static int wb_write_pass(struct wb_pass *pass)
 
 int wb_sync(struct page_cache *cache, uint64_t first, uint64_t last, const uint32_t *deadline)
 {
-    bool again = false;
     unsigned long flags;
-    for (;;) {
+    int error = 0;
+    // In the second round what failed in company in the first, in ours or in the flusher's, is
+    // written alone, and then that is its end. What fails after that was dirtied after we came.
+    for (unsigned round = 0; error == 0 && round < 2; round++) {
         struct wb_pass pass = {.cache = cache,
                                .at = first,
                                .last = last,
-                               .alone_only = again,
+                               .alone_only = round == 1,
                                .wait = true,
                                .deadline = deadline};
-        int error = wb_write_pass(&pass);
+        error = wb_write_pass(&pass);
         spin_lock_irqsave(&page_cache_lock, flags);
         uint64_t number = cache->write_number; // what the flusher has under way is waited for too
         spin_unlock_irqrestore(&page_cache_lock, flags);
         if (error == 0 && !wb_wait_for(cache, deadline, wb_is_behind(cache, number))) {
             error = -ETIMEDOUT;
         }
-        if (error != 0 || READ_ONCE(cache->alone_pages) == 0 || (again && pass.pages == 0)) {
-            return error;
+        if (READ_ONCE(cache->alone_pages) == 0) {
+            break;
         }
-        again = true;
     }
+    return error;
 }
 
 int page_cache_sync(struct gendisk *disk, unsigned timeout_ms)
@@ -360,14 +369,11 @@ int page_cache_fsync_range(struct page_cache_file *file, uint64_t offset, uint64
     might_sleep();
     struct page_cache *cache = cache_of(file->disk);
     uint64_t start = file->disk->start * SECTOR_SIZE + offset;
-    int error = 0;
     if (cache != NULL && size != 0) {
         wb_sync(cache, start / PAGE_SIZE, (start + size - 1) / PAGE_SIZE, NULL);
     }
     int flush = file->disk->read_only ? 0 : blk_flush(file->disk);
-    if (cache != NULL) {
-        error = errseq_check_and_advance(&cache->wb_err, &file->wb_err);
-    }
+    int error = errseq_check_and_advance(&file->disk->wb_err, &file->wb_err);
     return error != 0 ? error : flush;
 }
 

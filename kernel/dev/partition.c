@@ -11,6 +11,7 @@
 #include <dev/block.h>
 
 #include "block_internal.h"
+#include "page_cache_internal.h"
 #include "partition_table.h"
 
 static int partition_read(void *context, uint64_t block, uint8_t *data)
@@ -37,6 +38,7 @@ static int partition_add(struct gendisk *whole, const struct partition *partitio
     disk->transport = whole->transport;
     disk->order = whole->order;
     strscpy(disk->prefix, whole->prefix, sizeof(disk->prefix));
+    page_cache_add_partition(disk);
     int error = blk_insert_partition(disk);
     if (error != 0) {
         blk_put(disk);

@@ -84,7 +84,28 @@ uint8_t pc_byte(size_t at)
     return (uint8_t)(at * 7 + (at >> 9) * 13 + (at >> 12));
 }
 
-struct pc_disk *pc_make_blocks(uint32_t block)
+// An entry of the table in sector 0 (MBR).
+static void pc_put_partition(struct pc_disk *d, unsigned number, uint32_t start, uint32_t sectors)
+{
+    uint8_t *entry = d->memory + 446 + 16 * (number - 1);
+    memset(entry, 0, 16);
+    entry[4] = 0x83;
+    for (unsigned i = 0; i < 4; i++) {
+        entry[8 + i] = (uint8_t)(start >> 8 * i);
+        entry[12 + i] = (uint8_t)(sectors >> 8 * i);
+    }
+}
+
+static void pc_put_table(struct pc_disk *d)
+{
+    memset(d->memory, 0, SECTOR_SIZE);
+    pc_put_partition(d, 1, PC_FIRST_START, PC_SECOND_START - PC_FIRST_START);
+    pc_put_partition(d, 2, PC_SECOND_START, PC_SECOND_SECTORS);
+    d->memory[510] = 0x55;
+    d->memory[511] = 0xaa;
+}
+
+static struct pc_disk *pc_make_disk(uint32_t block, bool parted)
 {
     struct pc_disk *d = kzalloc(sizeof(*d), GFP_KERNEL);
     if (d == NULL) {
@@ -100,11 +121,14 @@ struct pc_disk *pc_make_blocks(uint32_t block)
     for (size_t i = 0; i < PC_SIZE; i++) {
         d->memory[i] = pc_byte(i);
     }
+    if (parted) {
+        pc_put_table(d);
+    }
     d->disk->capacity = ALIGN_DOWN((uint64_t)PC_SECTORS, block / SECTOR_SIZE);
     d->disk->max_sectors = 512;
     d->disk->max_segments = 64;
     d->disk->logical_block_size = block;
-    d->disk->no_part = true;
+    d->disk->no_part = !parted;
     d->disk->private_data = d;
     if (add_disk(d->disk, "tpc") != 0) {
         return NULL;
@@ -113,9 +137,30 @@ struct pc_disk *pc_make_blocks(uint32_t block)
     return d;
 }
 
+struct pc_disk *pc_make_blocks(uint32_t block)
+{
+    return pc_make_disk(block, false);
+}
+
 struct pc_disk *pc_make(void)
 {
-    return pc_make_blocks(SECTOR_SIZE);
+    return pc_make_disk(SECTOR_SIZE, false);
+}
+
+struct pc_disk *pc_make_parted(void)
+{
+    return pc_make_disk(SECTOR_SIZE, true);
+}
+
+struct gendisk *pc_partition(struct pc_disk *d, unsigned number)
+{
+    struct gendisk *disk;
+    for (disk = blk_next(NULL); disk != NULL; disk = blk_next(disk)) {
+        if (disk->whole == d->disk && disk->partition == number) {
+            break;
+        }
+    }
+    return disk;
 }
 
 bool pc_drop(struct pc_disk *d)

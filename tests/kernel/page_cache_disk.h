@@ -15,6 +15,9 @@ enum {
     PC_HELD = 64,
     PC_SIZES = 64,
     PC_THREADS = 6,
+    PC_FIRST_START = 64,
+    PC_SECOND_START = 196, // and there the first one ends
+    PC_SECOND_SECTORS = 128,
 };
 
 struct pc_disk {
@@ -35,6 +38,9 @@ struct pc_disk {
 // A disk in blocks of this size, open, with bytes that pc_byte tells; NULL: no memory.
 struct pc_disk *pc_make_blocks(uint32_t block);
 struct pc_disk *pc_make(void); // of 512 bytes
+// The same with two partitions, which share a page. pc_partition: with a reference.
+struct pc_disk *pc_make_parted(void);
+struct gendisk *pc_partition(struct pc_disk *d, unsigned number);
 // Gives back what is held, and takes the disk down. True: nothing was left of it.
 bool pc_drop(struct pc_disk *d);
 // Holds nothing any more, and answers what was held.

@@ -159,6 +159,74 @@ KTEST(page_cache, what_is_being_written_stands_still)
     kfree(data);
 }
 
+// Each opener hears of it once, by his fsync: those of the disk, and those of the partition on which
+// it happened.
+KTEST(page_cache, an_error_is_told_where_it_happened)
+{
+    struct pc_disk *d = pc_make_parted();
+    uint8_t *data = kzalloc(4096, GFP_KERNEL);
+    REQUIRE(d != NULL && data != NULL);
+    struct gendisk *first = pc_partition(d, 1), *second = pc_partition(d, 2);
+    struct page_cache_file a, b, c;
+    REQUIRE(first != NULL && second != NULL);
+    page_cache_open(&a, first);
+    page_cache_open(&b, second);
+    page_cache_open(&c, second);
+    d->bad_write = 241;
+    EXPECT_EQ(page_cache_write(&b, (240 - PC_SECOND_START) * SECTOR_SIZE, data, 4096), 4096);
+    EXPECT_EQ(page_cache_fsync(&a), 0); // that is not its own
+    EXPECT_EQ(page_cache_fsync(&b), -EIO);
+    EXPECT_EQ(page_cache_fsync(&b), 0);
+    EXPECT_EQ(page_cache_fsync(&c), -EIO);
+    EXPECT_EQ(page_cache_fsync(&c), 0);
+    EXPECT_EQ(page_cache_fsync(&d->file), -EIO);
+    EXPECT_EQ(page_cache_fsync(&d->file), 0);
+    EXPECT_EQ(page_cache_fsync(&a), 0);
+    page_cache_open(&c, second); // others have seen it
+    EXPECT_EQ(page_cache_fsync(&c), 0);
+    d->bad_write = 193; // of a page on which both partitions lie
+    EXPECT_EQ(page_cache_write(&a, (195 - PC_FIRST_START) * SECTOR_SIZE, data, SECTOR_SIZE),
+              SECTOR_SIZE);
+    EXPECT_EQ(page_cache_fsync(&a), -EIO);
+    EXPECT_EQ(page_cache_fsync(&b), -EIO);
+    EXPECT_EQ(page_cache_fsync(&d->file), -EIO);
+    blk_put(first);
+    blk_put(second);
+    EXPECT(pc_drop(d));
+    kfree(data);
+}
+
+// What may not be taken is passed over in small steps, each a hold of the lock.
+KTEST(page_cache, many_dirty_pages_are_not_walked_at_once)
+{
+    struct pc_disk *d = pc_make();
+    uint8_t *data = kzalloc(4096, GFP_KERNEL);
+    REQUIRE(d != NULL && data != NULL);
+    for (unsigned i = 0; i < PC_PAGES; i++) {
+        EXPECT_EQ(page_cache_write(&d->file, i * 4096, data, 4096), 4096);
+    }
+    struct cache_io *io = cache_io_alloc(d->disk->cache, d->disk, 8);
+    struct wb_pass pass = {.cache = d->disk->cache, .last = CACHE_END, .alone_only = true};
+    unsigned long flags;
+    unsigned holds = 0;
+    bool more;
+    REQUIRE(io != NULL);
+    do {
+        uint64_t before = pass.at;
+        spin_lock_irqsave(&page_cache_lock, flags);
+        more = wb_collect_some_locked(&pass, io);
+        spin_unlock_irqrestore(&page_cache_lock, flags);
+        EXPECT(pass.at - before <= WB_LOOKS);
+        holds++;
+    } while (more && holds <= PC_PAGES);
+    EXPECT_EQ(io->count, 0);
+    EXPECT_EQ(pass.at, PC_PAGES);
+    EXPECT_EQ(holds, PC_PAGES / WB_LOOKS);
+    cache_io_free(io);
+    EXPECT(pc_drop(d));
+    kfree(data);
+}
+
 // ---- the disk goes ------------------------------------------------------------------------------
 
 KTEST(page_cache, a_disk_that_goes_gets_what_is_dirty)
