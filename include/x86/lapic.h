@@ -5,13 +5,14 @@
 #include <lib/text.h>
 #include <lib/types.h>
 
-// Vectors that the kernel keeps for itself; class 0xf outranks every device. The values are Linux's
-// (the shoot-down's from before it became a function call there; kept apart to be seen).
-// VECTOR_IRQ_WORK is "soon, on this CPU, but not under the locks that are held now": the log wakes
+// Vectors that the kernel keeps for itself; classes 0xe and 0xf outrank every device: what a handler
+// has in service, however long, holds back neither the timer nor another CPU's message. The values
+// are Linux's (the shoot-down's from before it became a function call there; kept apart to be seen),
+// but that Linux deals what is left of class 0xe to devices. VECTOR_IRQ_WORK is "soon, on this CPU, but not under the locks that are held now": the log wakes
 // the console by it.
 enum {
     VECTOR_FIRST_DEVICE = 0x30, // 0x20 .. 0x2f: the 8259s' strays
-    VECTOR_LAST_DEVICE = 0xeb,
+    VECTOR_LAST_DEVICE = 0xdf,
     VECTOR_TIMER = 0xec,
     VECTOR_TLB_SHOOTDOWN = 0xf0,
     VECTOR_ON_REQUEST = 0xf5, // an interrupt that a CPU sends itself to be in one: `break`
@@ -102,10 +103,16 @@ uint32_t lapic_icr_retries(unsigned cpu);
 bool lapic_tmr_test(uint8_t vector);
 bool lapic_irr_test(uint8_t vector);
 bool lapic_isr_test(uint8_t vector);
-// An EOI for each vector that is in service on this CPU, for whoever knows that nobody serves it:
-// each would hold back its class and all below for ever. How many, and the highest `room` of them,
-// highest first. Context: any, with interrupts off, of no interrupt that still owes its EOI.
-unsigned lapic_end_in_service(uint8_t *vectors, unsigned room);
+// Is vector a held back while b is in service? The class decides (11.8.3.1).
+static inline bool lapic_is_held_back(uint8_t a, uint8_t b)
+{
+    return b >> 4 >= a >> 4;
+}
+// An EOI for each vector in service on this CPU that holds back `vector`, for whoever knows that
+// nobody serves it: it would for ever. 0 is held back by all. How many, and the highest `room` of
+// them, highest first. Context: any, with interrupts off, of no interrupt of those that still owes
+// its EOI.
+unsigned lapic_end_in_service(uint8_t vector, uint8_t *vectors, unsigned room);
 // Priorities of this CPU: the task's, which holds back vectors of its class and below; and the
 // processor's, which is the higher of that and of what is in service (11.8.3.1).
 void lapic_set_tpr(uint8_t tpr);

@@ -1,11 +1,12 @@
 // A CPU whose timer interrupt does not come although it takes others: its sleepers sleep for ever,
 // its tick is gone, and nothing says so. It has one of two causes.
 //
-//   an EOI that did not arrive   The vector stays in service, and the local APIC holds back its
-//                                class and all below: the timer's, and every device's
+//   an EOI that did not arrive   A vector of the timer's class or above stays in service, and the
+//                                local APIC holds back that class and all below: the timer's, and
+//                                every device's
 //
-//        IRR  ..... 53 ... 81 ... 236 .....    have come, and wait
-//        ISR  ................... 236 .....    has been served, says the kernel; not so, says the APIC
+//        IRR  ..... 0x35 ... 0x51 ... 0xec .....    have come, and wait
+//        ISR  ....................... 0xec .....    was served, says the kernel; not so, says the APIC
 //
 //   a deadline that did not      The write to the timer's count was lost, or the interrupt was
 //
@@ -14,10 +15,12 @@
 // forgets its EOI looks the same.
 //
 // So when another CPU's timer is long overdue, an NMI goes there: that comes whatever is in service.
-// Where it interrupted code that had interrupts on, nothing can be in service: handlers run with
-// interrupts off to their end, and their EOI comes before it. What is in service all the same was
-// forgotten, and the NMI ends it. Then the timer's vector is sent by hand, as one more look at the
-// timers does no harm.
+// Where it interrupted code that had interrupts on, nothing that holds back the timer can be in
+// service: those vectors are the kernel's own, and have their EOI before anything else is done
+// (irq_dispatch_system). What is in service there all the same was forgotten, and the NMI ends it.
+// A device's vector is left alone: it may be that of a handler that sleeps, which is a mistake of
+// another kind and told (kernel/sched/atomic.c), and comes back to send its EOI. Then the timer's
+// vector is sent by hand, as one more look at the timers does no harm.
 //
 // Context: softirq; the questioned CPU in NMI. Previous: watchdog.c.
 #include <core/clock.h>
@@ -48,8 +51,9 @@ static struct {
 static void late_question(const struct frame *frame)
 {
     late_answer.interrupts_on = (frame->rflags & CPU_FLAGS_IF) != 0;
-    late_answer.ended =
-        late_answer.interrupts_on ? lapic_end_in_service(late_answer.vectors, LATE_VECTORS) : 0;
+    late_answer.ended = late_answer.interrupts_on
+                            ? lapic_end_in_service(VECTOR_TIMER, late_answer.vectors, LATE_VECTORS)
+                            : 0;
 }
 
 static void late_tell(unsigned cpu, uint64_t late_ns)
@@ -65,7 +69,7 @@ static void late_tell(unsigned cpu, uint64_t late_ns)
                "served it: the EOI was lost; ended now",
                cpu, (unsigned long long)late_ns / 1000000, line);
     } else {
-        pr_err("watchdog: CPU#%u: its timer is %llu ms late, and nothing is in service: the "
+        pr_err("watchdog: CPU#%u: its timer is %llu ms late, and nothing holds it back: the "
                "interrupt was lost; sent again",
                cpu, (unsigned long long)late_ns / 1000000);
     }

@@ -490,11 +490,13 @@ void irq_replay(unsigned irq)
 }
 
 // On the CPU itself, in its interrupt for function calls, whose own EOI was sent before: handlers
-// run with interrupts off and do not nest, so whatever is in service now was forgotten.
+// run with interrupts off and do not nest, so what is in service now and holds this irq back was
+// forgotten.
 static void irq_end_orphans(void *arg)
 {
-    (void)arg;
-    lapic_end_in_service(NULL, 0);
+    const uint8_t *vector = arg;
+
+    lapic_end_in_service(*vector, NULL, 0);
 }
 
 int irq_reprogram(unsigned irq)
@@ -505,7 +507,8 @@ int irq_reprogram(unsigned irq)
     if (desc == NULL || !desc->started) {
         return -ENXIO;
     }
-    smp_call_function_single(desc->data.cpu, irq_end_orphans, NULL, true);
+    uint8_t vector = desc->data.vector;
+    smp_call_function_single(desc->data.cpu, irq_end_orphans, &vector, true);
     spin_lock_irqsave(&desc->lock, flags);
     bool started = desc->started;
     if (started) {

@@ -154,6 +154,41 @@ static void lapic_test_ipi_kinds(void *arg)
     }
 }
 
+// A handler of a level has its vector in service to its end, and if it sleeps, which it may not, much
+// longer: who makes good what the timer has lost does not end it.
+static struct lapic_test_level {
+    int irq;
+    unsigned ended;
+    bool in_service;
+    uint32_t calls;
+} lapic_test_level;
+
+static irqreturn_t lapic_test_level_handler(int irq, void *dev_id)
+{
+    struct lapic_test_level *level = dev_id;
+
+    level->ended = lapic_end_in_service(VECTOR_TIMER, NULL, 0);
+    level->in_service = lapic_isr_test(soft_line_vector(irq));
+    level->calls++;
+    return IRQ_HANDLED;
+}
+
+KTEST(lapic, the_timers_watchdog_ends_no_devices_interrupt)
+{
+    struct lapic_test_level *level = &lapic_test_level;
+
+    *level = (struct lapic_test_level){.ended = 1};
+    level->irq = message_line_open(lapic_test_level_handler, level);
+    REQUIRE(level->irq >= 0);
+    irq_to_desc((unsigned)level->irq)->flow = flow_level; // nothing has been sent yet
+    message_line_send(level->irq, cpu_id());
+    EXPECT(message_line_reached(&level->calls, 1));
+    EXPECT_EQ(level->ended, 0);
+    EXPECT(level->in_service);
+    irq_to_desc((unsigned)level->irq)->flow = flow_edge;
+    message_line_close(level->irq, level);
+}
+
 KTEST(lapic, identifiers)
 {
     uint32_t wrong = 0;

@@ -207,12 +207,12 @@ bool lapic_isr_test(uint8_t vector)
     return fake_in_service[vector];
 }
 
-unsigned lapic_end_in_service(uint8_t *vectors, unsigned room)
+unsigned lapic_end_in_service(uint8_t held, uint8_t *vectors, unsigned room)
 {
     unsigned ended = 0;
 
     for (int vector = 255; vector >= 0; vector--) {
-        if (fake_in_service[vector]) {
+        if (fake_in_service[vector] && lapic_is_held_back(held, (uint8_t)vector)) {
             fake_in_service[vector] = false;
             lapic_eoi();
             if (ended < room) {
