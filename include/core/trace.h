@@ -37,6 +37,15 @@ enum trace_event { // names as Linux's tracepoints where it has them: kernel/cor
     TRACE_DMA_UNMAP,
     TRACE_COUNT,
 };
+// Those without an `a`, and without a `b`: what has no name there (kernel/core/trace.c) is not
+// written.
+#define TRACE_WITHOUT_A                                                       \
+    (BIT(TRACE_TASKLET_ENTRY) | BIT(TRACE_WORK_START) | BIT(TRACE_WORK_END) | \
+     BIT(TRACE_WORK_INTENSIVE) | BIT(TRACE_TIMER))
+#define TRACE_WITHOUT_B                                                            \
+    (BIT(TRACE_VECTOR_ENTRY) | BIT(TRACE_VECTOR_EXIT) | BIT(TRACE_SOFTIRQ_RAISE) | \
+     BIT(TRACE_SOFTIRQ_ENTRY) | BIT(TRACE_SOFTIRQ_EXIT) | BIT(TRACE_NET_RX) | BIT(TRACE_NET_TX))
+_Static_assert(TRACE_COUNT <= 32, "a bit each");
 
 struct trace_record {
     uint64_t tsc;
@@ -107,10 +116,10 @@ static __always_inline void trace_at(uint64_t tsc, enum trace_event event, uint3
     struct trace_record *record = trace_draw();
 
     record->tsc = tsc;
-    if (!__builtin_constant_p(a) || a != 0) { // what is always 0 has no name, and is not shown
+    if ((TRACE_WITHOUT_A & BIT(event)) == 0) {
         record->a = a;
     }
-    if (!__builtin_constant_p(b) || b != 0) {
+    if ((TRACE_WITHOUT_B & BIT(event)) == 0) {
         record->b = b;
     }
     if (unlikely(police_watches())) {

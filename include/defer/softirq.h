@@ -106,6 +106,7 @@ static inline void local_bh_enable(void)
 
     barrier();
     int16_t left = (int16_t)--cpu->bh_disabled;
+    barrier(); // what an interrupt raised before that is ours to run: its end let it be
     if (left <= 0 && (cpu->softirq_pending != 0 || left < 0)) {
         softirq_bh_enabled();
     }

@@ -242,6 +242,7 @@ static __noinline void softirq_hand_over(void)
 }
 
 // ksoftirqd cannot catch up while a realtime thread runs; then softirqs go on without it, bounded.
+// The mark may be all there is: a turn went on after a handler of it had slept, and took the rest.
 bool softirq_take_back(struct cpu *cpu)
 {
     lockdep_assert_irqs_disabled();
@@ -249,7 +250,7 @@ bool softirq_take_back(struct cpu *cpu)
         return false;
     }
     cpu->softirq_pending &= ~SOFTIRQ_LEFT_TO_THREAD;
-    return true;
+    return cpu->softirq_pending != 0;
 }
 
 __no_stack_protector void softirq_run(void)

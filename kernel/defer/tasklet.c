@@ -77,10 +77,10 @@ static bool tasklet_set(struct tasklet_struct *t, uint32_t bit)
     return (__atomic_fetch_or(&t->state, bit, __ATOMIC_SEQ_CST) & bit) == 0;
 }
 
-// Clears the bit; true when it was set.
-static bool tasklet_clear(struct tasklet_struct *t, uint32_t bit)
+// Clears the bits; true when one was set.
+static bool tasklet_clear(struct tasklet_struct *t, uint32_t bits)
 {
-    return (__atomic_fetch_and(&t->state, ~bit, __ATOMIC_SEQ_CST) & bit) != 0;
+    return (__atomic_fetch_and(&t->state, ~bits, __ATOMIC_SEQ_CST) & bits) != 0;
 }
 
 static uint32_t tasklet_state(const struct tasklet_struct *t)
@@ -297,7 +297,7 @@ void tasklet_kill(struct tasklet_struct *t)
         schedule_timeout(1);
     }
     tasklet_unlock_wait(t);
-    tasklet_clear(t, TASKLET_SCHEDULED);
+    tasklet_clear(t, TASKLET_SCHEDULED | TASKLET_HI); // HI: of one that was parked
 }
 
 // A tasklet that waits for its turn is on no list that others may walk. But memory that holds one

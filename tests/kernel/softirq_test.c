@@ -236,6 +236,51 @@ KTEST(softirq, a_mark_that_comes_in_a_turn_is_not_work)
     EXPECT(EVENTUALLY(runs() == 3));
 }
 
+// The mark again, when that turn has run what there was, and before ksoftirqd takes it away: a
+// realtime thread, which does not wait for ksoftirqd, has nothing to run either.
+KTEST(softirq, the_mark_alone_is_nothing_to_take_back)
+{
+    bool due;
+
+    softirq_test_begin();
+    REQUIRE(sched_setscheduler(current, SCHED_FIFO, 1) == 0);
+    local_irq_disable();
+    if (softirq_pending()) {
+        local_irq_enable(); // runs it, or wakes who does
+        EXPECT(EVENTUALLY(!softirq_pending()));
+        local_irq_disable();
+    }
+    cpu_self()->softirq_pending |= SOFTIRQ_LEFT_TO_THREAD;
+    due = softirq_due(cpu_self());
+    cpu_self()->softirq_pending &= ~SOFTIRQ_LEFT_TO_THREAD;
+    local_irq_enable();
+    REQUIRE(sched_setscheduler(current, SCHED_OTHER, 0) == 0);
+    EXPECT(!due);
+    raise_softirq(SPARE_SOFTIRQ);
+    EXPECT(EVENTUALLY(runs() == 1));
+}
+
+// The recorder says which, also of number 0.
+KTEST(softirq, the_first_is_recorded_by_its_number)
+{
+    struct cpu *cpu;
+    const struct trace_ring *ring;
+    struct trace_record record;
+
+    local_irq_disable();
+    cpu = cpu_self();
+    ring = (const void *)((cpu->trace_ring & ~(uint64_t)UINT8_MAX) << TRACE_RECORD_SHIFT);
+    for (unsigned i = 0; i < TRACE_RECORDS; i++) {
+        trace(TRACE_IPI, UINT32_MAX, UINT64_MAX);
+    }
+    uint8_t next = cpu->trace_next;
+    softirq_mark(HI_SOFTIRQ); // nothing is on its list
+    record = ring->records[next];
+    local_irq_enable();
+    EXPECT_EQ(record.event, TRACE_SOFTIRQ_RAISE);
+    EXPECT_EQ(record.a, HI_SOFTIRQ);
+}
+
 // A softirq that raises itself for ever: every round is followed by the next, and yet threads on
 // that CPU get on, because the rest goes to ksoftirqd, which is a thread like them.
 static unsigned progress; // A

@@ -126,6 +126,13 @@ KTEST(tasklet, disabled_waits_without_spinning)
     tasklet_schedule(&t); // alive again
     EXPECT(EVENTUALLY(get(&calls) == 2));
     tasklet_kill(&t);
+
+    tasklet_disable(&t);
+    tasklet_hi_schedule(&t);
+    EXPECT(EVENTUALLY(!softirq_pending()));
+    tasklet_kill(&t); // nobody has asked for it any more, in either softirq
+    EXPECT(tasklet_find(&t, sizeof(t)) == NULL);
+    tasklet_enable(&t);
 }
 
 // Asked for three times while it runs on another CPU: exactly one more run.
