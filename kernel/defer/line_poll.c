@@ -27,6 +27,11 @@ uint32_t line_poll_interval(void)
     return HZ / READ_ONCE(line_poll_hz);
 }
 
+bool line_poll_asks_all(void)
+{
+    return line_poll_all;
+}
+
 static void line_poll_arm(void)
 {
     mod_timer(&line_poll_timer, jiffies + line_poll_interval());

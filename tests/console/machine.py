@@ -250,6 +250,13 @@ class Machine:
         assert status == 0, f"{command}: status {status}\n{output}"
         return output
 
+    def wait_for_address(self, name="eth0", net="10.0.2."):
+        """Until DHCP has given the card its address: it is asked for when the prompt is there."""
+        deadline = time.monotonic() + TIMEOUT
+        while f"inet {net}" not in self.ok(f"ip addr show {name}"):
+            assert time.monotonic() < deadline, f"{name} has no address\n{self.story()}"
+            time.sleep(0.1)
+
     # ---- QEMU's monitor ----------------------------------------------------------------------
 
     def _command(self, name, **arguments):

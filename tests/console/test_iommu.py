@@ -32,13 +32,6 @@ def boot(options, image=None, cpus=2, extra=(), **more):
                    first=UNIT, extra=[*EDU, *extra], **more)
 
 
-def wait_for_address(machine):
-    deadline = time.monotonic() + 30
-    while "inet 10.0.2." not in machine.ok("ip addr show eth0"):
-        assert time.monotonic() < deadline, machine.story()
-        time.sleep(0.1)
-
-
 def landed(said):
     """What the lab says of each write: {name: True when it landed}."""
     rows = re.findall(r"^([a-z' -]+?) +0x[0-9a-f]+ +(YES|no) +(\d+) ", said, re.M)
@@ -95,7 +88,7 @@ def test_drivers_work_behind_it(mode, image):
         assert hashlib.sha256(data).hexdigest() in machine.ok("sha256sum /dev/sda")
         machine.ok("dd if=/dev/sda of=/dev/nvme0n1 bs=256K oflag=direct")
         assert hashlib.sha256(data).hexdigest() in machine.ok("sha256sum /dev/nvme0n1")
-        wait_for_address(machine)
+        machine.wait_for_address()
         assert " 0% packet loss" in machine.ok("ping -c 20 -i 0.01 10.0.2.2")
         machine.ok("echo raise 20 > /proc/driver/edu")
         machine.ok("echo copy 4000 > /proc/driver/edu")
@@ -129,7 +122,7 @@ def test_those_behind_a_bridge_arrive_under_its_name(image):
 
 def test_deny_and_allow():
     with boot(OPTIONS["strict"], nics=["user"]) as machine:
-        wait_for_address(machine)
+        machine.wait_for_address()
         machine.ok("iommu deny eth0")
         output, status = machine.run("ping -c 1 -W 1 10.0.2.2")
         assert status == 1 and "100% packet loss" in output

@@ -73,15 +73,13 @@ def test_latency_histogram(machine):
     assert machine.run("lab latency 0")[1] == 2
 
 
-def test_a_secret_in_the_gaps(machine):
-    """The spy may miss a bit when the host steals time; the coarse clock shows none at all."""
-    best = 0
-    for _ in range(5):
-        said = machine.ok("lab timing")
-        best = max(best, int(re.search(r"counter .*: (\d+) of 16 bits right", said).group(1)))
-        if re.search(r"ticks .*, 0 ones seen", said) and best == 16:
-            break
-    assert best >= 14 and re.search(r"ticks .*, 0 ones seen", said)
+def test_a_secret_in_the_gaps(boot):
+    """Time is counted in instructions here: what the host does besides leaves no gaps."""
+    m = boot(cpus=1, extra=["-icount", "shift=0"])
+    for _ in range(3):  # another secret each time
+        said = m.ok("lab timing")
+        assert re.search(r"counter .*: 16 of 16 bits right", said), said
+        assert re.search(r"ticks .*, 0 ones seen", said), said
 
 
 def test_coarse_clock(boot):

@@ -83,6 +83,7 @@ def test_interrupts_are_irq_time(machine):
 
 
 def test_frames_are_softirq_time(machine):
+    machine.wait_for_address()
     row, output = spent(machine, "ping -q -c 3000 -i 0 10.0.2.2")
     assert "3000 received" in output
     assert row[SOFTIRQ] >= 1, row

@@ -39,6 +39,7 @@ static irqreturn_t irq_test_handler(int irq, void *dev_id)
 
 KTEST(irq, handler_runs_in_hard_irq_and_is_counted)
 {
+    MESSAGE_LINE_COUNTS();
     struct irq_test_device device = {.answer = IRQ_HANDLED};
     int irq = message_line_open(irq_test_handler, &device);
     REQUIRE(irq >= 0);
@@ -60,6 +61,7 @@ KTEST(irq, handler_runs_in_hard_irq_and_is_counted)
 
 KTEST(irq, edge_while_disabled_is_delivered_once_by_enable)
 {
+    MESSAGE_LINE_COUNTS();
     struct irq_test_device device = {.answer = IRQ_HANDLED};
     int irq = message_line_open(irq_test_handler, &device);
     REQUIRE(irq >= 0);
@@ -115,6 +117,7 @@ static void irq_test_send_many(struct every_cpu *self)
 // handler is not forgotten.
 KTEST(irq, one_edge_on_all_cpus_is_served_by_one_at_a_time)
 {
+    MESSAGE_LINE_COUNTS();
     struct irq_test_device device = {.answer = IRQ_HANDLED};
     int irq = message_line_open(irq_test_handler, &device);
     REQUIRE(irq >= 0);
@@ -172,6 +175,7 @@ KTEST(irq, request_and_free_under_fire)
 
 KTEST(irq, line_that_nobody_serves_is_shut)
 {
+    MESSAGE_LINE_COUNTS();
     struct irq_test_device device = {.answer = IRQ_NONE};
     int irq = message_line_open(irq_test_handler, &device);
     REQUIRE(irq >= 0);

@@ -11,6 +11,8 @@
 #include <sched/sleep.h>
 #include <sched/thread.h>
 
+#include "message_line.h"
+
 enum { WIRE_ROUNDS = 50, MESSAGE_ROUNDS = 2000, PATIENCE = 10 * HZ };
 
 static struct {
@@ -110,6 +112,7 @@ static bool test_wait_threads(uint32_t count)
 
 KTEST(irq_thread, oneshot_wire_stays_masked_until_the_thread_is_done)
 {
+    MESSAGE_LINE_COUNTS();
     struct irq_desc *desc = test_begin(&test_wire, true);
 
     REQUIRE(desc != NULL);
@@ -136,6 +139,7 @@ KTEST(irq_thread, oneshot_wire_stays_masked_until_the_thread_is_done)
 
 KTEST(irq_thread, message_that_comes_again_is_one_more_run)
 {
+    MESSAGE_LINE_COUNTS();
     struct irq_desc *desc = test_begin(&test_message, false);
     uint32_t before;
 
