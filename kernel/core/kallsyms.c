@@ -10,6 +10,7 @@
 // Context: any, NMI included: it only reads constants.
 #include <contract/proc_file.h>
 #include <core/kallsyms.h>
+#include <core/sections.h>
 #include <lib/string.h>
 
 extern const uint32_t kallsyms_count;
@@ -18,7 +19,6 @@ extern const uint32_t kallsyms_names[];
 extern const char kallsyms_types[];
 extern const char kallsyms_strings[];
 
-extern const char kernel_start[], kernel_end[]; // linker.ld
 
 const char *kallsyms_lookup(uintptr_t address, uintptr_t *offset)
 {

@@ -150,19 +150,64 @@ unsigned long lockdep_examine(struct police_cpu *police, struct lock_held *held,
     return flags;
 }
 
-// The first lock of a softirq or a handler, while it calls no function that others wait for: what it
-// is taken under is no matter (lockdep_check_order_above()). True: it says nothing new about its
-// class either, and is entered.
-static __always_inline bool lockdep_first_above(const struct cpu *cpu, struct police_cpu *police,
-                                                const struct lock_held *new, bool interrupts_on)
+// Is its order known? Looked at is the topmost lock of the same level, which is mostly the only one.
+// What a softirq or a handler takes first is in order with all, unless it calls a function that
+// others wait for (lockdep_check_order_above()).
+static __always_inline bool lockdep_is_in_order(const struct cpu *cpu, struct police_cpu *police,
+                                                const struct lock_held *new)
 {
-    if (new->level == LOCK_THREAD || new->class == 0 || police->stack.count != 0 ||
-        cpu->calls[new->level - LOCK_SOFTIRQ] != NULL ||
-        (lockdep_usage(cpu, new, interrupts_on) & ~lockdep_graph.usage[new->class]) != 0) {
+    unsigned count = police->stack.count;
+    const struct lock_held *place = &police->stack.held[count], *top = place - 1;
+
+    if (new->tried) {
+        return true;
+    }
+    if (new->level == LOCK_THREAD) {
+        return lockdep_spin_order_is_known(place, count, new->class);
+    }
+    if (count == 0 || top->level != new->level) {
+        return cpu->calls[new->level - LOCK_SOFTIRQ] == NULL;
+    }
+    return !top->tried && lock_graph_has_edge(&lockdep_graph, top->class, new->class);
+}
+
+// The same ways as lockdep_spin_taken()'s, for every level. True: it says nothing new, and is
+// entered.
+static __always_inline bool lockdep_says_nothing_new(const struct cpu *cpu,
+                                                     struct police_cpu *police,
+                                                     const struct lock_held *new,
+                                                     bool interrupts_on)
+{
+    if (new->class == 0 || police->stack.count == LOCKS_HELD_MAX ||
+        (lockdep_usage(cpu, new, interrupts_on) & ~lockdep_graph.usage[new->class]) != 0 ||
+        !lockdep_is_in_order(cpu, police, new)) {
         return false;
     }
     lockdep_push(&police->stack, new);
     return true;
+}
+
+// The first of its name, or something new about its class; or a lock that was made a moment ago, and
+// whose class is looked up.
+static __noinline unsigned long lockdep_spin_taken_new(struct police_cpu *police,
+                                                       struct spinlock *lock, bool tried,
+                                                       bool interrupts_on, const void *at,
+                                                       unsigned long flags)
+{
+    const struct cpu *cpu = cpu_self();
+
+    if (lock->class == 0) {
+        WRITE_ONCE(lock->class, lockdep_look_up(police, lock->name, LOCK_SPIN));
+        if (lock->class != 0) {
+            return lockdep_spin_taken_rarely(police, lock, tried, interrupts_on, at, flags);
+        }
+    }
+    struct lock_held new = {
+        .lock = lock, .at = at, .what = LOCK_WHAT(lock->class, lockdep_level(cpu), tried)};
+    struct lock_held *held = lockdep_push(&police->stack, &new);
+    return held == NULL
+               ? flags
+               : lockdep_examine(police, held, lockdep_usage(cpu, held, interrupts_on), flags);
 }
 
 unsigned long lockdep_spin_taken_rarely(struct police_cpu *police, struct spinlock *lock,
@@ -170,23 +215,14 @@ unsigned long lockdep_spin_taken_rarely(struct police_cpu *police, struct spinlo
                                         unsigned long flags)
 {
     const struct cpu *cpu = cpu_self();
-    struct lock_held *held;
-
-    if (!lockdep_sees(cpu, police)) {
-        return flags;
-    }
-    if (unlikely(lock->class == 0)) {
-        WRITE_ONCE(lock->class, lockdep_look_up(police, lock->name, LOCK_SPIN));
-    }
     struct lock_held new = {
         .lock = lock, .at = at, .what = LOCK_WHAT(lock->class, lockdep_level(cpu), tried)};
-    if (lockdep_first_above(cpu, police, &new, interrupts_on)) {
+
+    if (!lockdep_sees(cpu, police) ||
+        likely(lockdep_says_nothing_new(cpu, police, &new, interrupts_on))) {
         return flags;
     }
-    held = lockdep_push(&police->stack, &new);
-    return held == NULL
-               ? flags
-               : lockdep_examine(police, held, lockdep_usage(cpu, held, interrupts_on), flags);
+    return lockdep_spin_taken_new(police, lock, tried, interrupts_on, at, flags);
 }
 
 bool lockdep_spin_again(struct police_cpu *police, struct spinlock *lock, const void *at)

@@ -13,6 +13,7 @@
 //
 // Context: any; interrupts are kept off meanwhile. Previous: lockdep.c. Next: lock_graph.c,
 // lock_report.c.
+#include <core/sections.h>
 #include <lib/string.h>
 
 #include "lock_report.h"
@@ -51,29 +52,41 @@ static void lockdep_unlock_graph(void)
 
 // ---- a class ------------------------------------------------------------------------------------
 
-// Locks that live for a moment (a completion on a stack) are looked up each time: the last answer
-// for this name is kept at hand, and checked.
+static uint16_t lockdep_look_up_text(struct police_cpu *police, const char *name,
+                                     enum lock_kind kind)
+{
+    unsigned long flags = lockdep_irq_save();
+
+    police->blind = true;
+    lockdep_lock_graph();
+    unsigned class = lock_graph_class(&lockdep_graph, name, kind);
+    lockdep_unlock_graph();
+    police->blind = false;
+    lockdep_irq_restore(flags);
+    return (uint16_t) class;
+}
+
+// Locks that live for a moment (a completion on a stack) are looked up each time. A name that is one
+// of the kernel's constants is the same text for ever: for those the last answer is kept at hand, in
+// one word, as others write it meanwhile.
 uint16_t lockdep_look_up(struct police_cpu *police, const char *name, enum lock_kind kind)
 {
-    static uint16_t answers[LOCKDEP_ANSWERS]; // A
-    uint16_t *answer = &answers[((uintptr_t)name / 8 + kind) % LOCKDEP_ANSWERS];
-    unsigned class = READ_ONCE(*answer);
+    static uint64_t answers[LOCKDEP_ANSWERS]; // A: class from bit 52, kind from 48, the address
+    uint64_t *answer = &answers[((uintptr_t)name / 8 + kind) % LOCKDEP_ANSWERS];
+    uint64_t key = (uint64_t)kind << 48 | ((uintptr_t)name & (BIT64(48) - 1));
+    uint64_t last = READ_ONCE(*answer);
 
+    if (likely((last & (BIT64(52) - 1)) == key && last >> 52 != 0)) {
+        return (uint16_t)(last >> 52);
+    }
     if (name == NULL || name[0] == '\0') {
         return 0;
     }
-    if (!lock_graph_is_class(&lockdep_graph, class, name, kind)) {
-        unsigned long flags = lockdep_irq_save();
-
-        police->blind = true;
-        lockdep_lock_graph();
-        class = lock_graph_class(&lockdep_graph, name, kind);
-        lockdep_unlock_graph();
-        police->blind = false;
-        lockdep_irq_restore(flags);
-        WRITE_ONCE(*answer, (uint16_t) class);
+    uint16_t class = lockdep_look_up_text(police, name, kind);
+    if (name >= rodata_start && name < rodata_end) {
+        WRITE_ONCE(*answer, (uint64_t) class << 52 | key);
     }
-    return (uint16_t) class;
+    return class;
 }
 
 // ---- reports ------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@
 #include <core/cpu.h>
 #include <core/log.h>
 #include <core/panic.h>
+#include <core/sections.h>
 #include <core/spinlock.h>
 #include <x86/cpuid.h>
 #include <x86/msr.h>
@@ -58,7 +59,6 @@ static uint64_t map_direct_bytes[MAP_LEVELS]; // I: [1] by 4 KiB, [2] by 2 MiB, 
 void (*map_shootdown)(uintptr_t start, uintptr_t end);
 uint64_t map_shootdown_count;
 
-extern char kernel_start[], kernel_end[], text_start[], text_end[], rodata_start[], rodata_end[];
 extern char boot_stack_guard[]; // boot/start.S
 
 static unsigned map_shift(unsigned level)

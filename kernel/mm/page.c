@@ -17,6 +17,7 @@
 #include <lib/string.h>
 #include <core/log.h>
 #include <core/panic.h>
+#include <core/sections.h>
 #include <core/spinlock.h>
 #include <mm/page.h>
 
@@ -26,8 +27,6 @@ struct zone zones[ZONE_COUNT] = {
     {.name = "DMA32", .lock = SPINLOCK_INIT("zone DMA32")},
     {.name = "Normal", .lock = SPINLOCK_INIT("zone Normal")},
 };
-
-extern char kernel_start[], kernel_end[]; // linker.ld
 
 // ---- arithmetic ---------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@
 #include <core/log.h>
 #include <core/panic.h>
 #include <core/resource.h>
+#include <core/sections.h>
 #include <x86/cpuid.h>
 #include <mm/page.h>
 
@@ -52,8 +53,6 @@ struct page_keep {
 };
 static struct page_keep page_keeps[BOOT_MAX_MODULES + 4]; // I
 static unsigned page_keep_count;                          // I
-
-extern char kernel_start[], kernel_end[]; // linker.ld
 
 // ---- the boot map -------------------------------------------------------------------------------
 
@@ -297,9 +296,6 @@ static const char *const region_names[BOOT_REGION_BAD + 1] = {
     [BOOT_REGION_ACPI] = "ACPI Tables",    [BOOT_REGION_NVS] = "ACPI Non-volatile Storage",
     [BOOT_REGION_BAD] = "Unusable memory",
 };
-
-extern char text_start[], text_end[], rodata_start[], rodata_end[];
-extern char data_start[], data_end[], bss_start[], bss_end[];
 
 // The boot map and the kernel image, for /proc/iomem.
 static void page_add_resources(void)

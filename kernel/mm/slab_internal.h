@@ -4,6 +4,7 @@
 #pragma once
 
 #include <core/cpu.h>
+#include <core/sections.h>
 #include <core/spinlock.h>
 #include <lib/list.h>
 #include <lib/types.h>
@@ -77,8 +78,6 @@ extern uint64_t slab_page_bytes; // A: in slabs
 #define slab_meta_cache (&slab_boot_caches[KMALLOC_CACHES])
 
 // ---- marks of what is free: written and looked at on the fast way -------------------------------
-
-extern char text_start[], text_end[];
 
 static inline uint64_t *slab_last_word(const struct kmem_cache *cache, void *object)
 {

@@ -4,6 +4,7 @@
 #include <lib/string.h>
 #include <contract/ktest.h>
 #include <core/panic.h>
+#include <core/sections.h>
 #include <x86/cpuid.h>
 #include <x86/exception.h>
 #include <mm/map.h>
@@ -12,7 +13,7 @@
 
 #include "every_cpu.h"
 
-extern char text_start[], rodata_start[], data_start[], boot_stack_guard[];
+extern char boot_stack_guard[];
 
 static void map_read_byte(void *address)
 {
