@@ -1,9 +1,10 @@
-// Worker pools: what kernel/defer/work.c (the items) and kernel/defer/pool.c (the threads) know of
-// each other.
+// Worker pools: what work.c (the items), workqueue.c (the queues), pool.c (the threads) and rescuer.c
+// know of each other.
 #pragma once
 
 #include <lib/list.h>
 #include <lib/text.h>
+#include <core/cpu.h>
 #include <core/spinlock.h>
 #include <sched/mutex.h>
 #include <sched/wait.h>
@@ -95,7 +96,26 @@ bool work_is_intensive(int64_t cycles);
 void work_note_intensive(work_func_t func);
 void work_show_intensive(struct text *t);
 
-// work.c: the item's bookkeeping when it is done; and the call for a queue's rescuer, if it has
-// one. Both with the pool's lock held.
+// work.c: the item's bookkeeping when it is done. With the pool's lock held.
 void work_finished(struct workqueue_struct *wq, struct worker_pool *pool, uint8_t color);
+
+// rescuer.c: the call for a queue's rescuer, if it has one, with the pool's lock held; and how a
+// queue gets one. False: no memory. Context: thread.
 void work_call_rescuer(struct workqueue_struct *wq, struct worker_pool *pool);
+bool wq_make_rescuer(struct workqueue_struct *wq);
+
+// workqueue.c: the pools, made when the first queue that needs them is; NULL before.
+extern struct worker_pool *work_pools[MAX_CPUS][2]; // I: by CPU and whether high priority
+extern struct worker_pool *work_unbound_pools[2];   // I
+
+// All pools of a kind, 0 to cpu_count: the last is the unbound one.
+static inline struct worker_pool *wq_pool_at(unsigned index, bool highpri)
+{
+    return index < cpu_count ? work_pools[index][highpri] : work_unbound_pools[highpri];
+}
+
+static inline struct wq_share *wq_share_of(struct workqueue_struct *wq,
+                                           const struct worker_pool *pool)
+{
+    return &wq->shares[pool->cpu + 1];
+}

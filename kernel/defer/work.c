@@ -1,4 +1,4 @@
-// Workqueues: items of work on their way to a worker.
+// Work: items on their way to a worker, and those who cancel one or wait for it.
 //
 //   pending 0 ──queue──> 1 on a pool's list ──worker takes it──> 0, function runs
 //                        1 on a timer (delayed work) ──tick──> on a pool's list
@@ -15,20 +15,15 @@
 // there the worker that runs it gets it next (pool.c).
 //
 // flush_work() waits for one item: items are numbered by their pool, and it waits until none with
-// this or a lower number is queued or running. flush_workqueue() waits for all of a queue: items
-// are counted in one of two colors; it changes the color for those to come and waits until none of
-// the old color is left.
+// this or a lower number is queued or running. For all of a queue: workqueue.c.
 //
 // Locks: pool->lock guards the items given to that pool. Context: as <defer/work.h> says.
+// Next: pool.c (the workers), workqueue.c (the queues).
 #include <lib/errno.h>
-#include <contract/proc_file.h>
 #include <core/clock.h>
 #include <core/cpu.h>
 #include <core/lockdep.h>
-#include <core/log.h>
 #include <core/panic.h>
-#include <mm/slab.h>
-#include <sched/mutex.h>
 #include <sched/wait.h>
 #include <defer/timer.h>
 #include <defer/work.h>
@@ -36,14 +31,6 @@
 #include "pool.h"
 
 enum { WORK_IDLE = 0, WORK_PENDING = 1, WORK_CANCELLING = 2 };
-enum { WORK_MAX_ACTIVE = 256, WORK_DRAIN_PATIENCE = 16 };
-
-struct workqueue_struct *system_wq, *system_highpri_wq, *system_unbound_wq, *system_long_wq;
-
-static DEFINE_MUTEX(work_mutex);
-static LIST_HEAD(work_queues);                      // L of work_mutex
-static struct worker_pool *work_pools[MAX_CPUS][2]; // I: by CPU and whether high priority
-static struct worker_pool *work_unbound_pools[2];   // I
 
 void work_init(struct work_struct *work, work_func_t func)
 {
@@ -60,12 +47,7 @@ void delayed_work_init(struct delayed_work *work, work_func_t func)
     work->wq = NULL;
 }
 
-// ---- queueing ----------------------------------------------------------------------------------
-
-static struct wq_share *wq_share_of(struct workqueue_struct *wq, const struct worker_pool *pool)
-{
-    return &wq->shares[pool->cpu + 1];
-}
+// ---- queueing -----------------------------------------------------------------------------------
 
 static struct worker_pool *wq_pool_for(const struct workqueue_struct *wq, unsigned cpu)
 {
@@ -228,7 +210,7 @@ bool schedule_work_on(unsigned cpu, struct work_struct *work)
     return queue_work_on(cpu, system_wq, work);
 }
 
-// ---- delayed work ------------------------------------------------------------------------------
+// ---- delayed work -------------------------------------------------------------------------------
 
 static void work_timer(struct timer_list *timer)
 {
@@ -267,7 +249,7 @@ bool schedule_delayed_work(struct delayed_work *work, uint32_t delay_jiffies)
     return queue_delayed_work(system_wq, work, delay_jiffies);
 }
 
-// ---- cancelling --------------------------------------------------------------------------------
+// ---- cancelling ---------------------------------------------------------------------------------
 
 // Takes the item off whatever list it is on. With its pool locked.
 static void work_remove(struct work_struct *work, struct worker_pool *pool)
@@ -339,7 +321,7 @@ bool mod_delayed_work(struct workqueue_struct *wq, struct delayed_work *work,
     return was_pending > 0;
 }
 
-// ---- waiting -----------------------------------------------------------------------------------
+// ---- waiting ------------------------------------------------------------------------------------
 
 // Is the item queued or running in this pool under a number up to `sequence`?
 static bool work_is_busy(struct worker_pool *pool, struct work_struct *work, uint64_t sequence)
@@ -435,314 +417,3 @@ bool cancel_delayed_work_sync(struct delayed_work *work)
 {
     return work_cancel(&work->work, &work->timer);
 }
-
-void flush_workqueue(struct workqueue_struct *wq)
-{
-    uint32_t old;
-
-    might_sleep();
-    mutex_lock(&wq->flush_mutex);
-    old = __atomic_fetch_xor(&wq->color, 1, __ATOMIC_SEQ_CST);
-    wait_event(&wq->drained, __atomic_load_n(&wq->in_flight[old], __ATOMIC_SEQ_CST) == 0);
-    mutex_unlock(&wq->flush_mutex);
-}
-
-static bool wq_is_empty(const struct workqueue_struct *wq)
-{
-    return __atomic_load_n(&wq->in_flight[0], __ATOMIC_SEQ_CST) == 0 &&
-           __atomic_load_n(&wq->in_flight[1], __ATOMIC_SEQ_CST) == 0;
-}
-
-void drain_workqueue(struct workqueue_struct *wq)
-{
-    might_sleep();
-    __atomic_fetch_add(&wq->draining, 1, __ATOMIC_SEQ_CST);
-    for (unsigned flushes = 1; flush_workqueue(wq), !wq_is_empty(wq); flushes++) {
-        if (flushes >= WORK_DRAIN_PATIENCE && (flushes & (flushes - 1)) == 0) {
-            pr_warn("workqueue %s: not empty after %u flushes: an item of it starts another for "
-                    "ever",
-                    wq->name, flushes);
-        }
-    }
-    __atomic_fetch_sub(&wq->draining, 1, __ATOMIC_SEQ_CST);
-}
-
-// ---- the rescuer --------------------------------------------------------------------------------
-
-void work_call_rescuer(struct workqueue_struct *wq, struct worker_pool *pool)
-{
-    if (wq->rescuer != NULL) {
-        __atomic_store_n(&wq_share_of(wq, pool)->mayday, true, __ATOMIC_SEQ_CST);
-        wake_up_process(wq->rescuer->thread);
-    }
-}
-
-static bool wq_has_mayday(const struct workqueue_struct *wq)
-{
-    bool mayday = false;
-
-    for (unsigned i = 0; i <= cpu_count; i++) {
-        mayday |= __atomic_load_n(&wq->shares[i].mayday, __ATOMIC_SEQ_CST);
-    }
-    return mayday;
-}
-
-static void wq_rescue(struct workqueue_struct *wq)
-{
-    bool highpri = (wq->flags & WQ_HIGHPRI) != 0;
-
-    for (unsigned cpu = 0; cpu <= cpu_count; cpu++) {
-        struct worker_pool *pool =
-            cpu < cpu_count ? work_pools[cpu][highpri] : work_unbound_pools[highpri];
-
-        if (pool != NULL &&
-            __atomic_exchange_n(&wq_share_of(wq, pool)->mayday, false, __ATOMIC_SEQ_CST)) {
-            worker_rescue(wq->rescuer, pool);
-        }
-    }
-}
-
-static void wq_rescuer_thread(void *arg)
-{
-    struct worker *rescuer = arg;
-    struct workqueue_struct *wq = rescuer->rescue;
-
-    worker_become(rescuer);
-    sched_set_nice(current, -20);
-    while (!kthread_should_stop()) {
-        set_current_state(THREAD_IDLE); // first, then the look
-        current->wait_channel = "rescuer";
-        if (!wq_has_mayday(wq) && !kthread_should_stop()) {
-            schedule();
-        }
-        set_current_state(THREAD_RUNNING);
-        wq_rescue(wq);
-    }
-}
-
-static bool wq_make_rescuer(struct workqueue_struct *wq)
-{
-    struct worker *rescuer = kzalloc(sizeof(*rescuer), GFP_KERNEL);
-
-    if (rescuer == NULL) {
-        return false;
-    }
-    rescuer->rescue = wq;
-    rescuer->thread = kthread_run(wq_rescuer_thread, rescuer, "%s", wq->name);
-    if (rescuer->thread == NULL) {
-        kfree(rescuer);
-        return false;
-    }
-    wq->rescuer = rescuer; // it is not called before the queue has items
-    return true;
-}
-
-// ---- queues ------------------------------------------------------------------------------------
-
-// The pools that a queue with these flags needs, made when the first such queue is. With work_mutex
-// held.
-static bool work_make_pools(bool highpri)
-{
-    for_each_online_cpu (cpu) {
-        if (work_pools[cpu][highpri] == NULL) {
-            work_pools[cpu][highpri] = pool_make((int)cpu, highpri);
-            if (work_pools[cpu][highpri] == NULL) {
-                return false;
-            }
-        }
-    }
-    if (work_unbound_pools[highpri] == NULL) {
-        work_unbound_pools[highpri] = pool_make(-1, highpri);
-    }
-    return work_unbound_pools[highpri] != NULL;
-}
-
-static struct workqueue_struct *wq_make(const char *name, unsigned flags, int max_active)
-{
-    struct workqueue_struct *wq = kzalloc(sizeof(*wq), GFP_KERNEL);
-
-    if (wq == NULL) {
-        return NULL;
-    }
-    wq->shares = kcalloc(cpu_count + 1, sizeof(wq->shares[0]), GFP_KERNEL);
-    if (wq->shares == NULL) {
-        kfree(wq);
-        return NULL;
-    }
-    for (unsigned i = 0; i <= cpu_count; i++) {
-        INIT_LIST_HEAD(&wq->shares[i].held_back);
-    }
-    wq->name = name;
-    wq->flags = flags;
-    wq->max_active = max_active > 0 ? (unsigned)max_active : WORK_MAX_ACTIVE;
-    mutex_init(&wq->flush_mutex, "flush_workqueue");
-    init_waitqueue_head(&wq->drained, "flush_workqueue");
-    return wq;
-}
-
-static void wq_free(struct workqueue_struct *wq)
-{
-    kfree(wq->rescuer);
-    kfree(wq->shares);
-    kfree(wq);
-}
-
-struct workqueue_struct *alloc_workqueue(const char *name, unsigned flags, int max_active)
-{
-    might_sleep();
-    struct workqueue_struct *wq = wq_make(name, flags, max_active);
-    bool made;
-
-    if (wq == NULL) {
-        return NULL;
-    }
-    mutex_lock(&work_mutex);
-    made = work_make_pools((flags & WQ_HIGHPRI) != 0) &&
-           ((flags & WQ_MEM_RECLAIM) == 0 || wq_make_rescuer(wq));
-    if (made) {
-        list_add_tail(&wq->all_link, &work_queues);
-    }
-    mutex_unlock(&work_mutex);
-    if (!made) {
-        wq_free(wq);
-        return NULL;
-    }
-    return wq;
-}
-
-// Passes through every pool's lock: who counted the last item out has let go of the queue then.
-static void wq_let_go(const struct workqueue_struct *wq)
-{
-    bool highpri = (wq->flags & WQ_HIGHPRI) != 0;
-
-    for (unsigned cpu = 0; cpu <= cpu_count; cpu++) {
-        struct worker_pool *pool =
-            cpu < cpu_count ? work_pools[cpu][highpri] : work_unbound_pools[highpri];
-
-        if (pool != NULL) {
-            spin_lock_irq(&pool->lock);
-            spin_unlock_irq(&pool->lock);
-        }
-    }
-}
-
-void destroy_workqueue(struct workqueue_struct *wq)
-{
-    mutex_lock(&work_mutex);
-    list_del(&wq->all_link);
-    mutex_unlock(&work_mutex);
-    __atomic_fetch_add(&wq->draining, 1, __ATOMIC_SEQ_CST); // and it stays so
-    drain_workqueue(wq);
-    __atomic_store_n(&wq->dying, true, __ATOMIC_SEQ_CST);
-    if (wq->rescuer != NULL) {
-        kthread_stop(wq->rescuer->thread);
-    }
-    wq_let_go(wq);
-    wq_free(wq);
-}
-
-static struct work_struct *work_find_in_pool(struct worker_pool *pool, uintptr_t start,
-                                             uintptr_t end)
-{
-    struct work_struct *work, *found = NULL;
-    struct worker *worker;
-    unsigned long flags;
-
-    if (pool == NULL) {
-        return NULL;
-    }
-    spin_lock_irqsave(&pool->lock, flags);
-    list_for_each_entry (work, &pool->items, link) {
-        if ((uintptr_t)work >= start && (uintptr_t)work < end) {
-            found = work;
-        }
-    }
-    list_for_each_entry (worker, &pool->busy, link) {
-        if ((uintptr_t)worker->item >= start && (uintptr_t)worker->item < end) {
-            found = worker->item;
-        }
-    }
-    spin_unlock_irqrestore(&pool->lock, flags);
-    return found;
-}
-
-struct work_struct *work_find(const void *start, size_t size)
-{
-    uintptr_t from = (uintptr_t)start, to = from + size;
-    struct work_struct *found = NULL;
-
-    for (unsigned highpri = 0; highpri < 2 && found == NULL; highpri++) {
-        found = work_find_in_pool(work_unbound_pools[highpri], from, to);
-        for (unsigned cpu = 0; cpu < cpu_count && found == NULL; cpu++) {
-            found = work_find_in_pool(work_pools[cpu][highpri], from, to);
-        }
-    }
-    return found;
-}
-
-void workqueue_init(void)
-{
-    might_sleep();
-    system_wq = alloc_workqueue("events", 0, 0);
-    system_highpri_wq = alloc_workqueue("events_highpri", WQ_HIGHPRI, 0);
-    system_unbound_wq = alloc_workqueue("events_unbound", WQ_UNBOUND, 0);
-    system_long_wq = alloc_workqueue("events_long", 0, 0);
-    if (system_wq == NULL || system_highpri_wq == NULL || system_unbound_wq == NULL ||
-        system_long_wq == NULL) {
-        panic("no memory for the system workqueues: give the machine more than 16 MiB");
-    }
-}
-
-// ---- /proc/workqueues --------------------------------------------------------------------------
-
-static void work_show_pool(struct text *t, struct worker_pool *pool)
-{
-    unsigned waiting = 0;
-    struct work_struct *work;
-
-    if (pool == NULL) {
-        return;
-    }
-    spin_lock_irq(&pool->lock);
-    list_for_each_entry (work, &pool->items, link) {
-        waiting++;
-    }
-    if (pool->cpu >= 0) {
-        text_printf(t, "%4d", pool->cpu);
-    } else {
-        text_printf(t, "%4s", "any");
-    }
-    text_printf(t, " %4d %7u %4u %7u %7u %10llu %7llu %6llu\n", pool->highpri ? -20 : 0,
-                pool->workers, pool->idle_count, pool->running, waiting,
-                (unsigned long long)pool->executed, (unsigned long long)pool->rescued,
-                (unsigned long long)pool->hogs);
-    spin_unlock_irq(&pool->lock);
-}
-
-static void work_show(struct text *t, unsigned long index)
-{
-    struct workqueue_struct *wq;
-
-    (void)index;
-    text_puts(t, " CPU NICE WORKERS IDLE RUNNING WAITING   EXECUTED RESCUED   HOGS\n");
-    for (unsigned highpri = 0; highpri < 2; highpri++) {
-        for (unsigned cpu = 0; cpu < cpu_count; cpu++) {
-            work_show_pool(t, work_pools[cpu][highpri]);
-        }
-        work_show_pool(t, work_unbound_pools[highpri]);
-    }
-    text_puts(t, "\nQUEUE            MAX_ACTIVE IN_FLIGHT FLAGS\n");
-    mutex_lock(&work_mutex);
-    list_for_each_entry (wq, &work_queues, all_link) {
-        text_printf(t, "%-16s %10u %9u %s%s%s%s%s\n", wq->name, wq->max_active,
-                    READ_ONCE(wq->in_flight[0]) + READ_ONCE(wq->in_flight[1]),
-                    wq->flags == 0 ? "-" : "", (wq->flags & WQ_HIGHPRI) ? "highpri " : "",
-                    (wq->flags & WQ_UNBOUND) ? "unbound " : "",
-                    (wq->flags & WQ_MEM_RECLAIM) ? "mem_reclaim " : "",
-                    (wq->flags & WQ_CPU_INTENSIVE) ? "cpu_intensive" : "");
-    }
-    mutex_unlock(&work_mutex);
-    work_show_intensive(t);
-}
-
-PROC_FILE("workqueues", work_show);

@@ -1,6 +1,6 @@
-// Work in every order of steps: kernel/defer/work.c and pool.c as they are, compiled here with a
-// step before each of their atomic accesses; the workers are actors (tests/host/interleave.c). What
-// is looked at in each way:
+// Work in every order of steps: kernel/defer/work.c, workqueue.c, rescuer.c and pool.c as they are,
+// compiled here with a step before each of their atomic accesses; the workers are actors
+// (tests/host/interleave.c). What is looked at in each way:
 //
 //   twice at once   the item's function runs in two workers
 //   lost            executed and cancelled are not together what was queued; or what somebody had
@@ -90,7 +90,9 @@ static enum seed {
          ? (void)0                   \
          : (void)wait_event_common(queue, condition, THREAD_BLOCKED, MAX_SCHEDULE_TIMEOUT, false))
 
+#include "kernel/defer/rescuer.c"
 #include "kernel/defer/work.c"
+#include "kernel/defer/workqueue.c"
 
 #undef __atomic_fetch_add
 #undef __atomic_fetch_sub
