@@ -38,10 +38,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_text(identity.serial, sizeof(identity.serial));
     check_text(identity.firmware, sizeof(identity.firmware));
     if (error == 0) {
-        check(identity.sectors >= 1 && identity.sectors <= BIT64(48));
+        uint32_t block = 1u << identity.block_shift;
+        check(block <= 8 && identity.sectors % block == 0);
+        check(identity.sectors >= block && identity.sectors <= BIT64(48) * block);
         check(identity.queue_depth >= 1 && identity.queue_depth <= 32);
-        check(ata_build_rw(&regs, &identity, false, identity.sectors - 1, 1) == 0);
-        check(ata_build_rw(&regs, &identity, true, identity.sectors - 1, 0) != 0);
+        check(ata_build_rw(&regs, &identity, false, identity.sectors - block, block) == 0);
+        check(regs.lba == identity.sectors / block - 1 && regs.count == 1);
+        check(ata_build_rw(&regs, &identity, true, identity.sectors - block, 0) != 0);
     }
     return 0;
 }

@@ -308,10 +308,60 @@ static void test_identify_sector_size(void **state)
     put_word(106, 0x4000 | BIT(12));
     put_word(117, 256);
     assert_int_equal(parse(&identity), 0); // 256 words are 512 bytes
+    assert_int_equal(identity.block_shift, 0);
+    put_word(117, 0); // a number that would overflow, and is 512 when it does
+    put_word(118, 0xffff);
+    assert_int_equal(parse(&identity), -EOPNOTSUPP);
+    static const uint16_t odd[] = {0, 1, 128, 255, 257, 260, 264, 1000, 2049, 4096, 0xffff};
+    put_word(118, 0);
+    for (unsigned i = 0; i < ARRAY_SIZE(odd); i++) {
+        put_word(117, odd[i]);
+        assert_int_equal(parse(&identity), -EOPNOTSUPP);
+    }
+    put_word(118, 1); // 65,792 words
+    put_word(117, 256);
+    assert_int_equal(parse(&identity), -EOPNOTSUPP);
+    put_word(118, 0);
     put_word(117, 2048);
-    assert_int_equal(parse(&identity), -EOPNOTSUPP);
-    put_word(118, 0xffff); // a number that would overflow
-    assert_int_equal(parse(&identity), -EOPNOTSUPP);
+    put_word(106, 0x4000 | BIT(13) | 3); // eight logical in a physical one: that is none of ours
+    assert_int_equal(parse(&identity), 0);
+    assert_int_equal(identity.block_shift, 0);
+    put_word(106, 0x8000 | BIT(12)); // not valid: bits 15:14 are not 01
+    assert_int_equal(parse(&identity), 0);
+    assert_int_equal(identity.block_shift, 0);
+}
+
+// The disk counts blocks, everybody else sectors of 512 bytes.
+static void test_blocks_of_4_kib(void **state)
+{
+    (void)state;
+    struct ata_identity disk;
+    struct ata_registers regs;
+    put_word(106, 0x4000 | BIT(12));
+    put_word(117, 2048);
+    put_word(101, 0xffff);
+    put_word(102, 0xffff);
+    put_word(103, 0xffff); // more than 48 bits can address
+    assert_int_equal(parse(&disk), 0);
+    assert_int_equal(disk.block_shift, 3);
+    assert_true(disk.sectors == BIT64(51));
+    assert_int_equal(ata_build_rw(&regs, &disk, false, BIT64(51) - 8, 8), 0);
+    assert_true(regs.lba == BIT64(48) - 1 && regs.count == 1);
+    assert_int_equal(ata_build_rw(&regs, &disk, false, BIT64(51) - 8, 16), -EINVAL);
+    assert_int_equal(ata_build_rw(&regs, &disk, false, BIT64(51), 8), -EINVAL);
+    assert_int_equal(ata_build_rw(&regs, &disk, true, 8, 8 * 65536), 0);
+    assert_true(regs.lba == 1 && regs.count == 65536);
+    assert_int_equal(ata_build_rw(&regs, &disk, true, 8, 8 * 65537), -EINVAL);
+    for (unsigned i = 1; i < 8; i++) { // a block is written whole, or what lies beside is lost
+        assert_int_equal(ata_build_rw(&regs, &disk, true, i, 8), -EINVAL);
+        assert_int_equal(ata_build_rw(&regs, &disk, true, 8, i), -EINVAL);
+        assert_int_equal(ata_build_rw(&regs, &disk, true, 8, 8 + i), -EINVAL);
+        assert_int_equal(ata_build_fpdma(&regs, &disk, true, i, 8, 0), -EINVAL);
+        assert_int_equal(ata_build_fpdma(&regs, &disk, true, 8, 8 + i, 0), -EINVAL);
+    }
+    assert_int_equal(ata_build_fpdma(&regs, &disk, false, 24, 40, 5), 0);
+    assert_true(regs.lba == 3 && regs.count == 5 && regs.tag == 5);
+    assert_int_equal(ata_build_fpdma(&regs, &disk, false, 24, 0, 5), -EINVAL);
 }
 
 static void test_identify_refused(void **state)
@@ -366,6 +416,7 @@ int main(void)
         cmocka_unit_test_setup(test_identify_large, setup),
         cmocka_unit_test_setup(test_identify_old, setup),
         cmocka_unit_test_setup(test_identify_sector_size, setup),
+        cmocka_unit_test_setup(test_blocks_of_4_kib, setup),
         cmocka_unit_test_setup(test_identify_refused, setup),
         cmocka_unit_test_setup(test_identify_checksum, setup),
     };

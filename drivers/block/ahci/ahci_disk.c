@@ -313,7 +313,9 @@ static void ahci_disk_describe(const struct ahci_port *port, struct gendisk *dis
 {
     const struct ata_identity *identity = &port->identity;
     disk->capacity = identity->sectors;
-    disk->max_sectors = identity->has_lba48 ? AHCI_MAX_SECTORS : 256;
+    disk->logical_block_size = (uint32_t)SECTOR_SIZE << identity->block_shift;
+    disk->max_sectors =
+        identity->has_lba48 ? ALIGN_DOWN(AHCI_MAX_SECTORS, 1u << identity->block_shift) : 256;
     disk->rotational = identity->rotation > 1;
     strscpy(disk->model, identity->model, sizeof(disk->model));
     strscpy(disk->serial, identity->serial, sizeof(disk->serial));
@@ -329,7 +331,7 @@ static void ahci_disk_choose_mode(struct ahci_port *port)
     identity->by_pio = ahci_mode == AHCI_MODE_PIO48 || ahci_mode == AHCI_MODE_PIO28;
     if (ahci_mode == AHCI_MODE_DMA28 || ahci_mode == AHCI_MODE_PIO28) {
         identity->has_lba48 = false;
-        identity->sectors = min(identity->sectors, BIT64(28));
+        identity->sectors = min(identity->sectors, BIT64(28) << identity->block_shift);
     }
 }
 

@@ -73,7 +73,8 @@ static bool recover_same_disk(struct ahci_port *port)
         port_err(port, "%s after a reset", why);
         return false;
     }
-    if (now.sectors < port->identity.sectors || strcmp(now.serial, port->identity.serial) != 0 ||
+    if (now.sectors < port->identity.sectors || now.block_shift != port->identity.block_shift ||
+        strcmp(now.serial, port->identity.serial) != 0 ||
         strcmp(now.model, port->identity.model) != 0) {
         port_err(port, "another disk answers: %s", now.model);
         return false;
@@ -187,7 +188,8 @@ static uint32_t recover_ask_log(struct ahci_port *port, uint32_t victims)
         return 0;
     }
     port_warn(port, "the disk's log says: tag %u, status 0x%x, error 0x%x, sector %llu", error.tag,
-              error.status, error.error, (unsigned long long)error.lba);
+              error.status, error.error,
+              (unsigned long long)error.lba << port->identity.block_shift);
     return victims & BIT(error.tag);
 }
 

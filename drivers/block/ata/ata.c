@@ -9,7 +9,7 @@
 #include <lib/errno.h>
 #include <lib/string.h>
 
-enum { ATA_MAX_TAGS = 32 };
+enum { ATA_MAX_TAGS = 32, ATA_MAX_BLOCK_SHIFT = 3 };
 
 // Words of the IDENTIFY page: ATA8-ACS, table 29.
 enum identify_word {
@@ -43,12 +43,23 @@ const struct bit_name ata_error_names[] = {
 
 // ---- commands -----------------------------------------------------------------------------------
 
+// Sectors of 512 bytes become blocks. False: not whole ones, or none.
+static bool ata_to_blocks(const struct ata_identity *identity, uint64_t *lba, uint32_t *count)
+{
+    uint64_t part = BIT64(identity->block_shift) - 1;
+    bool whole = *count != 0 && ((*lba | *count) & part) == 0;
+    *lba >>= identity->block_shift;
+    *count >>= identity->block_shift;
+    return whole;
+}
+
 int ata_build_rw(struct ata_registers *regs, const struct ata_identity *identity, bool write,
                  uint64_t lba, uint32_t sectors)
 {
     uint32_t most = identity->has_lba48 ? 65536 : 256;
     uint64_t end = identity->has_lba48 ? BIT64(48) : BIT64(28);
-    if (sectors == 0 || sectors > most || lba >= end || sectors > end - lba) {
+    if (!ata_to_blocks(identity, &lba, &sectors) || sectors > most || lba >= end ||
+        sectors > end - lba) {
         return -EINVAL;
     }
     *regs = (struct ata_registers){.lba = lba, .count = sectors, .lba48 = identity->has_lba48};
@@ -70,8 +81,8 @@ void ata_build_flush(struct ata_registers *regs, const struct ata_identity *iden
 int ata_build_fpdma(struct ata_registers *regs, const struct ata_identity *identity, bool write,
                     uint64_t lba, uint32_t sectors, unsigned tag)
 {
-    if (!identity->has_ncq || tag >= ATA_MAX_TAGS || sectors == 0 || sectors > 65536 ||
-        lba >= BIT64(48) || sectors > BIT64(48) - lba) {
+    if (!identity->has_ncq || tag >= ATA_MAX_TAGS || !ata_to_blocks(identity, &lba, &sectors) ||
+        sectors > 65536 || lba >= BIT64(48) || sectors > BIT64(48) - lba) {
         return -EINVAL;
     }
     *regs = (struct ata_registers){
@@ -158,17 +169,23 @@ bool ata_page_is_whole(const void *data)
     return page[ID_INTEGRITY * 2] != 0xa5 || sum == 0;
 }
 
-static uint32_t id_sector_bytes(const uint8_t *page)
+// A logical sector's size; of the physical one, which word 106 has too, nothing depends. False: not
+// one that we take.
+static bool id_block_shift(uint8_t *shift, const uint8_t *page)
 {
     uint16_t size = ata_page_word(page, ID_SECTOR_SIZE);
+    *shift = 0;
     if (!id_valid(size) || (size & BIT(12)) == 0) {
-        return 512;
+        return true;
     }
     uint32_t words = get_le32(page + ID_LOGICAL_WORDS * 2);
-    return words > UINT32_MAX / 2 ? UINT32_MAX : words * 2;
+    while (*shift < ATA_MAX_BLOCK_SHIFT && words > 256u << *shift) {
+        ++*shift;
+    }
+    return words == 256u << *shift;
 }
 
-static uint64_t id_sectors(const uint8_t *page, bool lba48)
+static uint64_t id_blocks(const uint8_t *page, bool lba48)
 {
     uint64_t sectors = lba48 ? get_le64(page + ID_SECTORS48 * 2) : 0;
     if (sectors == 0) {
@@ -220,11 +237,11 @@ int ata_parse_identity(struct ata_identity *identity, const void *data, const ch
         *why = "it has no LBA or no DMA";
         return -EOPNOTSUPP;
     }
-    if (id_sector_bytes(page) != 512) {
-        *why = "its logical sectors are not of 512 bytes";
+    if (!id_block_shift(&identity->block_shift, page)) {
+        *why = "its logical sectors are not of 512, 1024, 2048 or 4096 bytes";
         return -EOPNOTSUPP;
     }
-    identity->sectors = id_sectors(page, identity->has_lba48);
+    identity->sectors = id_blocks(page, identity->has_lba48) << identity->block_shift;
     if (identity->sectors == 0) {
         *why = "it has no sectors";
         return -ENODEV;

@@ -130,6 +130,10 @@ static int ide_look(struct ide_channel *channel, struct ide_disk *disk)
                                : ata_parse_identity(&disk->identity, page, &why);
     }
     kfree(page);
+    if (error == 0 && !disk->is_atapi && disk->identity.block_shift != 0) {
+        why = "its logical sectors are not of 512 bytes"; // and by PIO each interrupts
+        error = -EOPNOTSUPP;
+    }
     if (why != NULL) {
         dev_warn(channel->dev, "channel %u, device %u: %s", channel->index, disk->second, why);
     }
