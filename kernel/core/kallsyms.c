@@ -19,7 +19,6 @@ extern const uint32_t kallsyms_names[];
 extern const char kallsyms_types[];
 extern const char kallsyms_strings[];
 
-
 const char *kallsyms_lookup(uintptr_t address, uintptr_t *offset)
 {
     uint32_t low = 0, high = kallsyms_count; // the answer's index + 1 lies in (low, high]

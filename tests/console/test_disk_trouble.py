@@ -57,13 +57,17 @@ def test_hung_command_is_recovered_100_times(boot, tmp_path):
 @pytest.mark.long
 def test_late_completion_is_ignored_100_times(boot):
     """A disk that answers after the time-out, each time: reset, tried once more, EIO, and nothing
-    of the late answer reaches anybody."""
+    of the late answer reaches anybody. A busy host may stop the machine for so long that an answer
+    comes in time all the same: then there is one try more."""
     m = boot(append="ahci.timeout=100", extra=slow_disk(250000000))
     scanned(m)
     timeouts, failed = ahci_counter(m, "timeouts"), ahci_counter(m, "failed")  # of the boot
-    for _ in range(100):
-        assert m.run("dd if=/dev/sda of=/dev/null bs=64K count=1 status=none iflag=direct")[1] == 1
-    assert ahci_counter(m, "timeouts") == timeouts + 100
+    statuses = []
+    while statuses.count(1) < 100 and len(statuses) < 150:
+        statuses.append(
+            m.run("dd if=/dev/sda of=/dev/null bs=64K count=1 status=none iflag=direct")[1])
+    assert set(statuses) <= {0, 1} and statuses.count(1) == 100
+    assert 100 <= ahci_counter(m, "timeouts") - timeouts <= len(statuses)
     assert ahci_counter(m, "failed") == failed + 100
     assert diskstats(m)[8] == 0
     log = m.ok("dmesg")
