@@ -26,7 +26,7 @@ int route_alloc_message(const struct irq_chip *chip, void *chip_data, unsigned h
 // After free_irq. Lets what is still on its way through. Context: thread.
 void route_free_message(unsigned irq);
 
-// Used by irq.c: a vector when an irq starts, spread over priority classes; 0 when none is left.
+// Used by line.c: a vector when an irq starts, spread over priority classes; 0 when none is left.
 uint8_t route_vector_alloc(unsigned irq);
 void route_vector_free(uint8_t vector);
 unsigned route_vector_irq(uint8_t vector); // MAX_IRQS when free
@@ -37,4 +37,4 @@ extern struct irq_desc *route_vectors[256]; // L by route.c, read without: NULL 
 // online.
 unsigned route_pick_cpu(const struct cpumask *mask);
 extern struct cpumask
-    irq_default_affinity; // L by irq.c: /proc/irq/default_smp_affinity, boot option irqaffinity=
+    irq_default_affinity; // L by line.c: /proc/irq/default_smp_affinity, boot option irqaffinity=

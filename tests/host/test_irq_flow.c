@@ -1,7 +1,7 @@
 // The interrupt core on a controller that writes down what it is told: who is called, in which
 // order, and what is refused.
 //
-// links: kernel/irq/irq.c kernel/irq/flow.c kernel/irq/route.c kernel/irq/spurious.c kernel/lib/cpumask.c kernel/lib/parse.c kernel/lib/text.c tests/host/stubs/irq_machine.c tests/host/stubs/log.c tests/host/stubs/panic.c
+// links: kernel/irq/irq.c kernel/irq/request.c kernel/irq/line.c kernel/irq/flow.c kernel/irq/route.c kernel/irq/spurious.c kernel/lib/cpumask.c kernel/lib/parse.c kernel/lib/text.c tests/host/stubs/irq_machine.c tests/host/stubs/log.c tests/host/stubs/panic.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
