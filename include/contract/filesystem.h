@@ -51,6 +51,8 @@ struct filesystem {
     int (*list)(struct super_block *sb, const char *path, unsigned k, char *name, size_t size);
     int (*unlink)(struct super_block *sb, const char *path); // NULL: read-only names
     int (*sync)(struct file *file);                          // NULL: nothing to do
+    // Cuts a file, or makes it longer by zeroes. NULL: none has a size that could be set.
+    int (*truncate)(struct file *file, uint64_t size);
     bool can_direct; // of some of its files: open refuses OPEN_DIRECT for others
 };
 #define FILESYSTEM(name) LINKER_RECORD(filesystem, filesystem, name)

@@ -13,6 +13,8 @@ long vfs_read(struct file *file, void *to, size_t size); // 0 at the end
 long vfs_write(struct file *file, const void *from, size_t size);
 int vfs_seek(struct file *file, uint64_t position);
 int vfs_sync(struct file *file);
+int vfs_truncate(struct file *file,
+                 uint64_t size);        // -EINVAL: no file whose size can be set; -EFBIG
 void vfs_end_direct(struct file *file); // as fcntl(F_SETFL) without O_DIRECT
 
 int vfs_stat(const char *path, struct file_info *info);

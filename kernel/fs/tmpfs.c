@@ -46,14 +46,20 @@ static struct tmp_file *tmp_find(const char *name)
     return NULL;
 }
 
-static void tmp_truncate(struct tmp_file *f)
+static void tmp_free_pages(struct tmp_file *f, size_t first)
 {
-    for (size_t i = 0; i < f->page_slots; i++) {
+    for (size_t i = first; i < f->page_slots; i++) {
         if (f->pages[i]) {
             free_page(f->pages[i]);
+            f->pages[i] = NULL;
             tmp_pages_taken--;
         }
     }
+}
+
+static void tmp_empty(struct tmp_file *f)
+{
+    tmp_free_pages(f, 0);
     kfree(f->pages);
     f->pages = NULL;
     f->page_slots = 0;
@@ -63,7 +69,7 @@ static void tmp_truncate(struct tmp_file *f)
 static void tmp_put(struct tmp_file *f)
 {
     if (--f->references == 0) {
-        tmp_truncate(f);
+        tmp_empty(f);
         kfree(f);
     }
 }
@@ -98,7 +104,7 @@ static int tmp_open_locked(struct file *file, const char *path)
         }
     }
     if (file->flags & OPEN_TRUNCATE) {
-        tmp_truncate(f);
+        tmp_empty(f);
     }
     f->references++;
     file->node = f;
@@ -203,6 +209,24 @@ static long tmp_write(struct file *file, const void *from, size_t size)
     return done == 0 && size != 0 ? -ENOSPC : (long)done;
 }
 
+// What lies behind the end is zeroes, should the file grow again.
+static int tmp_truncate(struct file *file, uint64_t size)
+{
+    struct tmp_file *f = file->node;
+    size_t whole = (size_t)(size / PAGE_SIZE), part = (size_t)(size % PAGE_SIZE);
+    if (size > (uint64_t)TMP_MAX_PAGES * PAGE_SIZE) {
+        return -EFBIG;
+    }
+    mutex_lock(&tmp_mutex);
+    tmp_free_pages(f, whole + (part != 0));
+    if (part != 0 && whole < f->page_slots && f->pages[whole]) {
+        memset((char *)f->pages[whole] + part, 0, PAGE_SIZE - part);
+    }
+    f->size = size;
+    mutex_unlock(&tmp_mutex);
+    return 0;
+}
+
 static int tmp_stat(struct super_block *sb, const char *path, struct file_info *info)
 {
     (void)sb;
@@ -264,4 +288,5 @@ FILESYSTEM(tmp_filesystem)
     .stat = tmp_stat,
     .list = tmp_list,
     .unlink = tmp_unlink,
+    .truncate = tmp_truncate,
 };

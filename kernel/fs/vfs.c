@@ -158,6 +158,15 @@ int vfs_sync(struct file *file)
     return file->fs->sync ? file->fs->sync(file) : 0;
 }
 
+int vfs_truncate(struct file *file, uint64_t size)
+{
+    might_sleep();
+    if (!(file->flags & OPEN_WRITE) || !file->fs->truncate) {
+        return -EINVAL;
+    }
+    return file->fs->truncate(file, size);
+}
+
 int vfs_stat(const char *path, struct file_info *info)
 {
     might_sleep();

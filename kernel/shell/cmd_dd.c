@@ -232,6 +232,17 @@ static int dd_copy(struct dd *dd, uint8_t *buffer)
     return error != 0 ? dd_fail(dd, "error flushing", dd_output_name(dd), error) : 0;
 }
 
+// As coreutils: what lies before seek= stays, what lies behind goes, unless conv=notrunc. A disk, and
+// what else has no size that can be set, stays as it is.
+static int dd_seek_output(struct dd *dd)
+{
+    if (dd->to == NULL || dd->seek == 0) {
+        return 0;
+    }
+    int error = dd->keep || dd->append ? 0 : vfs_truncate(dd->to, dd->seek);
+    return error != 0 && error != -EINVAL ? error : vfs_seek(dd->to, dd->seek);
+}
+
 static int dd_open_output(struct dd *dd)
 {
     unsigned flags = OPEN_WRITE | OPEN_CREATE | dd->out_flags;
@@ -243,14 +254,7 @@ static int dd_open_output(struct dd *dd)
     } else if (!dd->keep && dd->seek == 0) {
         flags |= OPEN_TRUNCATE;
     }
-    int error = vfs_open(dd->output, flags, &dd->to);
-    if (error == 0 && dd->seek != 0) {
-        error = vfs_seek(dd->to, dd->seek);
-        if (error != 0) {
-            vfs_close(dd->to);
-        }
-    }
-    return error;
+    return vfs_open(dd->output, flags, &dd->to);
 }
 
 static int dd_open_input(struct dd *dd)
@@ -384,9 +388,15 @@ static int dd_run(struct dd *dd, uint8_t *buffer)
         source_close(&dd->from);
         return dd_fail(dd, "failed to open", dd_output_name(dd), error);
     }
-    uint64_t start_ns = clock_ns();
-    int status = dd_copy(dd, buffer);
-    dd_report(dd, clock_ns() - start_ns);
+    error = dd_seek_output(dd);
+    int status;
+    if (error != 0) {
+        status = dd_fail(dd, "failed to seek in", dd_output_name(dd), error);
+    } else {
+        uint64_t start_ns = clock_ns();
+        status = dd_copy(dd, buffer);
+        dd_report(dd, clock_ns() - start_ns);
+    }
     if (dd->to != NULL) {
         vfs_close(dd->to);
     }

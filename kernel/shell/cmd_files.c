@@ -110,6 +110,8 @@ static int ls_show_name(struct shell *sh, const char *folder, const char *name)
     int error = vfs_stat(path, &info);
     if (error == 0) {
         ls_show_long(sh, name, &info);
+    }
+    if (error == 0 || error == -EINTR) {
         return 0;
     }
     int status = shell_error(sh, "cannot access '%s': %s", name, strerror(error));
@@ -179,7 +181,7 @@ static int ls_folder(struct shell *sh, const char *path, bool is_long)
     kfree(ls.names);
     return error == 0         ? shell_error(sh, "%s: more than %d names", path, LS_MAX_NAMES)
            : error == -ENOENT ? status
-                              : shell_error(sh, "%s: %s", path, strerror(error));
+                              : shell_result(sh, path, error);
 }
 
 static int ls_path(struct shell *sh, const char *path, bool is_long)
@@ -187,7 +189,7 @@ static int ls_path(struct shell *sh, const char *path, bool is_long)
     struct file_info info;
     int error = vfs_stat(path, &info);
     if (error != 0) {
-        return shell_error(sh, "%s: %s", path, strerror(error));
+        return shell_result(sh, path, error);
     }
     if (info.type == FILE_DIRECTORY) {
         return ls_folder(sh, path, is_long);

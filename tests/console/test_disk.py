@@ -125,6 +125,26 @@ def test_dd_counts_records(machine):
     assert irqs_of(machine, "ahci[0000:00:1f.2]") - irqs == 100  # one at a time: one each
 
 
+def test_dd_cuts_what_lies_behind_seek(machine):
+    """As coreutils': unless conv=notrunc the file ends where the copy does. A disk keeps its size."""
+    def after(operands):
+        machine.ok("echo -n 0123456789 > /tmp/cut")
+        output, status = machine.run(f"echo -n AB | dd of=/tmp/cut bs=1 status=none {operands}")
+        return output + machine.ok("cat /tmp/cut && echo").rstrip("\n"), status
+
+    assert after("seek=3") == ("012AB", 0)
+    assert after("seek=3 count=0") == ("012", 0)
+    assert after("seek=3 conv=notrunc") == ("012AB56789", 0)
+    assert after("seek=0") == ("AB", 0)
+    assert after("seek=16777217") == ("dd: failed to seek in '/tmp/cut': File too large\n"
+                                      "0123456789", 1)
+    output, status = machine.run("dd if=/dev/zero of=/tmp/cut bs=1 count=1 seek=16M status=none")
+    assert status == 1 and "No space left on device" in output
+    assert machine.ok("wc -c /tmp/cut").split()[0] == str(16 << 20)  # a hole
+    machine.ok("rm /tmp/cut")
+    assert machine.run("dd if=/dev/zero of=/dev/null bs=1 seek=9 count=1 status=none") == ("", 0)
+
+
 def test_dd_past_the_end(machine):
     output = machine.ok("dd if=/dev/sda of=/dev/null bs=1M skip=15 count=4")
     assert output.startswith("1+0 records in\n1+0 records out\n1048576 bytes (1.0 MB, 1.0 MiB)")

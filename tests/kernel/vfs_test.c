@@ -97,6 +97,36 @@ KTEST(vfs, tmp_ends_at_its_limit_and_gives_everything_back)
     kfree(data);
 }
 
+KTEST(vfs, tmp_files_are_cut_and_made_longer)
+{
+    struct file *file;
+    struct file_info info;
+    char *data = kmalloc(3 * PAGE_SIZE, GFP_KERNEL);
+    REQUIRE(data);
+    memset(data, 'x', 3 * PAGE_SIZE);
+    EXPECT_EQ(vfs_open("/tmp/ktest", OPEN_READ | OPEN_WRITE | OPEN_CREATE, &file), 0);
+    EXPECT_EQ(vfs_write(file, data, 3 * PAGE_SIZE), 3 * PAGE_SIZE);
+    EXPECT_EQ(vfs_truncate(file, PAGE_SIZE + 5), 0);
+    EXPECT_EQ(vfs_stat("/tmp/ktest", &info), 0);
+    EXPECT_EQ(info.size, PAGE_SIZE + 5);
+    EXPECT_EQ(vfs_truncate(file, 3 * PAGE_SIZE), 0); // and what comes back is zeroes
+    vfs_seek(file, 0);
+    EXPECT_EQ(vfs_read(file, data, 3 * PAGE_SIZE), 3 * PAGE_SIZE);
+    EXPECT(data[PAGE_SIZE + 4] == 'x' && data[PAGE_SIZE + 5] == 0 && data[2 * PAGE_SIZE - 1] == 0);
+    EXPECT(data[2 * PAGE_SIZE] == 0 && data[3 * PAGE_SIZE - 1] == 0);
+    EXPECT_EQ(vfs_truncate(file, INT64_MAX), -EFBIG);
+    EXPECT_EQ(vfs_truncate(file, 0), 0);
+    vfs_close(file);
+    EXPECT_EQ(vfs_open("/tmp/ktest", OPEN_READ, &file), 0);
+    EXPECT_EQ(vfs_truncate(file, 0), -EINVAL); // not open for writing
+    vfs_close(file);
+    EXPECT_EQ(vfs_unlink("/tmp/ktest"), 0);
+    EXPECT_EQ(vfs_open("/dev/null", OPEN_WRITE, &file), 0);
+    EXPECT_EQ(vfs_truncate(file, 0), -EINVAL);
+    vfs_close(file);
+    kfree(data);
+}
+
 KTEST(vfs, tmp_refuses_names_that_are_none)
 {
     char path[PATH_MAX_LENGTH + 16];
