@@ -4,7 +4,7 @@
 //   4 the driver's top half   raise_softirq_irqoff(NET_RX_SOFTIRQ)                <- previous (drivers/net/e1000/)
 //   2 kernel/interrupt.c      outermost hard interrupt over, something pending: softirq_run()
 //   5 this file               each pending softirq's handler, bounded
-//   6 poll, protocol, reader  net_rx_action in kernel/dev/netdev.c, drivers/net/e1000/ <- next
+//   6 poll, protocol, reader  net_rx_action in kernel/dev/napi.c, drivers/net/e1000/ <- next
 //
 // Each CPU has a word of pending bits (cpu.softirq_pending), which only this CPU touches, with
 // interrupts off: a softirq runs on the CPU that raised it. Handlers of one kind may run on several

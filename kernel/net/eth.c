@@ -7,7 +7,7 @@
 // with its counter. Output pads with zeroes, so that no old memory leaves the machine behind a
 // short packet.
 //
-// Context: eth_input in NET_RX softirq, called by netif_receive_skb. Previous: kernel/dev/netdev.c.
+// Context: eth_input in NET_RX softirq, called by netif_receive_skb. Previous: kernel/dev/napi.c.
 // Next: ipv4.c or arp.c.
 #include <lib/string.h>
 #include <dev/netdev.h>

@@ -18,7 +18,7 @@
 // e1000_service.c.
 //
 // Previous: kernel/irq/flow.c for the top half, kernel/defer/softirq.c for the poll. Next:
-// kernel/dev/netdev.c.
+// kernel/dev/napi.c.
 #include <lib/errno.h>
 #include <core/clock.h>
 #include <core/log.h>
