@@ -56,19 +56,26 @@ static void job_background_run(void *arg)
     mutex_unlock(&job_background_mutex);
 }
 
-// Forgets jobs that have ended and nobody waits for; the newest are kept until there is no room.
-// Called under the mutex.
+static bool job_is_over(const struct background_job *b)
+{
+    return !b->running && b->waiters == 0;
+}
+
+// Forgets jobs that have ended and nobody waits for: those that were told of, and where more than
+// `keep` were not, the oldest of these. Called under the mutex.
 static void job_reap_locked(unsigned keep)
 {
-    unsigned count = 0;
+    unsigned news = 0;
     struct background_job *b, *next;
+    list_for_each_entry (b, &job_background, link) {
+        news += job_is_over(b) && !b->reported;
+    }
     list_for_each_entry_safe (b, next, &job_background, link) {
-        count++;
-        if (!b->running && b->waiters == 0 && (b->reported || count > keep)) {
+        if (job_is_over(b) && (b->reported || news > keep)) {
+            news -= !b->reported;
             list_del(&b->link);
             kfree(b->parse);
             kfree(b);
-            count--;
         }
     }
 }

@@ -176,6 +176,14 @@ def test_control_c_drops_a_half_typed_line(machine):
     assert machine.ok("echo whole") == "whole\n"
 
 
+def test_of_many_ended_jobs_the_oldest_are_forgotten(machine):
+    machine.ok("wait")
+    said = machine.ok("true & sleep 0.1; " * 12 + "jobs")
+    started = re.findall(r"^\[(\d+)\] started$", said, re.M)
+    kept = re.findall(r"^\[(\d+)\] (?:done|running)", said, re.M)
+    assert len(started) == 12 and len(kept) >= 9 and kept == started[-len(kept):], said
+
+
 def test_jobs(machine):
     machine.output_of("sleep 1000 &")
     assert re.search(r"^\[1\] running +sleep 1000 &$", machine.ok("jobs"), re.M)
