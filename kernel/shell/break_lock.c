@@ -3,6 +3,7 @@
 // rest. It tells each order and each inversion once; a second time the command is silent.
 //
 // Context: thread.
+#include <lib/errno.h>
 #include <contract/break.h>
 #include <core/cpu.h>
 #include <core/spinlock.h>
@@ -159,6 +160,8 @@ static int break_completion(const char *argument __unused)
     return 0;
 }
 
+enum { BREAK_THREAD_MS = 5000 };
+
 static DEFINE_MUTEX(break_thread_mutex);
 static uint32_t break_thread_ran; // A
 
@@ -186,14 +189,18 @@ static int break_irq_thread(const char *argument __unused)
     }
     WRITE_ONCE(break_thread_ran, 0);
     soft_line_send(irq, 0);
-    while (__atomic_load_n(&break_thread_ran, __ATOMIC_ACQUIRE) == 0) {
+    uint32_t ran = 0;
+    for (unsigned ms = 0; ran == 0 && ms < BREAK_THREAD_MS; ms++) {
         msleep(1);
+        ran = __atomic_load_n(&break_thread_ran, __ATOMIC_ACQUIRE);
     }
     mutex_lock(&break_thread_mutex);
-    synchronize_irq((unsigned)irq);
+    if (ran != 0) { // else it would want the mutex yet
+        synchronize_irq((unsigned)irq);
+    }
     mutex_unlock(&break_thread_mutex);
     soft_line_close(irq, &break_thread_ran);
-    return 0;
+    return ran != 0 ? 0 : -ETIMEDOUT;
 }
 
 // What every interrupt of this line takes on its way to the handlers.
