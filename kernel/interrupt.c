@@ -20,6 +20,7 @@
 #include <core/rcu.h>
 #include <x86/exception.h>
 #include <x86/frame.h>
+#include <x86/lapic.h>
 #include <x86/segments.h>
 #include <irq/desc.h>
 #include <sched/cputime.h>
@@ -125,13 +126,26 @@ static __noinline void interrupt_system(struct frame *frame)
     interrupt_external(frame, NULL, false);
 }
 
+// INT 0x80. But a device that has gone mad, or is bad, can send a message with that vector as with
+// any other: such a one is in service, wants its EOI, and is no program's wish.
+static __noinline void interrupt_int80(struct frame *frame)
+{
+    if (frame_is_user(frame) && !lapic_isr_test(VECTOR_SYSCALL)) {
+        interrupt_syscall(frame);
+    } else {
+        interrupt_system(frame);
+    }
+}
+
 // What is no device's: system calls, exceptions, and the kernel's own vectors.
 static __noinline void interrupt_other(struct frame *frame)
 {
-    if (frame->vector == VECTOR_SYSCALL && frame_is_user(frame)) {
+    if (frame->vector == VECTOR_BY_SYSCALL) {
         interrupt_syscall(frame);
     } else if (frame->vector < EXC_COUNT) {
         interrupt_exception(frame);
+    } else if (unlikely(frame->vector == VECTOR_SYSCALL)) {
+        interrupt_int80(frame);
     } else {
         interrupt_system(frame);
     }

@@ -10,6 +10,8 @@
 
 // INT 0x80: the system call as a gate. The only gate besides #BP and #OF that ring 3 may use.
 #define VECTOR_SYSCALL 0x80
+// What SYSCALL leaves in its frame in a vector's place: no gate can.
+#define VECTOR_BY_SYSCALL 0x180
 
 // TSS.IST slots: stacks that are good even when the current one is not. 0 means "stay on the
 // current stack".

@@ -31,7 +31,7 @@
 // from there: the way ends at the interrupted instruction.
 //
 // SYSCALL comes in at syscall_entry. It pushes nothing and changes no stack: so that is done here,
-// into the same struct frame, as if INT 0x80 had been used. The way out is the same IRETQ for all:
+// into the same struct frame, as if by INT 0x80, but for the vector. The way out is the same IRETQ for all:
 // docs/decisions/0006-syscall.md says why not SYSRET.
 //
 // The CPU aligns the stack to 16 bytes before it pushes, which makes rsp aligned at the calls.
@@ -230,7 +230,7 @@ syscall_entry:
     .cfi_offset %rip, -40
     pushq $0
     .cfi_adjust_cfa_offset 8
-    pushq $VECTOR_SYSCALL
+    pushq $VECTOR_BY_SYSCALL
     .cfi_adjust_cfa_offset 8
     SAVE_REGISTERS
     jmp isr_call

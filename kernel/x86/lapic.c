@@ -71,7 +71,7 @@ static void lapic_wr(enum lapic_reg reg, uint32_t value)
 // One bit of the 256 in ISR, TMR or IRR.
 static bool lapic_vector_bit(enum lapic_reg first, uint8_t vector)
 {
-    return (lapic_rd(first + vector / 32 * 0x10) >> (vector % 32) & 1) != 0;
+    return lapic_present && (lapic_rd(first + vector / 32 * 0x10) >> (vector % 32) & 1) != 0;
 }
 
 static void cpuid_leaf_1(uint32_t *ebx, uint32_t *edx)

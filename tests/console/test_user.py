@@ -82,6 +82,19 @@ def test_told_in_dmesg(machine, name, line):
     assert re.search(line, machine.ok("dmesg"), re.M)
 
 
+def test_a_message_with_the_system_calls_vector_is_none(boot):
+    """Any device can write one, and a program is no shield: it is ended, counted, and nobody's."""
+    m = boot(cpus=1, hostile=True)
+    m.ok("run bad spin > /dev/null &")
+    for _ in range(20):
+        m.bus_write32(0xfee00000, 0x80)
+        m.ok("sleep 0.01")  # the program has the CPU
+    assert re.search(r"^served +-$", m.ok("cat /proc/apic"), re.M)
+    assert int(re.search(r"^ERR: +(\d+)", m.ok("cat /proc/interrupts"), re.M).group(1)) > 0
+    assert "run bad spin" in m.ok("jobs")
+    assert "no handler for vector 0x80" in m.ok("dmesg")
+
+
 @pytest.mark.parametrize("command, begun", [("run count", "3\r?\n"), ("run bad spin", "spin")])
 def test_interrupted(machine, command, begun):
     """In a sleep and in a loop without any system call."""
