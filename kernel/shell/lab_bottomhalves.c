@@ -20,19 +20,15 @@
 // (fetch_or), the bottom half takes them all (exchange); so none is lost or served twice, and
 // neither side needs a lock.
 //
-// The claims are those of textbooks about real machines. Under an emulator the figures are the
-// emulator's; what remains true is the order.
-//
-// Context: thread, of `lab`; lab_bh_top hard irq; lab_bh_bottom as the table says.
+// Context: thread, of `lab`; lab_bh_top hard irq; lab_bh_bottom as the table says. Next:
+// lab_bottomhalves_show.c.
 #include <lib/errno.h>
-#include <lib/format.h>
 #include <lib/string.h>
 #include <lib/parse.h>
 #include <contract/lab.h>
 #include <core/clock.h>
 #include <core/cpu.h>
 #include <core/io.h>
-#include <x86/cpuid.h>
 #include <mm/slab.h>
 #include <irq/desc.h>
 #include <sched/completion.h>
@@ -48,52 +44,15 @@
 #include <misc/edu_regs.h>
 #include <pci/pci.h>
 
+#include "lab_bottomhalves.h"
+
 enum {
     LAB_BH_EVENTS = 200, // of each way, one after the other
     LAB_BH_MOST = 100000,
     LAB_BH_PACED = 20, // and so many in steps of two ticks, to see who lets the CPU idle
-    LAB_BH_PACE_TICKS = 2,
     LAB_BH_PATIENCE = 5 * HZ,
     LAB_BH_CAUSE = 0x100,
     LAB_BH_BAR_SIZE = 0x100,
-};
-
-enum lab_bh_way {
-    WAY_HANDLER,
-    WAY_SOFTIRQ,
-    WAY_TASKLET,
-    WAY_IRQ_POLL,
-    WAY_WORK,
-    WAY_WORK_ELSEWHERE,
-    WAY_THREAD,
-    WAY_POLLING,
-    WAY_COUNT,
-};
-
-// What the books say about each. claim_ns: what it should stay below; of a handler its own length,
-// of the others the time until they run.
-static const struct {
-    const char *name, *at_once, *claim;
-    uint32_t claim_ns;
-} lab_bh_ways[WAY_COUNT] = {
-    [WAY_HANDLER] = {"handler", "one a line", "< 1 us long", 1000},
-    [WAY_SOFTIRQ] = {"softirq", "every CPU", "< 10 us", 10000},
-    [WAY_TASKLET] = {"tasklet", "one", "< 10 us", 10000},
-    [WAY_IRQ_POLL] = {"irq_poll", "one", "< 10 us", 10000},
-    [WAY_WORK] = {"work", "one an item", "10-100 us", 100000},
-    [WAY_WORK_ELSEWHERE] = {"work elsewhere", "one an item", "10-100 us", 100000},
-    [WAY_THREAD] = {"irq thread", "one a line", "10-100 us", 100000},
-    [WAY_POLLING] = {"polling", "who polls", "no interrupt", 0},
-};
-
-// What one way has shown.
-struct lab_bh_result {
-    struct samples top, until, whole; // nanoseconds: t2 - t1, t3 - t1, t4 - t0
-    char runs_in[24];
-    bool may_sleep;
-    uint64_t events_per_s;
-    unsigned idle_percent; // of the line's CPU, with paced events
-    unsigned lost;         // events that were never served
 };
 
 static DEFINE_MUTEX(lab_bh_mutex);
@@ -405,92 +364,16 @@ static int lab_bh_measure(struct shell *sh, enum lab_bh_way way, struct lab_bh_r
     return shell_interrupted(sh) ? -EINTR : 0;
 }
 
-// ---- the report ---------------------------------------------------------------------------------
+// ---- the lab ------------------------------------------------------------------------------------
 
-static const char *lab_bh_verdict(enum lab_bh_way way, const struct lab_bh_result *result)
+static struct pci_dev *lab_bh_find(void)
 {
-    uint64_t ns = samples_median(way == WAY_HANDLER ? &result->top : &result->until);
+    struct pci_dev *dev = NULL;
 
-    if (lab_bh_ways[way].claim_ns == 0 || result->whole.count == 0) {
-        return "-";
+    while ((dev = pci_next(dev)) != NULL &&
+           (dev->vendor != EDU_VENDOR || dev->device != EDU_DEVICE)) {
     }
-    if (ns < lab_bh_ways[way].claim_ns) {
-        return "kept";
-    }
-    return cpu_has(FEATURE_HYPERVISOR) ? "not here (emulated)" : "NOT KEPT";
-}
-
-static void lab_bh_show_latency(struct shell *sh, const struct lab_bh_result *results)
-{
-    static const struct lab_column columns[] = {
-        {"served by", -14}, {"runs in", -15},   {"sleeps", -6},  {"at once", -11},
-        LAB_SAMPLE_COLUMNS, {"the books", -12}, {"verdict", -1}, {NULL, 0}};
-
-    shell_printf(sh, "From the top half's first instruction to the work's (t3 - t1):\n");
-    lab_table(sh, columns);
-    for (unsigned way = 0; way < WAY_COUNT; way++) {
-        const struct lab_bh_result *r = &results[way];
-        struct lab_sample_cells c;
-
-        lab_sample_cells(&c, &r->until);
-        lab_row(sh, columns,
-                (const char *const[]){
-                    lab_bh_ways[way].name, r->runs_in, r->may_sleep ? "yes" : "no",
-                    lab_bh_ways[way].at_once, c.text[0], c.text[1], c.text[2], c.text[3],
-                    lab_bh_ways[way].claim, lab_bh_verdict((enum lab_bh_way)way, r)});
-    }
-}
-
-static void lab_bh_show_cost(struct shell *sh, const struct lab_bh_result *results)
-{
-    static const struct lab_column columns[] = {
-        {"served by", -14}, {"top half us", 11}, {"event us", 9}, {"cycles", 9},
-        {"events/s", 9},    {"idle %", 6},       {"lost", 4},     {NULL, 0}};
-    uint64_t mhz = clock_tsc_hz() / 1000000;
-
-    shell_printf(
-        sh,
-        "\nWhat an event costs, from the request until its requester goes on (t4 - t0), and "
-        "how much\nof the CPU is left with %d events a second:\n",
-        HZ / LAB_BH_PACE_TICKS);
-    lab_table(sh, columns);
-    for (unsigned way = 0; way < WAY_COUNT; way++) {
-        const struct lab_bh_result *r = &results[way];
-        char top[LAB_CELL_SIZE], event[LAB_CELL_SIZE], cycles[LAB_CELL_SIZE];
-        char rate[LAB_CELL_SIZE], idle[LAB_CELL_SIZE], lost[LAB_CELL_SIZE];
-
-        lab_us(top, samples_median(&r->top));
-        lab_us(event, samples_median(&r->whole));
-        snprintf(cycles, sizeof(cycles), "%llu",
-                 (unsigned long long)(samples_median(&r->whole) * mhz / 1000));
-        snprintf(rate, sizeof(rate), "%llu", (unsigned long long)r->events_per_s);
-        snprintf(idle, sizeof(idle), "%u", r->idle_percent);
-        snprintf(lost, sizeof(lost), "%u", r->lost);
-        lab_row(sh, columns,
-                (const char *const[]){lab_bh_ways[way].name, top, event, cycles, rate, idle, lost});
-    }
-}
-
-static void lab_bh_show_order(struct shell *sh, const struct lab_bh_result *results)
-{
-    uint64_t handler = samples_median(&results[WAY_HANDLER].until);
-    uint64_t softirq = samples_median(&results[WAY_SOFTIRQ].until);
-    uint64_t tasklet = samples_median(&results[WAY_TASKLET].until);
-    uint64_t work = samples_median(&results[WAY_WORK].until);
-    uint64_t thread = samples_median(&results[WAY_THREAD].until);
-    bool ordered = handler <= softirq && softirq <= tasklet && tasklet <= min(work, thread);
-
-    shell_printf(sh, "\nThe order handler, softirq, tasklet, then what may sleep: %s\n",
-                 ordered ? "as in the books" : "NOT as in the books (a busy host? once more)");
-    shell_printf(sh,
-                 "Polling answers without an interrupt and leaves nothing of its CPU to others; "
-                 "work and irq\nthreads may sleep and pay for it with a switch of threads; "
-                 "a handler that does it all is\nthe fastest, and while it runs nobody else "
-                 "on its CPU is served.\n");
-    if (cpu_has(FEATURE_HYPERVISOR)) {
-        shell_printf(sh, "This machine is emulated or a guest: compare the rows, do not believe "
-                         "the microseconds.\n");
-    }
+    return dev;
 }
 
 static bool lab_bh_alloc(struct lab_bh_result *results, unsigned events)
@@ -517,18 +400,6 @@ static void lab_bh_free(struct lab_bh_result *results)
         kfree(results[way].whole.values);
     }
     kfree(results);
-}
-
-// ---- the lab ------------------------------------------------------------------------------------
-
-static struct pci_dev *lab_bh_find(void)
-{
-    struct pci_dev *dev = NULL;
-
-    while ((dev = pci_next(dev)) != NULL &&
-           (dev->vendor != EDU_VENDOR || dev->device != EDU_DEVICE)) {
-    }
-    return dev;
 }
 
 // With the device in our hands.
@@ -583,9 +454,7 @@ static int lab_bh_run(struct shell *sh, unsigned events)
         }
     }
     if (error == 0) {
-        lab_bh_show_latency(sh, results);
-        lab_bh_show_cost(sh, results);
-        lab_bh_show_order(sh, results);
+        lab_bh_show(sh, results);
         for (unsigned way = 0; way < WAY_COUNT; way++) {
             error = results[way].lost != 0 ? -EIO : error;
         }
