@@ -10,7 +10,7 @@
 // two edges the type is the highest that is open. The types' numbers rise from RAM over reserved to
 // bad memory, so whoever objects to RAM wins.
 //
-// Context: boot, once; pure, so tests/host/test_page.c runs it too.
+// Context: boot, once; pure, so tests/host/test_region.c runs it too.
 #include <lib/types.h>
 
 #include "internal.h"

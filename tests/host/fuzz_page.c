@@ -20,20 +20,13 @@
 #include "kernel/mm/page_boot.c"
 #include "kernel/mm/page_show.c"
 
-#define MIB      (1024ull * 1024)
+#include "image.h"
+
 #define REACH    (32 * MIB)
 #define TAKE_MAX 400 // pages taken per input
 
-__asm__(".data\n"
-        ".globl kernel_start, kernel_end, text_start, text_end, rodata_start, rodata_end\n"
-        ".globl data_start, data_end, bss_start, bss_end\n"
-        ".balign 4096\n"
-        "kernel_start: text_start: text_end: rodata_start: rodata_end: data_start: data_end: "
-        "bss_start:\n"
-        ".skip 0x100000\n"
-        "bss_end: kernel_end:\n"
-        ".text\n");
-unsigned long host_kernel_base;
+IMAGE_TEXT(kernel_start, rodata_start);
+
 uint32_t warn_count;
 static jmp_buf no_ram;
 
@@ -102,7 +95,7 @@ static void fuzz_model(void)
     fuzz_model_mark(true);
     fuzz_model_mark(false);
     is_free_ram[0] = 0;
-    memset(is_free_ram + MIB / PAGE_SIZE, 0, MIB / PAGE_SIZE); // the image
+    memset(is_free_ram + IMAGE_START / PAGE_SIZE, 0, (IMAGE_END - IMAGE_START) / PAGE_SIZE);
 }
 
 static void fuzz_start(void)
@@ -117,7 +110,7 @@ static void fuzz_start(void)
                   0) == (void *)PHYS_BASE);
         mapped = true;
     }
-    host_kernel_base = (uintptr_t)kernel_start - MIB;
+    image_place();
     for (unsigned z = 0; z < ARRAY_SIZE(zones); z++) {
         memset(zones[z].free_blocks, 0, sizeof(zones[z].free_blocks));
     }

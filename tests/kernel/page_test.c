@@ -1,5 +1,5 @@
 // The page allocator under all CPUs at once, and its objections to misuse. What maps it can be
-// given: tests/host/test_page.c.
+// given: tests/host/test_page_boot.c.
 #include <lib/string.h>
 #include <contract/ktest.h>
 #include <core/panic.h>
