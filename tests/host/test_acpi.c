@@ -1,7 +1,7 @@
 // The ACPI parser against tables that are right, cut, contradictory or malicious: where they are
 // found, and what is believed of the MADT, the FADT, the MCFG and the HPET's. Each window that the
-// parser maps is a heap block of exactly that size, so AddressSanitizer sees a read of even one byte
-// beyond what was asked for (acpi_tables.c). The byte code of the DSDT: test_acpi_aml.c.
+// parser maps is a heap block of exactly that size, so AddressSanitizer sees a read of even one
+// byte beyond what was asked for (acpi_tables.c). The byte code of the DSDT: test_acpi_aml.c.
 //
 // links: kernel/x86/acpi.c kernel/x86/acpi_aml.c tests/host/acpi_tables.c
 #include <setjmp.h>

@@ -1,5 +1,6 @@
-// What is read out of a DSDT's byte code without an interpreter: the value that powers off, and which
-// wire each slot's pins are on. Byte code of every form that is known, cut anywhere, and damaged.
+// What is read out of a DSDT's byte code without an interpreter: the value that powers off, and
+// which wire each slot's pins are on. Byte code of every form that is known, cut anywhere, and
+// damaged.
 //
 // links: kernel/x86/acpi.c kernel/x86/acpi_aml.c tests/host/acpi_tables.c
 #include <setjmp.h>
