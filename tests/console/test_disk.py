@@ -126,7 +126,7 @@ def test_dd_counts_records(machine):
 
 
 def test_dd_cuts_what_lies_behind_seek(machine):
-    """As coreutils': unless conv=notrunc the file ends where the copy does. A disk keeps its size."""
+    """As coreutils': unless conv=notrunc the file ends with the copy. A disk keeps its size."""
     def after(operands):
         machine.ok("echo -n 0123456789 > /tmp/cut")
         output, status = machine.run(f"echo -n AB | dd of=/tmp/cut bs=1 status=none {operands}")
