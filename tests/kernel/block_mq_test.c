@@ -6,11 +6,12 @@
 #include <core/clock.h>
 #include <core/cpu.h>
 #include <mm/slab.h>
-#include <sched/completion.h>
 #include <sched/sleep.h>
 #include <sched/thread.h>
 #include <defer/softirq.h>
 #include <dev/block.h>
+
+#include "disk_case.h"
 
 enum { MQ_SECTORS = 512, MQ_DEPTH = 8, MQ_QUEUES = 4, MQ_TESTS = 40, MQ_TIMEOUT_MS = 100 };
 
@@ -48,20 +49,10 @@ static void mq_commit(struct blk_mq_hw_ctx *hctx)
 static int mq_do(struct mq_disk *mq, struct request *request)
 {
     uint64_t first = blk_rq_pos(request), end = first + blk_rq_sectors(request);
-    uint8_t *at = mq->memory + first * SECTOR_SIZE;
-    struct request *part;
-    struct blk_segment *segment;
     if (mq->bad_sector >= first && mq->bad_sector < end) {
         return -EIO;
     }
-    rq_for_each_segment (segment, part, request) {
-        if (request->op == REQ_OP_WRITE) {
-            memcpy(at, segment->data, segment->length);
-        } else {
-            memcpy(segment->data, at, segment->length);
-        }
-        at += segment->length;
-    }
+    test_request_move(request, mq->memory);
     return 0;
 }
 
@@ -114,24 +105,11 @@ static enum blk_eh_timer_return mq_timeout(struct request *request)
 static const struct blk_mq_ops mq_ops = {
     .queue_rq = mq_queue_rq, .commit_rqs = mq_commit, .reap = mq_reap, .timeout = mq_timeout};
 
-struct mq_request {
-    struct request request;
-    struct completion completion;
-    uint32_t dones; // A
-};
-
 struct mq_test {
     struct mq_disk mq;
-    struct mq_request requests[MQ_TESTS];
+    struct test_request requests[MQ_TESTS];
     uint8_t *data;
 };
-
-static void mq_done(struct request *request)
-{
-    struct mq_request *r = request->private_data;
-    __atomic_fetch_add(&r->dones, 1, __ATOMIC_RELAXED);
-    complete(&r->completion);
-}
 
 static struct mq_test *mq_make(unsigned queues, uint32_t timeout_ms)
 {
@@ -167,28 +145,13 @@ static bool mq_drop(struct mq_test *t)
     return gone;
 }
 
-static struct mq_request *mq_submit(struct mq_test *t, unsigned index, enum req_op op,
-                                    uint64_t sector, uint32_t sectors)
+static struct test_request *mq_submit(struct mq_test *t, unsigned index, enum req_op op,
+                                      uint64_t sector, uint32_t sectors)
 {
-    struct mq_request *r = &t->requests[index];
-    init_completion(&r->completion);
-    r->dones = 0;
-    blk_request_init(&r->request, t->mq.disk, op, sector, sectors, t->data + sector * SECTOR_SIZE,
-                     mq_done, r);
+    struct test_request *r = &t->requests[index];
+    test_request_make(r, t->mq.disk, op, sector, sectors, t->data + sector * SECTOR_SIZE);
     blk_submit(&r->request);
     return r;
-}
-
-static bool mq_wait(struct mq_request *r)
-{
-    return wait_for_completion_timeout(&r->completion, msecs_to_jiffies(5000)) != 0;
-}
-
-static struct disk_stats mq_stats(struct mq_test *t)
-{
-    struct disk_stats stats;
-    blk_stats(t->mq.disk, &stats);
-    return stats;
 }
 
 // ---- merging ------------------------------------------------------------------------------------
@@ -210,7 +173,7 @@ KTEST(blkmq, neighbours_become_one_command)
     EXPECT_EQ(t->mq.commands, 0);
     blk_finish_plug(&plug);
     for (unsigned i = 0; i < ARRAY_SIZE(sectors); i++) {
-        EXPECT(mq_wait(&t->requests[i]));
+        EXPECT(test_request_wait(&t->requests[i]));
         EXPECT_EQ(t->requests[i].request.status, 0);
         EXPECT_EQ(t->requests[i].dones, 1);
     }
@@ -220,7 +183,7 @@ KTEST(blkmq, neighbours_become_one_command)
     EXPECT_EQ(memcmp(t->mq.memory, t->data, 48 * SECTOR_SIZE), 0);
     EXPECT_EQ(
         memcmp(t->mq.memory + 100 * SECTOR_SIZE, t->data + 100 * SECTOR_SIZE, 24 * SECTOR_SIZE), 0);
-    struct disk_stats stats = mq_stats(t);
+    struct disk_stats stats = test_stats(t->mq.disk);
     EXPECT_EQ(stats.ios[REQ_OP_WRITE], 2);
     EXPECT_EQ(stats.merges[REQ_OP_WRITE], 7);
     EXPECT_EQ(stats.sectors[REQ_OP_WRITE], 72);
@@ -241,18 +204,20 @@ KTEST(blkmq, what_may_not_be_merged)
     mq_submit(t, 4, REQ_OP_FLUSH, 0, 0);
     blk_finish_plug(&plug);
     for (unsigned i = 0; i < 5; i++) {
-        EXPECT(mq_wait(&t->requests[i]));
+        EXPECT(test_request_wait(&t->requests[i]));
         EXPECT_EQ(t->requests[i].request.status, 0);
     }
     EXPECT_EQ(t->mq.commands, 5);
-    EXPECT_EQ(mq_stats(t).merges[REQ_OP_READ] + mq_stats(t).merges[REQ_OP_WRITE], 0);
+    EXPECT_EQ(test_stats(t->mq.disk).merges[REQ_OP_READ] +
+                  test_stats(t->mq.disk).merges[REQ_OP_WRITE],
+              0);
     // Where segments must begin on pages: the seam between these two would not.
     t->mq.disk->virt_boundary = 4095;
     blk_start_plug(&plug);
     mq_submit(t, 0, REQ_OP_READ, 0, 1);
     mq_submit(t, 1, REQ_OP_READ, 1, 1);
     blk_finish_plug(&plug);
-    EXPECT(mq_wait(&t->requests[0]) && mq_wait(&t->requests[1]));
+    EXPECT(test_request_wait(&t->requests[0]) && test_request_wait(&t->requests[1]));
     EXPECT_EQ(t->mq.commands, 7);
     EXPECT(mq_drop(t));
 }
@@ -269,12 +234,12 @@ KTEST(blkmq, a_merged_error_hits_only_its_own)
     }
     blk_finish_plug(&plug);
     for (unsigned i = 0; i < 6; i++) {
-        EXPECT(mq_wait(&t->requests[i]));
+        EXPECT(test_request_wait(&t->requests[i]));
         EXPECT_EQ(t->requests[i].dones, 1);
         EXPECT_EQ(t->requests[i].request.status, i == 2 ? -EIO : 0);
     }
     EXPECT_EQ(t->mq.commands, 1 + 6); // together, then each alone
-    EXPECT_EQ(mq_stats(t).in_flight, 0);
+    EXPECT_EQ(test_stats(t->mq.disk).in_flight, 0);
     EXPECT(mq_drop(t));
 }
 
@@ -286,17 +251,17 @@ KTEST(blkmq, overdue_is_asked_about)
     REQUIRE(t != NULL);
     t->mq.hold = true;
     t->mq.answer = BLK_EH_DONE;
-    struct mq_request *r = mq_submit(t, 0, REQ_OP_READ, 0, 8);
-    EXPECT(mq_wait(r));
+    struct test_request *r = mq_submit(t, 0, REQ_OP_READ, 0, 8);
+    EXPECT(test_request_wait(r));
     EXPECT_EQ(r->request.status, -ETIMEDOUT);
     EXPECT_EQ(r->dones, 1);
     EXPECT_EQ(t->mq.timeouts, 1);
-    EXPECT_EQ(mq_stats(t).timeouts, 1);
+    EXPECT_EQ(test_stats(t->mq.disk).timeouts, 1);
     // Once more, after the timer had nothing to do for a while.
     msleep(3 * MQ_TIMEOUT_MS);
     EXPECT_EQ(t->mq.timeouts, 1);
     r = mq_submit(t, 1, REQ_OP_READ, 0, 8);
-    EXPECT(mq_wait(r));
+    EXPECT(test_request_wait(r));
     EXPECT_EQ(t->mq.timeouts, 2);
     EXPECT(mq_drop(t));
 }
@@ -307,7 +272,7 @@ KTEST(blkmq, more_time_for_a_slow_one)
     REQUIRE(t != NULL);
     t->mq.hold = true;
     t->mq.answer = BLK_EH_RESET_TIMER;
-    struct mq_request *r = mq_submit(t, 0, REQ_OP_READ, 0, 8);
+    struct test_request *r = mq_submit(t, 0, REQ_OP_READ, 0, 8);
     for (unsigned i = 0; i < 200 && READ_ONCE(t->mq.timeouts) < 2; i++) {
         msleep(10);
     }
@@ -315,7 +280,7 @@ KTEST(blkmq, more_time_for_a_slow_one)
     EXPECT_EQ(r->dones, 0);
     WRITE_ONCE(t->mq.hold, false);
     blk_mq_reap(&t->mq.disk->queues[0]);
-    EXPECT(mq_wait(r));
+    EXPECT(test_request_wait(r));
     EXPECT_EQ(r->request.status, 0);
     EXPECT(mq_drop(t));
 }
@@ -326,14 +291,14 @@ KTEST(blkmq, completed_while_it_is_examined)
     REQUIRE(t != NULL);
     t->mq.hold = true;
     t->mq.requeue = true;
-    struct mq_request *r = mq_submit(t, 0, REQ_OP_READ, 0, 8);
-    EXPECT(mq_wait(r));
+    struct test_request *r = mq_submit(t, 0, REQ_OP_READ, 0, 8);
+    EXPECT(test_request_wait(r));
     EXPECT_EQ(r->request.status, 0);
     EXPECT_EQ(r->dones, 1);
     EXPECT_EQ(t->mq.timeouts, 1);
     EXPECT_EQ(t->mq.commands, 2);
-    EXPECT_EQ(mq_stats(t).requeues, 1);
-    EXPECT_EQ(mq_stats(t).in_flight, 0);
+    EXPECT_EQ(test_stats(t->mq.disk).requeues, 1);
+    EXPECT_EQ(test_stats(t->mq.disk).in_flight, 0);
     EXPECT(mq_drop(t));
 }
 
@@ -343,13 +308,13 @@ KTEST(blkmq, nothing_starts_while_quiesced)
     REQUIRE(t != NULL);
     blk_mq_quiesce_queue(t->mq.disk);
     blk_mq_quiesce_queue(t->mq.disk); // nests
-    struct mq_request *r = mq_submit(t, 0, REQ_OP_READ, 0, 8);
+    struct test_request *r = mq_submit(t, 0, REQ_OP_READ, 0, 8);
     blk_run_queue(t->mq.disk);
     EXPECT_EQ(t->mq.commands, 0);
     blk_mq_unquiesce_queue(t->mq.disk);
     EXPECT_EQ(t->mq.commands, 0);
     blk_mq_unquiesce_queue(t->mq.disk);
-    EXPECT(mq_wait(r));
+    EXPECT(test_request_wait(r));
     EXPECT_EQ(t->mq.commands, 1);
     EXPECT(mq_drop(t));
 }
@@ -369,11 +334,11 @@ KTEST(blkmq, tags_are_checked_before_they_are_believed)
         EXPECT(blk_mq_tag_to_rq(hctx, tag) == NULL);
     }
     t->mq.hold = true;
-    struct mq_request *r = mq_submit(t, 0, REQ_OP_READ, 0, 8);
+    struct test_request *r = mq_submit(t, 0, REQ_OP_READ, 0, 8);
     EXPECT(blk_mq_tag_to_rq(hctx, r->request.tag) == &r->request);
     WRITE_ONCE(t->mq.hold, false);
     blk_mq_reap(hctx);
-    EXPECT(mq_wait(r));
+    EXPECT(test_request_wait(r));
     EXPECT(mq_drop(t));
 }
 
@@ -419,7 +384,7 @@ KTEST(blkmq, a_queue_is_reaped_by_one_at_a_time)
     EXPECT_EQ(errors, 0);
     EXPECT_EQ(t->mq.most_together, 1);
     EXPECT_EQ(t->mq.contexts, CTX_SOFTIRQ);
-    EXPECT_EQ(mq_stats(t).in_flight, 0);
+    EXPECT_EQ(test_stats(t->mq.disk).in_flight, 0);
     EXPECT(mq_drop(t));
 }
 
@@ -441,8 +406,9 @@ KTEST(blkmq, polled_a_budget_at_a_time)
     EXPECT(after > polls);
     EXPECT_EQ(t->mq.most_together, 1);
     EXPECT_EQ(t->mq.contexts, CTX_SOFTIRQ);
-    EXPECT_EQ(mq_stats(t).ios[REQ_OP_READ] + mq_stats(t).merges[REQ_OP_READ], 12 * 200);
-    EXPECT_EQ(mq_stats(t).in_flight, 0);
+    EXPECT_EQ(test_stats(t->mq.disk).ios[REQ_OP_READ] + test_stats(t->mq.disk).merges[REQ_OP_READ],
+              12 * 200);
+    EXPECT_EQ(test_stats(t->mq.disk).in_flight, 0);
     EXPECT(mq_drop(t));
 }
 
@@ -458,6 +424,7 @@ KTEST(blkmq, a_queue_for_each_cpu)
         used += t->mq.disk->queues[i].counts.ios[REQ_OP_READ] != 0;
     }
     EXPECT(used >= 1 && used <= cpu_count);
-    EXPECT_EQ(mq_stats(t).ios[REQ_OP_READ] + mq_stats(t).merges[REQ_OP_READ], 12 * 200);
+    EXPECT_EQ(test_stats(t->mq.disk).ios[REQ_OP_READ] + test_stats(t->mq.disk).merges[REQ_OP_READ],
+              12 * 200);
     EXPECT(mq_drop(t));
 }

@@ -1,19 +1,15 @@
-// The block layer against a disk made of memory that does as it is told, and against the real one.
+// The block layer against a disk made of memory that does as it is told.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/ktest.h>
 #include <core/clock.h>
-#include <core/cpu.h>
 #include <mm/slab.h>
-#include <sched/completion.h>
 #include <sched/sleep.h>
 #include <sched/thread.h>
-#include <defer/softirq.h>
-#include <dma/dma.h>
 #include <dev/block.h>
-#include <pci/pci.h>
 
-#include "../../kernel/mm/internal.h"
+#include "disk_case.h"
+#include "fail_case.h"
 
 // ---- a disk of memory ---------------------------------------------------------------------------
 
@@ -35,21 +31,11 @@ struct fake_disk {
 
 static void fake_finish(struct fake_disk *fake, struct request *request)
 {
-    uint8_t *at = fake->memory + blk_rq_pos(request) * SECTOR_SIZE;
     bool bad = fake->bad_sector >= blk_rq_pos(request) &&
                fake->bad_sector < blk_rq_pos(request) + blk_rq_sectors(request);
-    struct request *part;
-    struct blk_segment *segment;
-    rq_for_each_segment (segment, part, request) {
-        if (bad) {
-            break;
-        }
-        if (request->op == REQ_OP_WRITE) {
-            memcpy(at, segment->data, segment->length);
-        } else {
-            memcpy(segment->data, at, segment->length);
-        }
-        at += segment->length;
+
+    if (!bad) {
+        test_request_move(request, fake->memory);
     }
     blk_complete_request(request, bad ? -EIO : 0);
 }
@@ -134,55 +120,6 @@ static bool fake_drop(struct fake_disk *fake)
     return error == 0;
 }
 
-static struct disk_stats fake_stats(struct gendisk *disk)
-{
-    struct disk_stats stats;
-    blk_stats(disk, &stats);
-    return stats;
-}
-
-static void fake_fill(uint8_t *data, size_t size, uint32_t seed)
-{
-    for (size_t i = 0; i < size; i++) {
-        seed = seed * 1103515245 + 12345;
-        data[i] = (uint8_t)(seed >> 16);
-    }
-}
-
-// ---- requests of our own ------------------------------------------------------------------------
-
-struct test_request {
-    struct request request;
-    struct blk_segment segments[64]; // for more than one piece
-    struct completion completion;
-    uint32_t dones;    // A
-    bool in_softirq;   // written before done
-    unsigned sequence; // in which order they were done
-};
-static unsigned test_sequence; // A
-
-static void test_request_done(struct request *request)
-{
-    struct test_request *t = request->private_data;
-    t->in_softirq = cpu_context() == CTX_SOFTIRQ;
-    t->sequence = __atomic_add_fetch(&test_sequence, 1, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&t->dones, 1, __ATOMIC_RELAXED);
-    complete(&t->completion);
-}
-
-static void test_request_make(struct test_request *t, struct gendisk *disk, enum req_op op,
-                              uint64_t sector, uint32_t sectors, void *data)
-{
-    memset(t, 0, sizeof(*t));
-    init_completion(&t->completion);
-    blk_request_init(&t->request, disk, op, sector, sectors, data, test_request_done, t);
-}
-
-static bool test_request_wait(struct test_request *t)
-{
-    return wait_for_completion_timeout(&t->completion, msecs_to_jiffies(5000)) != 0;
-}
-
 static struct test_request *test_requests(unsigned count)
 {
     return kcalloc(count, sizeof(struct test_request), GFP_KERNEL);
@@ -197,7 +134,7 @@ KTEST(block, what_is_written_is_read)
     uint8_t *in = kzalloc(200 * SECTOR_SIZE, GFP_KERNEL);
     REQUIRE(fake_make(&fake, 8, 3));
     REQUIRE(out != NULL && in != NULL);
-    fake_fill(out, 200 * SECTOR_SIZE, 1);
+    test_fill(out, 200 * SECTOR_SIZE, 1);
     EXPECT_EQ(blk_write(fake.disk, 17, 200, out), 0);
     EXPECT_EQ(memcmp(fake.memory + 17 * SECTOR_SIZE, out, 200 * SECTOR_SIZE), 0);
     EXPECT_EQ(fake.submits, 25); // 200 sectors by eights
@@ -205,11 +142,11 @@ KTEST(block, what_is_written_is_read)
     EXPECT_EQ(memcmp(in, out, 200 * SECTOR_SIZE), 0);
     EXPECT_EQ(blk_flush(fake.disk), 0);
     EXPECT_EQ(blk_read(fake.disk, 0, 0, in), 0);
-    EXPECT_EQ(fake_stats(fake.disk).ios[REQ_OP_WRITE], 25);
-    EXPECT_EQ(fake_stats(fake.disk).ios[REQ_OP_READ], 25);
-    EXPECT_EQ(fake_stats(fake.disk).ios[REQ_OP_FLUSH], 1);
-    EXPECT_EQ(fake_stats(fake.disk).sectors[REQ_OP_WRITE], 200);
-    EXPECT_EQ(fake_stats(fake.disk).in_flight, 0);
+    EXPECT_EQ(test_stats(fake.disk).ios[REQ_OP_WRITE], 25);
+    EXPECT_EQ(test_stats(fake.disk).ios[REQ_OP_READ], 25);
+    EXPECT_EQ(test_stats(fake.disk).ios[REQ_OP_FLUSH], 1);
+    EXPECT_EQ(test_stats(fake.disk).sectors[REQ_OP_WRITE], 200);
+    EXPECT_EQ(test_stats(fake.disk).in_flight, 0);
     EXPECT(fake_drop(&fake));
     kfree(out);
     kfree(in);
@@ -293,13 +230,14 @@ KTEST(block, several_segments)
     uint8_t *data = kmalloc(4 * SECTOR_SIZE, GFP_KERNEL);
     struct test_request *t = test_requests(1);
     REQUIRE(fake_make(&fake, 8, 4) && data != NULL && t != NULL);
-    fake_fill(fake.memory, 4 * SECTOR_SIZE, 9);
+    test_fill(fake.memory, 4 * SECTOR_SIZE, 9);
     test_request_make(t, fake.disk, REQ_OP_READ, 0, 2, data);
-    t->request.segment_count = 3;
-    t->request.segments = t->segments;
-    t->request.segments[0] = (struct blk_segment){.data = data + 1000, .length = 2};
-    t->request.segments[1] = (struct blk_segment){.data = data, .length = 600};
-    t->request.segments[2] = (struct blk_segment){.data = data + 1002, .length = 422};
+    struct blk_segment segments[] = {
+        {.data = data + 1000, .length = 2},
+        {.data = data, .length = 600},
+        {.data = data + 1002, .length = 422},
+    };
+    test_request_scatter(t, segments, ARRAY_SIZE(segments));
     blk_submit(&t->request);
     REQUIRE(test_request_wait(t));
     EXPECT_EQ(t->request.status, 0);
@@ -324,7 +262,7 @@ KTEST(block, held_back_beyond_the_depth)
         blk_submit(&t[i].request);
     }
     EXPECT_EQ(fake.held_count, 3);
-    EXPECT_EQ(fake_stats(fake.disk).in_flight, COUNT);
+    EXPECT_EQ(test_stats(fake.disk).in_flight, COUNT);
     for (unsigned i = 0; i < COUNT; i++) {
         // One goes out, the next comes in, before its `done` has returned or soon after.
         bool released = false;
@@ -493,13 +431,13 @@ KTEST(block, bytes_of_every_alignment)
     REQUIRE(fake_make(&fake, 8, 2) && model != NULL && data != NULL);
     static const uint32_t offsets[] = {0, 1, 2, 511, 512, 513, 1024, 5000};
     static const uint32_t sizes[] = {0, 1, 2, 511, 512, 513, 1024, 1025, 4096, 9999, 70001};
-    fake_fill(fake.memory, SIZE, 5);
+    test_fill(fake.memory, SIZE, 5);
     memcpy(model, fake.memory, SIZE);
     for (unsigned i = 0; i < ARRAY_SIZE(offsets); i++) {
         for (unsigned k = 0; k < ARRAY_SIZE(sizes); k++) {
             for (unsigned shift = 0; shift < 2;
                  shift++) { // an odd address cannot be given to a device
-                fake_fill(data + shift, sizes[k], i * 100 + k);
+                test_fill(data + shift, sizes[k], i * 100 + k);
                 EXPECT_EQ(blk_write_bytes(fake.disk, offsets[i], data + shift, sizes[k]), sizes[k]);
                 memcpy(model + offsets[i], data + shift, sizes[k]);
                 memset(data, 0, SIZE);
@@ -533,224 +471,14 @@ KTEST(block, bytes_at_the_end)
     EXPECT(fake_drop(&fake));
 }
 
-// ---- the real disk ------------------------------------------------------------------------------
-
-static struct pci_dev *test_ahci(void)
-{
-    for (struct pci_dev *dev = pci_next(NULL); dev != NULL; dev = pci_next(dev)) {
-        if (dev->dev.driver != NULL && strcmp(dev->dev.driver, "ahci") == 0) {
-            return dev;
-        }
-    }
-    return NULL;
-}
-
-KTEST(ahci, same_sectors_same_bytes)
-{
-    struct gendisk *disk = blk_find("sda");
-    if (disk == NULL) {
-        SKIP("no disk");
-    }
-    enum { SECTORS = 1024 };
-    uint8_t *whole = kmalloc(SECTORS * SECTOR_SIZE, GFP_KERNEL);
-    uint8_t *piece = kmalloc(8 * SECTOR_SIZE, GFP_KERNEL);
-    REQUIRE(whole != NULL && piece != NULL);
-    EXPECT_EQ(blk_read(disk, 0, SECTORS, whole), 0);
-    for (uint32_t sector = 0; sector + 8 <= SECTORS; sector += 37) {
-        memset(piece, 0xa5, 8 * SECTOR_SIZE);
-        EXPECT_EQ(blk_read(disk, sector, 8, piece), 0);
-        EXPECT_EQ(memcmp(piece, whole + (size_t)sector * SECTOR_SIZE, 8 * SECTOR_SIZE), 0);
-    }
-    EXPECT_EQ(blk_read(disk, disk->capacity, 1, piece), -ENOSPC);
-    EXPECT_EQ(blk_read(disk, disk->capacity - 1, 1, piece), 0);
-    EXPECT_EQ(blk_flush(disk), 0);
-    kfree(whole);
-    kfree(piece);
-    blk_put(disk);
-}
-
-KTEST(ahci, scatter_list_of_many_pieces)
-{
-    struct gendisk *disk = blk_find("sda");
-    if (disk == NULL) {
-        SKIP("no disk");
-    }
-    enum { PIECES = 56, SECTORS = 28 };
-    struct test_request *t = test_requests(1);
-    uint8_t *plain = kmalloc(SECTORS * SECTOR_SIZE, GFP_KERNEL);
-    uint8_t *pieces = kzalloc(PIECES * 1024, GFP_KERNEL);
-    REQUIRE(t != NULL && plain != NULL && pieces != NULL);
-    REQUIRE(disk->max_segments >= PIECES);
-    EXPECT_EQ(blk_read(disk, 3, SECTORS, plain), 0);
-    test_request_make(t, disk, REQ_OP_READ, 3, SECTORS, NULL);
-    t->request.segment_count = PIECES;
-    t->request.segments = t->segments;
-    for (unsigned i = 0; i < PIECES; i++) { // 254 and 258 bytes by turns
-        t->request.segments[i].data = pieces + i * 1024;
-        t->request.segments[i].length = i % 2 == 0 ? 254 : 258;
-    }
-    blk_submit(&t->request);
-    REQUIRE(test_request_wait(t));
-    EXPECT_EQ(t->request.status, 0);
-    const uint8_t *expected = plain;
-    for (unsigned i = 0; i < PIECES; i++) {
-        EXPECT_EQ(memcmp(pieces + i * 1024, expected, t->request.segments[i].length), 0);
-        EXPECT_EQ(pieces[i * 1024 + t->request.segments[i].length], 0); // and no byte more
-        expected += t->request.segments[i].length;
-    }
-    kfree(pieces);
-    kfree(plain);
-    kfree(t);
-    blk_put(disk);
-}
-
-// As many commands as there are slots, and more, from every CPU at once.
-struct crowd {
-    struct gendisk *disk;
-    const uint8_t *expected;
-    uint32_t errors, reads; // A
-};
-enum { CROWD_SECTORS = 256, CROWD_READS = 100 };
-
-static void crowd_thread(void *arg)
-{
-    struct crowd *crowd = arg;
-    uint8_t *data = kmalloc(8 * SECTOR_SIZE, GFP_KERNEL);
-    uint32_t seed = (uint32_t)(uintptr_t)data >> 6;
-    for (unsigned i = 0; i < CROWD_READS && data != NULL; i++) {
-        seed = seed * 1103515245 + 12345;
-        uint32_t sector = (seed >> 8) % (CROWD_SECTORS - 8), sectors = 1 + (seed >> 4) % 8;
-        bool good = blk_read(crowd->disk, sector, sectors, data) == 0 &&
-                    memcmp(data, crowd->expected + (size_t)sector * SECTOR_SIZE,
-                           (size_t)sectors * SECTOR_SIZE) == 0;
-        __atomic_fetch_add(good ? &crowd->reads : &crowd->errors, 1, __ATOMIC_RELAXED);
-    }
-    kfree(data);
-}
-
-KTEST(ahci, crowd_of_readers)
-{
-    enum { THREADS = 40 };
-    struct thread *threads[THREADS];
-    struct gendisk *disk = blk_find("sda");
-    if (disk == NULL) {
-        SKIP("no disk");
-    }
-    uint8_t *expected = kmalloc(CROWD_SECTORS * SECTOR_SIZE, GFP_KERNEL);
-    REQUIRE(expected != NULL);
-    EXPECT_EQ(blk_read(disk, 0, CROWD_SECTORS, expected), 0);
-    struct crowd crowd = {.disk = disk, .expected = expected};
-    for (unsigned i = 0; i < THREADS; i++) {
-        threads[i] = kthread_run(crowd_thread, &crowd, "crowd/%u", i);
-    }
-    unsigned started = 0;
-    for (unsigned i = 0; i < THREADS; i++) {
-        if (threads[i] != NULL) {
-            thread_join(threads[i]);
-            started++;
-        }
-    }
-    EXPECT_EQ(started, THREADS);
-    EXPECT_EQ(crowd.errors, 0);
-    EXPECT_EQ(crowd.reads, THREADS * CROWD_READS);
-    EXPECT_EQ(fake_stats(disk).in_flight, 0);
-    kfree(expected);
-    blk_put(disk);
-}
-
-KTEST(ahci, unbind_leaves_nothing)
-{
-    struct pci_dev *dev = test_ahci();
-    struct gendisk *disk = blk_find("sda");
-    if (dev == NULL || disk == NULL) {
-        SKIP("no AHCI disk");
-    }
-    uint8_t *before = kmalloc(8 * SECTOR_SIZE, GFP_KERNEL);
-    uint8_t *after = kmalloc(8 * SECTOR_SIZE, GFP_KERNEL);
-    REQUIRE(before != NULL && after != NULL);
-    EXPECT_EQ(blk_read(disk, 0, 8, before), 0);
-    EXPECT(dma_outstanding(&dev->dev) > 0);
-    for (unsigned i = 0; i < 5; i++) {
-        EXPECT_EQ(pci_unbind(dev), 0);
-        EXPECT_EQ(dma_outstanding(&dev->dev), 0);
-        EXPECT(dev->driver == NULL && dev->dev.driver == NULL);
-        EXPECT(dev->bars[5].mapped == NULL);
-        EXPECT(blk_find("sda") == NULL);
-        EXPECT_EQ(pci_read16(dev, 4) & 4, 0); // touches no memory
-        EXPECT_EQ(blk_read(disk, 0, 8, after), -ENXIO);
-        blk_put(disk);
-        EXPECT_EQ(pci_bind(dev), 0);
-        disk = blk_find("sda");
-        REQUIRE(disk != NULL);
-        memset(after, 0, 8 * SECTOR_SIZE);
-        EXPECT_EQ(blk_read(disk, 0, 8, after), 0);
-        EXPECT_EQ(memcmp(before, after, 8 * SECTOR_SIZE), 0);
-    }
-    blk_put(disk);
-    kfree(before);
-    kfree(after);
-}
-
-static void unbind_reader(void *arg)
-{
-    uint32_t *bad = arg;
-    uint8_t *data = kmalloc(64 * SECTOR_SIZE, GFP_KERNEL);
-    struct gendisk *disk = blk_find("sda");
-    while (disk != NULL && data != NULL) {
-        int error = blk_read(disk, 0, 64, data);
-        if (error != 0) {
-            *bad = error != -ENXIO;
-            break;
-        }
-    }
-    if (disk != NULL) {
-        blk_put(disk);
-    }
-    kfree(data);
-}
-
-KTEST(ahci, unbind_under_load)
-{
-    enum { THREADS = 4 };
-    struct pci_dev *dev = test_ahci();
-    if (dev == NULL || pci_next(NULL) == NULL) {
-        SKIP("no AHCI controller");
-    }
-    struct thread *threads[THREADS];
-    uint32_t bad[THREADS] = {0};
-    for (unsigned i = 0; i < THREADS; i++) {
-        threads[i] = kthread_run(unbind_reader, &bad[i], "reader/%u", i);
-        REQUIRE(threads[i] != NULL);
-    }
-    msleep(20);
-    EXPECT_EQ(pci_unbind(dev), 0);
-    for (unsigned i = 0; i < THREADS; i++) {
-        thread_join(threads[i]);
-        EXPECT_EQ(bad[i], 0); // either data or "no such device", never anything else
-    }
-    EXPECT_EQ(dma_outstanding(&dev->dev), 0);
-    EXPECT_EQ(pci_bind(dev), 0);
-}
-
 // ---- when memory runs out -----------------------------------------------------------------------
-
-// Lets the number-th allocation from here on fail, and says whether it came to that.
-static void fail_start(uint32_t number)
-{
-    __atomic_store_n(&fail_countdown, number, __ATOMIC_RELAXED);
-}
-
-static bool fail_stop(void)
-{
-    return __atomic_exchange_n(&fail_countdown, 0, __ATOMIC_RELAXED) == 0;
-}
 
 KTEST(block, long_transfer_without_memory_for_chunks)
 {
     struct fake_disk fake;
     uint8_t *data = kzalloc(100 * SECTOR_SIZE, GFP_KERNEL);
     REQUIRE(fake_make(&fake, 8, 4) && data != NULL);
-    fake_fill(fake.memory, 100 * SECTOR_SIZE, 3);
+    test_fill(fake.memory, 100 * SECTOR_SIZE, 3);
     fail_start(1);
     EXPECT_EQ(blk_read(fake.disk, 0, 100, data), 0);
     EXPECT(fail_stop());
@@ -763,68 +491,4 @@ KTEST(block, long_transfer_without_memory_for_chunks)
     EXPECT_EQ(fake.submits, 13 + 7); // nothing after the bad one
     EXPECT(fake_drop(&fake));
     kfree(data);
-}
-
-KTEST(ahci, each_allocation_of_the_probe_may_fail)
-{
-    enum { MOST = 200 };
-    struct pci_dev *dev = test_ahci();
-    struct gendisk *disk = blk_find("sda");
-    if (dev == NULL || disk == NULL) {
-        SKIP("no AHCI disk");
-    }
-    blk_put(disk);
-    bool hit = true;
-    unsigned number = 0, refused = 0;
-    while (hit && ++number < MOST) {
-        EXPECT_EQ(pci_unbind(dev), 0);
-        EXPECT_EQ(dma_outstanding(&dev->dev), 0);
-        fail_start(number);
-        int error = pci_bind(dev);
-        hit = fail_stop();
-        if (error != 0) { // nothing is left behind, and the next try works
-            refused++;
-            EXPECT(dev->driver == NULL);
-            EXPECT(dev->bars[5].mapped == NULL);
-            EXPECT_EQ(dma_outstanding(&dev->dev), 0);
-            EXPECT_EQ(pci_bind(dev), 0);
-        }
-    }
-    EXPECT(number > 5 && number < MOST);
-    EXPECT(refused > 0);
-    // The last round was not hit, so the disk is there.
-    disk = blk_find("sda");
-    REQUIRE(disk != NULL);
-    uint8_t *data = kmalloc(SECTOR_SIZE, GFP_KERNEL);
-    REQUIRE(data != NULL);
-    EXPECT_EQ(blk_read(disk, 0, 1, data), 0);
-    kfree(data);
-    blk_put(disk);
-}
-
-KTEST(ahci, each_allocation_of_a_read_may_fail)
-{
-    enum { MOST = 50 };
-    struct gendisk *disk = blk_find("sda");
-    if (disk == NULL) {
-        SKIP("no disk");
-    }
-    static uint8_t scrap[1000]; // not memory for a device: a bounce buffer is needed
-    uint8_t *data = vmalloc(1 << 20);
-    REQUIRE(data != NULL);
-    bool hit = true;
-    unsigned number = 0, failures = 0;
-    while (hit && ++number < MOST) {
-        fail_start(number);
-        long got = blk_read_bytes(disk, 100, scrap, sizeof(scrap));
-        hit = fail_stop();
-        EXPECT(got == sizeof(scrap) || got < 0 || hit);
-        failures += got != sizeof(scrap);
-        EXPECT_EQ(blk_read_bytes(disk, 512, data, 1 << 20), 1 << 20);
-    }
-    EXPECT(number > 1 && number < MOST);
-    EXPECT(failures > 0);
-    EXPECT_EQ(fake_stats(disk).in_flight, 0);
-    vfree(data);
-    blk_put(disk);
 }

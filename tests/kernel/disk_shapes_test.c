@@ -9,60 +9,29 @@
 #include <lib/string.h>
 #include <contract/ktest.h>
 #include <mm/slab.h>
-#include <sched/completion.h>
 #include <dev/block.h>
 
-struct shape_request {
-    struct request request;
-    struct completion completion;
-};
-
-static void shape_done(struct request *request)
-{
-    complete(&((struct shape_request *)request->private_data)->completion);
-}
-
-static void shape_start(struct shape_request *r, struct gendisk *disk, enum req_op op,
-                        uint64_t sector, uint32_t sectors, void *data)
-{
-    memset(r, 0, sizeof(*r));
-    init_completion(&r->completion);
-    blk_request_init(&r->request, disk, op, sector, sectors, data, shape_done, r);
-}
+#include "disk_case.h"
 
 // Waits for one request of many segments. 0 or its error.
 static int shape_do(struct gendisk *disk, enum req_op op, uint64_t sector, uint32_t sectors,
                     struct blk_segment *segments, unsigned count)
 {
-    struct shape_request *r = kmalloc(sizeof(*r), GFP_KERNEL);
-    int status = -ENOMEM;
+    struct test_request *t = kmalloc(sizeof(*t), GFP_KERNEL);
+    int status;
 
-    if (r != NULL) {
-        shape_start(r, disk, op, sector, sectors, NULL);
-        r->request.segments = segments;
-        r->request.segment_count = count;
-        blk_submit(&r->request);
-        wait_for_completion(&r->completion);
-        status = r->request.status;
+    if (t == NULL) {
+        return -ENOMEM;
     }
-    kfree(r);
+    test_request_make(t, disk, op, sector, sectors, NULL);
+    test_request_scatter(t, segments, count);
+    blk_submit(&t->request);
+    if (!test_request_wait(t)) {
+        return -ETIMEDOUT;
+    }
+    status = t->request.status;
+    kfree(t);
     return status;
-}
-
-static void shape_fill(uint8_t *data, size_t size, uint32_t seed)
-{
-    for (size_t i = 0; i < size; i++) {
-        seed = seed * 1103515245 + 12345;
-        data[i] = (uint8_t)(seed >> 16);
-    }
-}
-
-static struct disk_stats shape_stats(struct gendisk *disk)
-{
-    struct disk_stats stats;
-
-    blk_stats(disk, &stats);
-    return stats;
 }
 
 // ---- pieces of 32 bytes -------------------------------------------------------------------------
@@ -202,10 +171,10 @@ static void most_test(struct ktest_run *ktest, const char *name)
         SKIP("no such disk, or it is smaller than its largest command");
     }
     if (most_take_memory(most, disk)) {
-        uint64_t before = shape_stats(disk).ios[REQ_OP_READ];
+        uint64_t before = test_stats(disk).ios[REQ_OP_READ];
 
         EXPECT_EQ(shape_do(disk, REQ_OP_READ, 1, most->sectors, most->segments, most->count), 0);
-        EXPECT_EQ(shape_stats(disk).ios[REQ_OP_READ], before + 1);
+        EXPECT_EQ(test_stats(disk).ios[REQ_OP_READ], before + 1);
         EXPECT_EQ(most_compare(most, disk), 0);
         EXPECT_EQ(shape_do(disk, REQ_OP_WRITE, 1, most->sectors, most->segments, most->count), 0);
     } else {
@@ -242,7 +211,7 @@ enum { RANDOM_BYTES = RANDOM_SECTORS * SECTOR_SIZE, RANDOM_ALL = RANDOM_SLOTS * 
 
 struct random_io {
     struct gendisk *disk;
-    struct shape_request *requests;
+    struct test_request *requests;
     uint8_t *before, *model, *data;  // a slot each
     uint8_t slot_of[RANDOM_AT_ONCE]; // which slot a request has
     uint64_t busy;                   // a bit a slot
@@ -273,13 +242,13 @@ static void random_start(struct random_io *io, unsigned index)
     bool write = random_next(io) % 2 == 0;
     uint8_t *data = io->data + slot * RANDOM_BYTES;
     if (write) {
-        shape_fill(io->model + slot * RANDOM_BYTES, RANDOM_BYTES, random_next(io));
+        test_fill(io->model + slot * RANDOM_BYTES, RANDOM_BYTES, random_next(io));
         memcpy(data, io->model + slot * RANDOM_BYTES, RANDOM_BYTES);
     } else {
         memset(data, 0, RANDOM_BYTES);
     }
-    shape_start(&io->requests[index], io->disk, write ? REQ_OP_WRITE : REQ_OP_READ,
-                random_sector(slot), RANDOM_SECTORS, data);
+    test_request_make(&io->requests[index], io->disk, write ? REQ_OP_WRITE : REQ_OP_READ,
+                      random_sector(slot), RANDOM_SECTORS, data);
     blk_submit(&io->requests[index].request);
 }
 
@@ -287,8 +256,9 @@ static void random_end(struct random_io *io, unsigned index)
 {
     size_t at = (size_t)io->slot_of[index] * RANDOM_BYTES;
 
-    wait_for_completion(&io->requests[index].completion);
-    io->errors += io->requests[index].request.status != 0;
+    bool done = test_request_wait(&io->requests[index]);
+
+    io->errors += !done || io->requests[index].request.status != 0;
     io->wrong += memcmp(io->data + at, io->model + at, RANDOM_BYTES) != 0;
     io->busy &= ~BIT64(io->slot_of[index]);
 }
@@ -308,7 +278,7 @@ static void random_transfer(struct random_io *io, enum req_op op, uint8_t *from)
 // Does it read what was written? Its first slot is lost.
 static bool random_disk_remembers(struct random_io *io)
 {
-    shape_fill(io->data, RANDOM_BYTES, 1);
+    test_fill(io->data, RANDOM_BYTES, 1);
     memcpy(io->model, io->data, RANDOM_BYTES);
     io->errors += blk_write(io->disk, random_sector(0), RANDOM_SECTORS, io->data) != 0;
     memset(io->data, 0, RANDOM_BYTES);
@@ -338,7 +308,7 @@ static void random_run(struct ktest_run *ktest, struct random_io *io)
     EXPECT_EQ(memcmp(io->data, io->model, RANDOM_ALL), 0);
     random_transfer(io, REQ_OP_WRITE, io->before); // as it was
     EXPECT_EQ(io->errors, 0);
-    EXPECT_EQ(shape_stats(io->disk).in_flight, 0);
+    EXPECT_EQ(test_stats(io->disk).in_flight, 0);
 }
 
 static void random_test(struct ktest_run *ktest, const char *name)
@@ -354,6 +324,7 @@ static void random_test(struct ktest_run *ktest, const char *name)
     io.requests = kcalloc(RANDOM_AT_ONCE, sizeof(*io.requests), GFP_KERNEL);
     REQUIRE(io.before != NULL && io.model != NULL && io.data != NULL && io.requests != NULL);
     random_run(ktest, &io);
+    REQUIRE(io.errors == 0); // else one may still be somebody's
     kfree(io.before);
     kfree(io.model);
     kfree(io.data);

@@ -15,6 +15,8 @@
 #include <dev/block.h>
 #include <pci/pci.h>
 
+#include "disk_case.h"
+
 enum { MSIX_TEST_DEPTH = 16, MSIX_TEST_READS = 4000 };
 
 // A device that uses MSI-X, whose disk is here; its queue for `cpu` has vector 1 + cpu.
@@ -67,17 +69,6 @@ KTEST(msix, each_vector_has_a_cpu_of_its_own)
     blk_put(disk);
 }
 
-struct msix_test_read {
-    struct request request;
-    struct completion done;
-};
-
-static void msix_test_read_done(struct request *request)
-{
-    struct msix_test_read *read = request->private_data;
-    complete(&read->done);
-}
-
 // The message waits in the device while its entry is masked, and comes at the unmask. Once.
 KTEST(msix, a_masked_message_waits_in_the_device)
 {
@@ -86,10 +77,10 @@ KTEST(msix, a_masked_message_waits_in_the_device)
     if (dev == NULL) {
         SKIP("no NVMe disk by MSI-X");
     }
-    struct msix_test_read *read = kzalloc(sizeof(*read), GFP_KERNEL);
+    struct test_request *read = kzalloc(sizeof(*read), GFP_KERNEL);
     void *page = alloc_page(GFP_KERNEL);
     REQUIRE(read != NULL && page != NULL);
-    init_completion(&read->done);
+    test_request_make(read, disk, REQ_OP_READ, 0, 1, page);
 
     preempt_disable(); // the queue is that of the CPU that submits
     struct irq_desc *desc =
@@ -99,7 +90,6 @@ KTEST(msix, a_masked_message_waits_in_the_device)
     irq_mask(desc);
     spin_unlock_irqrestore(&desc->lock, flags);
     uint64_t before = irq_desc_total(desc);
-    blk_request_init(&read->request, disk, REQ_OP_READ, 0, 1, page, msix_test_read_done, read);
     blk_submit(&read->request);
     preempt_enable();
 
@@ -113,7 +103,7 @@ KTEST(msix, a_masked_message_waits_in_the_device)
     spin_lock_irqsave(&desc->lock, flags);
     irq_unmask(desc);
     spin_unlock_irqrestore(&desc->lock, flags);
-    wait_for_completion(&read->done);
+    REQUIRE(test_request_wait(read));
     EXPECT_EQ(read->request.status, 0);
     EXPECT_EQ(irq_desc_total(desc), before + 1);
     EXPECT(!pci_msi_is_pending(dev, desc->data.hwirq));

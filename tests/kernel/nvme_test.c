@@ -4,8 +4,9 @@
 #include <contract/ktest.h>
 #include <mm/page.h>
 #include <mm/slab.h>
-#include <sched/completion.h>
 #include <dev/block.h>
+
+#include "disk_case.h"
 
 enum { NVME_TEST_PIECES = 37, NVME_TEST_GUARD = 16, NVME_TEST_LARGE = 48 };
 
@@ -15,29 +16,9 @@ static struct gendisk *nvme_test_disk(void)
 }
 
 struct nvme_test_read {
-    struct request request;
-    struct completion done;
+    struct test_request t;
     struct blk_segment segments[NVME_TEST_PIECES];
 };
-
-static void nvme_test_read_done(struct request *request)
-{
-    struct nvme_test_read *read = request->private_data;
-    complete(&read->done);
-}
-
-static int nvme_test_read_segments(struct nvme_test_read *read, struct gendisk *disk,
-                                   uint64_t sector, uint32_t sectors, unsigned count)
-{
-    init_completion(&read->done);
-    blk_request_init(&read->request, disk, REQ_OP_READ, sector, sectors, NULL, nvme_test_read_done,
-                     read);
-    read->request.segments = read->segments;
-    read->request.segment_count = count;
-    blk_submit(&read->request);
-    wait_for_completion(&read->done);
-    return read->request.status;
-}
 
 // Pieces that begin and end anywhere: PRPs cannot say this, an SGL can. Between them lie bytes that
 // the device must leave alone.
@@ -65,7 +46,11 @@ KTEST(nvme, memory_in_odd_pieces)
         left -= length;
     }
     REQUIRE(left == 0 && at < 4 * PAGE_SIZE);
-    EXPECT_EQ(nvme_test_read_segments(read, disk, 16, 8, count), 0);
+    test_request_make(&read->t, disk, REQ_OP_READ, 16, 8, NULL);
+    test_request_scatter(&read->t, read->segments, count);
+    blk_submit(&read->t.request);
+    REQUIRE(test_request_wait(&read->t));
+    EXPECT_EQ(read->t.request.status, 0);
     uint32_t done = 0;
     for (unsigned i = 0; i < count; i++) {
         const uint8_t *piece = read->segments[i].data;
@@ -108,8 +93,7 @@ static void nvme_test_in_two(struct nvme_test_read *read, uint8_t *data)
 {
     read->segments[0] = (struct blk_segment){.data = data, .length = 5 * PAGE_SIZE};
     read->segments[1] = (struct blk_segment){.data = data + 8 * PAGE_SIZE, .length = 3 * PAGE_SIZE};
-    read->request.segments = read->segments;
-    read->request.segment_count = 2;
+    test_request_scatter(&read->t, read->segments, 2);
 }
 
 // More commands with lists at a time than the queue has such: those that are turned away come
@@ -130,18 +114,16 @@ KTEST(nvme, more_commands_than_lists)
         if (data == NULL) {
             break;
         }
-        init_completion(&read->done);
-        blk_request_init(&read->request, disk, REQ_OP_READ, count * 64, 64, data,
-                         nvme_test_read_done, read);
+        test_request_make(&read->t, disk, REQ_OP_READ, count * 64, 64, data);
         nvme_test_in_two(read, data);
-        blk_submit(&read->request);
+        blk_submit(&read->t.request);
     }
     preempt_enable();
     EXPECT_EQ(count, NVME_TEST_LARGE);
     for (unsigned i = 0; i < count; i++) {
-        wait_for_completion(&reads[i].done);
-        EXPECT_EQ(reads[i].request.status, 0);
-        free_pages(reads[i].request.segment.data, 4);
+        REQUIRE(test_request_wait(&reads[i].t));
+        EXPECT_EQ(reads[i].t.request.status, 0);
+        free_pages(reads[i].t.request.segment.data, 4);
     }
     kfree(reads);
     blk_put(disk);

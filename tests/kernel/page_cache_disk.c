@@ -7,6 +7,7 @@
 #include <mm/slab.h>
 #include <sched/thread.h>
 
+#include "disk_case.h"
 #include "page_cache_disk.h"
 
 static bool pc_fails(const struct request *request, uint64_t bad)
@@ -16,20 +17,14 @@ static bool pc_fails(const struct request *request, uint64_t bad)
 
 static void pc_finish(struct pc_disk *d, struct request *request)
 {
-    uint8_t *at = d->memory + blk_rq_pos(request) * SECTOR_SIZE;
     bool writes = request->op == REQ_OP_WRITE;
-    struct request *part;
-    struct blk_segment *segment;
     const uint64_t *bad = writes ? &d->bad_write : &d->bad_read;
     if (request->op != REQ_OP_FLUSH && pc_fails(request, READ_ONCE(*bad))) {
         __atomic_fetch_add(&d->bad_reads, !writes, __ATOMIC_RELAXED);
         blk_complete_request(request, -EIO);
         return;
     }
-    rq_for_each_segment (segment, part, request) {
-        memcpy(writes ? at : segment->data, writes ? segment->data : at, segment->length);
-        at += segment->length;
-    }
+    test_request_move(request, d->memory);
     blk_complete_request(request, 0);
 }
 

@@ -9,7 +9,7 @@
 #include <irq/ipi.h>
 #include <sched/thread.h>
 
-#include "../../kernel/mm/internal.h"
+#include "fail_case.h"
 #include "eventually.h"
 #include "page_cache_disk.h"
 
@@ -160,12 +160,12 @@ KTEST(page_cache, each_allocation_may_fail)
     while (hit && ++number < MOST) {
         page_cache_shrink(~0ul);
         page_cache_open(&d->file, d->disk);
-        __atomic_store_n(&fail_countdown, number, __ATOMIC_RELAXED);
+        fail_start(number);
         long got = page_cache_read(&d->file, 4096 * 20, data, 32768);
         bool right = got < 0 || pc_is_right(data, 4096 * 20, (size_t)got);
         long put = page_cache_write(&d->file, 4096 * 40 + 7, data, 5000);
         int error = page_cache_fsync(&d->file);
-        hit = __atomic_exchange_n(&fail_countdown, 0, __ATOMIC_RELAXED) == 0;
+        hit = fail_stop();
         EXPECT(right && (got == -ENOMEM || (got > 0 && got <= 32768)));
         EXPECT(put == -ENOMEM || (put > 0 && put <= 5000));
         EXPECT_EQ(error, 0); // write-back has a request in reserve

@@ -11,7 +11,7 @@
 #include <dev/block.h>
 #include <pci/pci.h>
 
-#include "../../kernel/mm/internal.h"
+#include "fail_case.h"
 
 enum { PROBE_STEPS_MAX = 2000 };
 
@@ -20,9 +20,9 @@ enum { PROBE_STEPS_MAX = 2000 };
 static bool probe_is_hit(struct ktest_run *ktest, struct pci_dev *dev, uint32_t n)
 {
     EXPECT_EQ(pci_unbind(dev), 0);
-    __atomic_store_n(&fail_countdown, n, __ATOMIC_RELAXED);
+    fail_start(n);
     int err = pci_bind(dev);
-    bool hit = __atomic_exchange_n(&fail_countdown, 0, __ATOMIC_RELAXED) == 0;
+    bool hit = fail_stop();
 
     if (err != 0) {
         EXPECT_EQ(dma_outstanding(&dev->dev), 0);
