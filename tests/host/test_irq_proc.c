@@ -1,7 +1,10 @@
 // /proc/interrupts and /proc/irq to the letter: columns and blanks are what scripts written for
 // Linux cut by.
 //
-// links: kernel/irq/irq.c kernel/irq/request.c kernel/irq/line.c kernel/irq/flow.c kernel/irq/route.c kernel/irq/spurious.c kernel/lib/cpumask.c kernel/lib/parse.c kernel/lib/text.c tests/host/stubs/irq_machine.c tests/host/stubs/log.c tests/host/stubs/panic.c
+// links: kernel/irq/irq.c kernel/irq/request.c kernel/irq/line.c kernel/irq/flow.c
+// links: kernel/irq/route.c kernel/irq/spurious.c
+// links: kernel/lib/cpumask.c kernel/lib/parse.c kernel/lib/text.c
+// links: tests/host/stubs/irq_machine.c tests/host/stubs/log.c tests/host/stubs/panic.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -51,11 +54,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    for (unsigned irq = 0; irq < MAX_IRQS; irq++) {
-        while (irq_descs[irq].action != NULL) {
-            free_irq(irq, irq_descs[irq].action->dev_id);
-        }
-    }
+    fake_free_all();
     return 0;
 }
 

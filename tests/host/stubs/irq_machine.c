@@ -389,3 +389,12 @@ void fake_reset(void)
     stub_log_clear();
     fake_cpu(0);
 }
+
+void fake_free_all(void)
+{
+    for (unsigned irq = 0; irq < MAX_IRQS; irq++) {
+        while (irq_descs[irq].action != NULL) {
+            free_irq(irq, irq_descs[irq].action->dev_id);
+        }
+    }
+}

@@ -13,6 +13,8 @@ enum { FAKE_CPUS = 4, FAKE_WIRES = 24 };
 // A fresh machine: all CPUs online, no interrupts, empty journal. Ends with an assertion when a
 // lock is held.
 void fake_reset(void);
+// Frees every handler that there is.
+void fake_free_all(void);
 // The code after this runs "on" this CPU; in hard interrupt or thread context.
 void fake_cpu(unsigned cpu);
 void fake_hardirq(bool on);
