@@ -14,6 +14,30 @@
 
 enum { COUNT_MAX = 1000000000 };
 
+// Options of one letter, alone or together (-vn), up to the first other word or behind --. Each has
+// its flag, in the order of `letters`. The number of the next word; -1 after a message.
+static int text_options(struct shell *sh, int argc, char **argv, const char *letters,
+                        bool *const flags[])
+{
+    int i = 1;
+
+    for (; i < argc && argv[i][0] == '-' && argv[i][1] != '\0'; i++) {
+        if (strcmp(argv[i], "--") == 0) {
+            return i + 1;
+        }
+        for (const char *letter = argv[i] + 1; *letter != '\0'; letter++) {
+            const char *at = strchr(letters, *letter);
+
+            if (at == NULL) {
+                shell_usage(sh, "%s: unknown option", argv[i]);
+                return -1;
+            }
+            *flags[at - letters] = true;
+        }
+    }
+    return i;
+}
+
 // ---- head and tail ------------------------------------------------------------------------------
 
 // "-n 5", "-n5" or "-5"; *at moves past it. 0 or a status after a message.
@@ -141,45 +165,13 @@ static int grep_input(struct input *in, void *arg)
     return 0;
 }
 
-static int grep_option(struct shell *sh, struct grep *g, const char *option)
-{
-    for (const char *o = option + 1; *o != '\0'; o++) {
-        switch (*o) {
-        case 'v':
-            g->invert = true;
-            break;
-        case 'i':
-            g->ignore_case = true;
-            break;
-        case 'c':
-            g->count = true;
-            break;
-        case 'n':
-            g->number = true;
-            break;
-        case 'q':
-            g->quiet = true;
-            break;
-        default:
-            return shell_usage(sh, "%s: unknown option", option);
-        }
-    }
-    return 0;
-}
-
 static int cmd_grep(struct shell *sh, int argc, char **argv)
 {
     struct grep g = {.pattern = NULL};
-    int i = 1;
-    for (; i < argc && argv[i][0] == '-' && argv[i][1] != '\0'; i++) {
-        if (strcmp(argv[i], "--") == 0) {
-            i++;
-            break;
-        }
-        int status = grep_option(sh, &g, argv[i]);
-        if (status != 0) {
-            return status;
-        }
+    bool *const options[] = {&g.invert, &g.ignore_case, &g.count, &g.number, &g.quiet};
+    int i = text_options(sh, argc, argv, "vicnq", options);
+    if (i < 0) {
+        return STATUS_USAGE;
     }
     if (i == argc) {
         return shell_usage(sh, "which pattern?");
@@ -240,16 +232,10 @@ static int wc_input(struct input *in, void *arg)
 static int cmd_wc(struct shell *sh, int argc, char **argv)
 {
     struct wc w = {.lines = false};
-    int i = 1;
-    for (; i < argc && argv[i][0] == '-' && argv[i][1] != '\0'; i++) {
-        for (const char *o = argv[i] + 1; *o != '\0'; o++) {
-            if (!strchr("lwc", *o)) {
-                return shell_usage(sh, "%s: unknown option", argv[i]);
-            }
-            w.lines = w.lines || *o == 'l';
-            w.words = w.words || *o == 'w';
-            w.bytes = w.bytes || *o == 'c';
-        }
+    bool *const options[] = {&w.lines, &w.words, &w.bytes};
+    int i = text_options(sh, argc, argv, "lwc", options);
+    if (i < 0) {
+        return STATUS_USAGE;
     }
     if (!w.lines && !w.words && !w.bytes) {
         w.lines = w.words = w.bytes = true;
@@ -410,16 +396,10 @@ static int sort_input(struct input *in, void *arg)
 static int cmd_sort(struct shell *sh, int argc, char **argv)
 {
     struct sort s = {.numeric = false};
-    int i = 1;
-    for (; i < argc && argv[i][0] == '-' && argv[i][1] != '\0'; i++) {
-        for (const char *o = argv[i] + 1; *o != '\0'; o++) {
-            if (!strchr("nru", *o)) {
-                return shell_usage(sh, "%s: unknown option", argv[i]);
-            }
-            s.numeric = s.numeric || *o == 'n';
-            s.reverse = s.reverse || *o == 'r';
-            s.unique = s.unique || *o == 'u';
-        }
+    bool *const options[] = {&s.numeric, &s.reverse, &s.unique};
+    int i = text_options(sh, argc, argv, "nru", options);
+    if (i < 0) {
+        return STATUS_USAGE;
     }
     if (argc - i > 1) {
         return shell_usage(sh, "one file at most: put several together with cat");

@@ -3,13 +3,12 @@
 // or hardly an input would get past the first gate.
 //
 // links: kernel/x86/acpi.c kernel/x86/acpi_aml.c
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <x86/acpi.h>
 
 #include "../../kernel/x86/acpi_regs.h"
+
+#include "fuzz.h"
 
 enum { BASE = 0x1000, MAX_WINDOWS = 1024 };
 
@@ -17,8 +16,6 @@ static const uint8_t *memory;
 static size_t memory_size;
 static void *windows[MAX_WINDOWS];
 static unsigned window_count;
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void fix_sum(uint8_t *bytes, size_t size, size_t at)
 {
@@ -59,26 +56,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     acpi_parse(&boot, fuzz_map, &info);
 
     // What the kernel indexes with must be in range, whatever came in.
-    if (info.cpu_count > MAX_CPUS || info.ioapic_count > ACPI_MAX_IOAPICS ||
-        info.override_count > ACPI_MAX_OVERRIDES || info.nmi_count > ACPI_MAX_NMIS ||
-        info.mcfg_count > ACPI_MAX_MCFG || info.table_count > ACPI_MAX_TABLES ||
-        info.intx_count > ACPI_MAX_INTX || info.note_count > 16) {
-        abort();
-    }
+    MUST(info.cpu_count <= MAX_CPUS && info.ioapic_count <= ACPI_MAX_IOAPICS &&
+         info.override_count <= ACPI_MAX_OVERRIDES && info.nmi_count <= ACPI_MAX_NMIS &&
+         info.mcfg_count <= ACPI_MAX_MCFG && info.table_count <= ACPI_MAX_TABLES &&
+         info.intx_count <= ACPI_MAX_INTX && info.note_count <= 16);
     for (uint32_t i = 0; i < info.override_count; i++) {
-        if (info.overrides[i].source > 15) {
-            abort();
-        }
+        MUST(info.overrides[i].source <= 15);
     }
     for (uint32_t i = 0; i < info.intx_count; i++) {
-        if (info.intx[i].slot > 31 || info.intx[i].pin > 3) {
-            abort();
-        }
+        MUST(info.intx[i].slot <= 31 && info.intx[i].pin <= 3);
     }
-    if (info.pm1a_control > 0xffff || info.pm1b_control > 0xffff || info.pm_timer > 0xffff ||
-        info.s5_type_a > 7 || info.s5_type_b > 7) {
-        abort();
-    }
+    MUST(info.pm1a_control <= 0xffff && info.pm1b_control <= 0xffff && info.pm_timer <= 0xffff &&
+         info.s5_type_a <= 7 && info.s5_type_b <= 7);
     while (window_count > 0) {
         free(windows[--window_count]);
     }

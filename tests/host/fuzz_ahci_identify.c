@@ -2,28 +2,13 @@
 // printable, numbers are in range, and a disk that is taken has a command set that reaches it all.
 //
 // links: drivers/block/ahci/ahci_cmd.c drivers/block/ata/ata.c kernel/lib/string.c
-#include <stdlib.h>
 
 #include <lib/string.h>
 
 #include "../../drivers/block/ahci/ahci_cmd.h"
 
-static void check(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
+#include "fuzz.h"
 
-static void check_text(const char *s, size_t size)
-{
-    check(strnlen(s, size) < size);
-    for (; *s != '\0'; s++) {
-        check(*s >= 0x20 && *s < 0x7f);
-    }
-}
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     uint8_t page[ATA_IDENTIFY_WORDS * 2] = {0};
@@ -33,18 +18,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     memcpy(page, data, size < sizeof(page) ? size : sizeof(page));
     int error = ata_parse_identity(&identity, page, &why);
-    check((error == 0) == (why == NULL));
-    check_text(identity.model, sizeof(identity.model));
-    check_text(identity.serial, sizeof(identity.serial));
-    check_text(identity.firmware, sizeof(identity.firmware));
+    MUST((error == 0) == (why == NULL));
+    must_be_text(identity.model, sizeof(identity.model));
+    must_be_text(identity.serial, sizeof(identity.serial));
+    must_be_text(identity.firmware, sizeof(identity.firmware));
     if (error == 0) {
         uint32_t block = 1u << identity.block_shift;
-        check(block <= 8 && identity.sectors % block == 0);
-        check(identity.sectors >= block && identity.sectors <= BIT64(48) * block);
-        check(identity.queue_depth >= 1 && identity.queue_depth <= 32);
-        check(ata_build_rw(&regs, &identity, false, identity.sectors - block, block) == 0);
-        check(regs.lba == identity.sectors / block - 1 && regs.count == 1);
-        check(ata_build_rw(&regs, &identity, true, identity.sectors - block, 0) != 0);
+        MUST(block <= 8 && identity.sectors % block == 0);
+        MUST(identity.sectors >= block && identity.sectors <= BIT64(48) * block);
+        MUST(identity.queue_depth >= 1 && identity.queue_depth <= 32);
+        MUST(ata_build_rw(&regs, &identity, false, identity.sectors - block, block) == 0);
+        MUST(regs.lba == identity.sectors / block - 1 && regs.count == 1);
+        MUST(ata_build_rw(&regs, &identity, true, identity.sectors - block, 0) != 0);
     }
     return 0;
 }

@@ -4,27 +4,13 @@
 //
 // links: drivers/block/ata/ata.c drivers/block/ata/atapi.c kernel/lib/string.c
 // links: kernel/lib/text.c kernel/lib/format.c tests/host/stubs/panic_abort.c
-#include <stdlib.h>
 
 #include <lib/string.h>
 
 #include "../../drivers/block/ata/ata.h"
 #include "../../drivers/block/ata/atapi.h"
 
-static void check(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
-
-static void check_text(const char *s, size_t size)
-{
-    check(strnlen(s, size) < size);
-    for (; *s != '\0'; s++) {
-        check(*s >= 0x20 && *s < 0x7f);
-    }
-}
+#include "fuzz.h"
 
 static void try_identity(const uint8_t *data, size_t size)
 {
@@ -33,11 +19,11 @@ static void try_identity(const uint8_t *data, size_t size)
     const char *why;
     memcpy(page, data, min(size, sizeof(page)));
     int error = atapi_parse_identity(&identity, page, &why);
-    check((error == 0) == (why == NULL));
-    check_text(identity.model, sizeof(identity.model));
-    check_text(identity.serial, sizeof(identity.serial));
-    check_text(identity.firmware, sizeof(identity.firmware));
-    check(error != 0 || identity.packet_size == 12 || identity.packet_size == 16);
+    MUST((error == 0) == (why == NULL));
+    must_be_text(identity.model, sizeof(identity.model));
+    must_be_text(identity.serial, sizeof(identity.serial));
+    must_be_text(identity.firmware, sizeof(identity.firmware));
+    MUST(error != 0 || identity.packet_size == 12 || identity.packet_size == 16);
 }
 
 static void try_inquiry(const uint8_t *data, size_t size)
@@ -45,9 +31,9 @@ static void try_inquiry(const uint8_t *data, size_t size)
     char model[17];
     const char *why;
     int error = atapi_parse_inquiry(model, data, size, &why);
-    check((error == 0) == (why == NULL));
+    MUST((error == 0) == (why == NULL));
     if (error == 0) {
-        check_text(model, sizeof(model));
+        must_be_text(model, sizeof(model));
     }
 }
 
@@ -57,10 +43,10 @@ static void try_capacity(const uint8_t *data, size_t size)
     const char *why;
     struct atapi_packet packet;
     int error = atapi_parse_capacity(&sectors, data, size, &why);
-    check((error == 0) == (why == NULL));
-    check((error == 0) == (sectors != 0));
+    MUST((error == 0) == (why == NULL));
+    MUST((error == 0) == (sectors != 0));
     if (error == 0) {
-        check(atapi_build_read(&packet, sectors - CD_BLOCK_SECTORS, CD_BLOCK_SECTORS) == 0);
+        MUST(atapi_build_read(&packet, sectors - CD_BLOCK_SECTORS, CD_BLOCK_SECTORS) == 0);
     }
 }
 
@@ -70,14 +56,13 @@ static void try_sense(const uint8_t *data, size_t size)
     struct text t = TEXT_INIT(buffer);
     struct atapi_sense sense;
     int error = atapi_parse_sense(&sense, data, size);
-    check(error == 0 || (sense.key == 0 && sense.asc == 0 && sense.ascq == 0));
-    check(sense.key <= 15 && atapi_judge(&sense) <= ATAPI_FAILED);
+    MUST(error == 0 || (sense.key == 0 && sense.asc == 0 && sense.ascq == 0));
+    MUST(sense.key <= 15 && atapi_judge(&sense) <= ATAPI_FAILED);
     atapi_show_sense(&t, &sense);
-    check(!text_is_cut(&t));
-    check_text(buffer, sizeof(buffer));
+    MUST(!text_is_cut(&t));
+    must_be_text(buffer, sizeof(buffer));
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const tries[])(const uint8_t *, size_t) = {try_identity, try_inquiry,

@@ -1,13 +1,10 @@
 // The ACPI table DMAR, as a fuzzer writes it.
 //
 // links: drivers/iommu/dmar.c kernel/lib/format.c
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "drivers/iommu/dmar.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -18,9 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(table + 4, data, size);
     if (dmar_parse(table, size + 4, &dmar) == 0) {
         for (unsigned id = 0; id < 0x10000; id += 0x11) {
-            if (dmar_unit_of(&dmar, 0, (uint16_t)id, 0x20) >= (int)dmar.unit_count) {
-                abort();
-            }
+            MUST(dmar_unit_of(&dmar, 0, (uint16_t)id, 0x20) < (int)dmar.unit_count);
             dmar_reserved_of(&dmar, 0, (uint16_t)id, 0);
         }
     }

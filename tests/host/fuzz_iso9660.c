@@ -5,12 +5,13 @@
 // nothing to be read.
 //
 // links: kernel/fs/iso9660_dir.c kernel/lib/string.c
-#include <stdlib.h>
 
 #include <lib/errno.h>
 #include <lib/string.h>
 
 #include "../../kernel/fs/iso9660_dir.h"
+
+#include "fuzz.h"
 
 enum { DISK_START = 16 * ISO_SECTOR_SIZE };
 
@@ -18,17 +19,10 @@ static const uint8_t *input;
 static uint64_t disk_size;
 static unsigned reads;
 
-static void check(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
-
 static int disk_read(void *context, uint64_t offset, void *to, size_t size)
 {
     (void)context;
-    check(size != 0 && offset <= disk_size && size <= disk_size - offset);
+    MUST(size != 0 && offset <= disk_size && size <= disk_size - offset);
     reads++;
     for (size_t i = 0; i < size; i++) {
         uint64_t at = offset + i;
@@ -40,12 +34,12 @@ static int disk_read(void *context, uint64_t offset, void *to, size_t size)
 static void check_entry(const struct iso_volume *volume, const struct iso_entry *entry)
 {
     size_t length = strnlen(entry->name, sizeof(entry->name));
-    check(length != 0 && length < sizeof(entry->name));
-    check(strcmp(entry->name, ".") != 0 && strcmp(entry->name, "..") != 0);
+    MUST(length != 0 && length < sizeof(entry->name));
+    MUST(strcmp(entry->name, ".") != 0 && strcmp(entry->name, "..") != 0);
     for (size_t i = 0; i < length; i++) {
-        check(entry->name[i] >= 0x20 && entry->name[i] < 0x7f && entry->name[i] != '/');
+        MUST(entry->name[i] >= 0x20 && entry->name[i] < 0x7f && entry->name[i] != '/');
     }
-    check(entry->start <= volume->size && entry->size <= volume->size - entry->start);
+    MUST(entry->start <= volume->size && entry->size <= volume->size - entry->start);
 }
 
 // Goes through a directory, and finds each of its names again by a lookup below `path`.
@@ -62,27 +56,26 @@ static void walk_through(const struct iso_volume *volume, const struct iso_entry
         char below[2 * ISO_NAME_SIZE + 2];
         size_t length = strlen(path);
         check_entry(volume, &entry);
-        check(++names <= directory->size / 34 + 1);
+        MUST(++names <= directory->size / 34 + 1);
         memcpy(below, path, length);
         if (length != 0) {
             below[length++] = '/';
         }
         strscpy(below + length, entry.name, sizeof(below) - length);
         if (names <= 8) {
-            check(iso_lookup(other, volume, below, &found) == 0);
-            check(strcmp(found.name, entry.name) == 0);
+            MUST(iso_lookup(other, volume, below, &found) == 0);
+            MUST(strcmp(found.name, entry.name) == 0);
         }
         if (depth != 0 && names <= 4 && found.kind == ISO_DIRECTORY && found.readable) {
             struct iso_entry inner = found;
             walk_through(volume, &inner, below, depth - 1);
         }
     }
-    check(error == -ENOENT || error == -EINVAL);
+    MUST(error == -ENOENT || error == -EINVAL);
     free(walk);
     free(other);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct iso_volume volume;
@@ -91,11 +84,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     disk_size = DISK_START + size;
     reads = 0;
     int error = iso_find_volume(&volume, disk_size, disk_read, NULL, &why);
-    check((error == 0) == (why == NULL));
+    MUST((error == 0) == (why == NULL));
     if (error == 0) {
-        check(volume.size <= disk_size && strnlen(volume.label, sizeof(volume.label)) <= 32);
+        MUST(volume.size <= disk_size && strnlen(volume.label, sizeof(volume.label)) <= 32);
         walk_through(&volume, &volume.root, "", 1);
     }
-    check(reads < 100000);
+    MUST(reads < 100000);
     return 0;
 }

@@ -3,12 +3,11 @@
 //
 // links: kernel/shell/line.c kernel/shell/line_screen.c kernel/shell/line_history.c
 // links: drivers/char/vt.c kernel/lib/format.c kernel/lib/text.c kernel/lib/string.c tests/host/stubs/panic_abort.c
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "drivers/char/vt.h"
 #include "kernel/shell/line.h"
+
+#include "fuzz.h"
 
 enum { COLUMNS = 24, ROWS = 64 };
 
@@ -20,9 +19,7 @@ static vt_cell_t cells[COLUMNS * ROWS];
 static void put(const char *data, size_t size)
 {
     for (size_t i = 0; i < size; i++) {
-        if (editor.plain && data[i] == '\033') {
-            abort();
-        }
+        MUST(!editor.plain || data[i] != '\033');
         if (data[i] == '\n') {
             vt_write(&screen, "\r", 1);
         }
@@ -32,10 +29,8 @@ static void put(const char *data, size_t size)
 
 static void check_text(void)
 {
-    if (editor.length > LINE_MAX || editor.cursor > editor.length ||
-        strlen(editor.text) != editor.length || strlen(editor.needle) >= sizeof(editor.needle)) {
-        abort();
-    }
+    MUST(editor.length <= LINE_MAX && editor.cursor <= editor.length);
+    MUST(strlen(editor.text) == editor.length && strlen(editor.needle) < sizeof(editor.needle));
 }
 
 // Each line begins on a clear screen, so the cells are known.
@@ -50,13 +45,9 @@ static void check_screen(void)
     }
     for (size_t i = 0; i < COLUMNS * (ROWS - 1) && i < length + editor.length; i++) {
         char c = i < length ? prompt[i] : editor.text[i - length];
-        if ((char)cells[i] != (c >= ' ' && c < 127 ? c : '?')) {
-            abort();
-        }
+        MUST((char)cells[i] == (c >= ' ' && c < 127 ? c : '?'));
     }
-    if (screen.row * COLUMNS + screen.column != length + editor.cursor) {
-        abort();
-    }
+    MUST(screen.row * COLUMNS + screen.column == length + editor.cursor);
 }
 
 static void begin(void)

@@ -6,23 +6,11 @@
 // links: kernel/net/eth.c kernel/net/arp.c kernel/net/route.c kernel/net/ipv4.c kernel/net/icmp.c kernel/net/udp.c
 // links: kernel/net/dhcp.c kernel/net/dhcp_message.c kernel/net/net.c kernel/net/stats.c kernel/net/loopback.c
 // links: kernel/lib/checksum.c kernel/lib/string.c kernel/lib/text.c kernel/lib/format.c kernel/lib/parse.c kernel/lib/errno.c
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "../../kernel/net/dhcp.h"
+#include "fuzz.h"
 #include "stubs/net.h"
 #include "stubs/stubs.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void must(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
 
 static uint8_t frame[2048];
 
@@ -87,7 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool dhcp = data[0] & 1;
     host_net_start(dhcp ? 0 : HOST_IP);
     struct udp_socket *socket = udp_open(5000);
-    must(socket != NULL);
+    MUST(socket != NULL);
     if (dhcp) {
         net_notify(&host_eth, NETDEV_REGISTER);
         host_pass(8);
@@ -104,11 +92,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (kind & 0x40) {
             host_pass(1200);
         }
-        must(host_balanced());
+        MUST(host_balanced());
     }
     host_no_memory = false;
     udp_close(socket);
-    must(host_net_end() == 0);
+    MUST(host_net_end() == 0);
     stub_log_clear();
     return 0;
 }

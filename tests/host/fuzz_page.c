@@ -8,9 +8,6 @@
 #include <asm/prctl.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -20,6 +17,7 @@
 #include "kernel/mm/page_boot.c"
 #include "kernel/mm/page_show.c"
 
+#include "fuzz.h"
 #include "image.h"
 
 #define REACH    (32 * MIB)
@@ -29,14 +27,6 @@ IMAGE_TEXT(kernel_start, rodata_start);
 
 uint32_t warn_count;
 static jmp_buf no_ram;
-
-#define MUST(condition)                                                        \
-    do {                                                                       \
-        if (!(condition)) {                                                    \
-            fprintf(stderr, "line %d: must hold: %s\n", __LINE__, #condition); \
-            abort();                                                           \
-        }                                                                      \
-    } while (0)
 
 // The one panic that a map may cause.
 __noreturn void panic(const char *format, ...)

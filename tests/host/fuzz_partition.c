@@ -3,12 +3,13 @@
 // them is reached.
 //
 // links: kernel/dev/partition_table.c kernel/lib/checksum.c kernel/lib/string.c
-#include <stdlib.h>
 
 #include <lib/checksum.h>
 #include <lib/string.h>
 
 #include "../../kernel/dev/partition_table.h"
+
+#include "fuzz.h"
 
 enum { DISK_SIZE = 32 << 10 };
 static uint8_t disk[DISK_SIZE];
@@ -20,18 +21,11 @@ static uint8_t *disk_block(uint64_t block)
     return disk + block * block_size;
 }
 
-static void check(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
-
 static int disk_read(void *context, uint64_t block, uint8_t *data)
 {
     (void)context;
-    check(block < DISK_SIZE / block_size);
-    check(++reads < 10000);
+    MUST(block < DISK_SIZE / block_size);
+    MUST(++reads < 10000);
     memcpy(data, disk_block(block), block_size);
     return 0;
 }
@@ -71,7 +65,6 @@ static void fill(const uint8_t *data, size_t size)
     }
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct partition_table table;
@@ -97,14 +90,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                       .read = disk_read};
     int error = partition_parse(&table, &of, &why);
     free(block);
-    check(table.count <= PARTITION_MOST);
-    check(error == 0 || (table.count == 0 && why != NULL));
+    MUST(table.count <= PARTITION_MOST);
+    MUST(error == 0 || (table.count == 0 && why != NULL));
     for (unsigned i = 0; i < table.count; i++) {
         const struct partition *p = &table.partitions[i];
-        check(p->sectors != 0 && p->start < DISK_SIZE / 512 &&
-              p->sectors <= DISK_SIZE / 512 - p->start);
-        check((p->start * 512 | p->sectors * 512) % block_size == 0);
-        check(p->number != 0 && strnlen(p->name, sizeof(p->name)) < sizeof(p->name));
+        MUST(p->sectors != 0 && p->start < DISK_SIZE / 512 &&
+             p->sectors <= DISK_SIZE / 512 - p->start);
+        MUST((p->start * 512 | p->sectors * 512) % block_size == 0);
+        MUST(p->number != 0 && strnlen(p->name, sizeof(p->name)) < sizeof(p->name));
     }
     return 0;
 }

@@ -2,33 +2,22 @@
 // scan must end, stay inside, and leave everything but the BARs as it was.
 //
 // links: drivers/pci/pci_caps.c drivers/pci/pci_bars.c kernel/lib/text.c kernel/lib/format.c kernel/lib/string.c
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <lib/text.h>
 
 #include "../../drivers/pci/pci_config.h"
 #include "../../drivers/pci/pci_regs.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 static uint8_t space[4096];
 static uint32_t kept[6];
 static unsigned reads;
 
-static void must(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
-
 static uint32_t read32(void *context, uint16_t offset)
 {
     const struct pci_config *config = context;
-    must(offset % 4 == 0 && offset + 4 <= config->size && ++reads < 20000);
+    MUST(offset % 4 == 0 && offset + 4 <= config->size && ++reads < 20000);
     return get_le32(&space[offset]);
 }
 
@@ -39,7 +28,7 @@ static void write32(void *context, uint16_t offset, uint32_t value)
         uint32_t bits = kept[(offset - PCI_BAR0) / 4];
         value = (value & bits) | (get_le32(&space[offset]) & ~bits);
     } else {
-        must(offset == PCI_COMMAND);
+        MUST(offset == PCI_COMMAND);
         value = (value & 0xffff) | (get_le32(&space[offset]) & 0xffff0000);
     }
     memcpy(&space[offset], &value, sizeof(value));
@@ -67,8 +56,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     pci_read_capabilities(&dev, &config, &text);
     pci_read_bars(&dev, &config, 6, &text);
 
-    must(dev.cap_count <= ARRAY_SIZE(dev.caps));
-    must(text.length < sizeof(notes));
-    must(get_le16(&space[PCI_COMMAND]) == command);
+    MUST(dev.cap_count <= ARRAY_SIZE(dev.caps));
+    MUST(text.length < sizeof(notes));
+    MUST(get_le16(&space[PCI_COMMAND]) == command);
     return 0;
 }

@@ -2,14 +2,8 @@
 // and what arrives keeps its bounds.
 //
 // links: boot/pvh.c boot/boot_info.c kernel/lib/string.c
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "boot/boot.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz_boot.h"
 
 // Small numbers are good pointers here, so that the fuzzer finds them.
 enum { RAM_BASE = 0x10 };
@@ -25,13 +19,6 @@ static const void *map(phys_t address, uint64_t size)
     return ram + (address - RAM_BASE);
 }
 
-static void must(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct boot_info boot;
@@ -41,18 +28,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(&boot, 0, sizeof(boot));
     pvh_read(RAM_BASE, map, &boot);
 
-    must(boot.note_count <= BOOT_MAX_NOTES && boot.region_count <= BOOT_MAX_REGIONS &&
-         boot.module_count <= BOOT_MAX_MODULES);
-    must(strnlen(boot.cmdline, sizeof(boot.cmdline)) < sizeof(boot.cmdline));
-    for (uint32_t n = 0; n < boot.region_count; n++) {
-        const struct boot_region *r = &boot.regions[n];
-        must(r->size != 0 && r->base + r->size >= r->base && r->type >= BOOT_REGION_RAM &&
-             r->type <= BOOT_REGION_BAD);
-    }
-    for (uint32_t n = 0; n < boot.module_count; n++) {
-        const struct boot_module *m = &boot.modules[n];
-        must(m->size != 0 && m->base + m->size >= m->base &&
-             strnlen(m->name, sizeof(m->name)) < sizeof(m->name));
-    }
+    must_be_boot_info(&boot);
     return 0;
 }

@@ -2,12 +2,11 @@
 // stays within its bounds.
 //
 // links: kernel/shell/parse.c kernel/shell/match.c kernel/lib/format.c kernel/lib/text.c kernel/lib/string.c tests/host/stubs/panic_abort.c
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "kernel/shell/match.h"
 #include "kernel/shell/parse.h"
+
+#include "fuzz.h"
 
 static const char *value(const char *name, void *arg)
 {
@@ -15,38 +14,31 @@ static const char *value(const char *name, void *arg)
     return name[0] == 'L' ? "a long value with blanks | and > operators" : NULL;
 }
 
-static void check(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
-
 static void check_parse(const struct parse *p, size_t length)
 {
-    check(p->word_count <= PARSE_MAX_WORDS && p->command_count <= PARSE_MAX_COMMANDS &&
-          p->pipeline_count <= PARSE_MAX_PIPELINES);
+    MUST(p->word_count <= PARSE_MAX_WORDS && p->command_count <= PARSE_MAX_COMMANDS &&
+         p->pipeline_count <= PARSE_MAX_PIPELINES);
     unsigned commands = 0;
     for (unsigned i = 0; i < p->pipeline_count; i++) {
-        check(p->pipelines[i].command_count != 0);
-        check(p->pipelines[i].first_command == commands);
+        MUST(p->pipelines[i].command_count != 0);
+        MUST(p->pipelines[i].first_command == commands);
         commands += p->pipelines[i].command_count;
-        check(p->pipelines[i].join != JOIN_END || i + 1 == p->pipeline_count);
+        MUST(p->pipelines[i].join != JOIN_END || i + 1 == p->pipeline_count);
     }
-    check(commands == p->command_count);
+    MUST(commands == p->command_count);
     unsigned words = 0;
     for (unsigned i = 0; i < p->command_count; i++) {
         const struct parse_command *c = &p->commands[i];
-        check(c->first_word == words && c->word_count != 0);
+        MUST(c->first_word == words && c->word_count != 0);
         words += c->word_count;
-        check(c->in < 0 || (c->in >= (int)words && c->in < p->word_count));
-        check(c->out < 0 || (c->out >= (int)words && c->out < p->word_count));
-        check(c->in < 0 || c->in != c->out);
+        MUST(c->in < 0 || (c->in >= (int)words && c->in < p->word_count));
+        MUST(c->out < 0 || (c->out >= (int)words && c->out < p->word_count));
+        MUST(c->in < 0 || c->in != c->out);
         words += (c->in >= 0) + (c->out >= 0);
     }
-    check(words == p->word_count);
+    MUST(words == p->word_count);
     for (unsigned i = 0; i < p->word_count; i++) {
-        check(p->words[i].length != 0 && p->words[i].at + p->words[i].length <= (int)length);
+        MUST(p->words[i].length != 0 && p->words[i].at + p->words[i].length <= (int)length);
     }
 }
 
@@ -63,11 +55,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             char to[64];
             bool vanished;
             long length = parse_expand(&parse, i, &values, to, sizeof(to), &vanished);
-            check(length < (long)sizeof(to) &&
-                  (length < 0 || strnlen(to, sizeof(to)) == (size_t)length));
+            MUST(length < (long)sizeof(to) &&
+                 (length < 0 || strnlen(to, sizeof(to)) == (size_t)length));
         }
     } else {
-        check(parse.error && parse.error_at <= strlen(line));
+        MUST(parse.error && parse.error_at <= strlen(line));
     }
     const char *text = memchr(line, '\n', size);
     if (text && size < 200) {

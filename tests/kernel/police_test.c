@@ -18,6 +18,13 @@
 
 #include "eventually.h"
 
+#define NEEDS_POLICE()          \
+    do {                        \
+        if (!police_on) {       \
+            SKIP("police=off"); \
+        }                       \
+    } while (0)
+
 // Each finding is told once since boot, and a test may be run again: new names each time.
 static const char *fresh_name(void)
 {
@@ -62,9 +69,7 @@ KTEST(lockdep, an_order_turned_round_is_told_once)
 {
     uint32_t before = lockdep_reports;
 
-    if (!police_on) {
-        SKIP("police=off");
-    }
+    NEEDS_POLICE();
     ktest->warnings_expected = 1;
     fresh_locks();
     take_in_order(&lock_a, &lock_b);
@@ -113,9 +118,7 @@ KTEST(lockdep, a_handlers_lock_held_with_interrupts_on)
 {
     unsigned long flags;
 
-    if (!police_on) {
-        SKIP("police=off");
-    }
+    NEEDS_POLICE();
     ktest->warnings_expected = 1;
     fresh_locks();
     break_in_interrupt(take_a);
@@ -126,9 +129,7 @@ KTEST(lockdep, a_handlers_lock_held_with_interrupts_on)
 
 KTEST(lockdep, interrupts_turned_on_under_a_handlers_lock)
 {
-    if (!police_on) {
-        SKIP("police=off");
-    }
+    NEEDS_POLICE();
     ktest->warnings_expected = 1;
     fresh_locks();
     break_in_interrupt(take_a);
@@ -142,9 +143,7 @@ KTEST(lockdep, an_inversion_needs_all_three_parts)
     uint32_t before = lockdep_reports;
     unsigned long flags;
 
-    if (!police_on) {
-        SKIP("police=off");
-    }
+    NEEDS_POLICE();
     ktest->warnings_expected = 1;
     fresh_locks();
     break_in_interrupt(take_a);
@@ -160,9 +159,7 @@ KTEST(lockdep, an_inversion_needs_all_three_parts)
 
 KTEST(lockdep, a_lock_taken_twice_is_given_back_twice)
 {
-    if (!police_on) {
-        SKIP("police=off");
-    }
+    NEEDS_POLICE();
     ktest->warnings_expected = 1;
     fresh_locks();
     spin_lock(&lock_a);
@@ -176,9 +173,7 @@ KTEST(lockdep, a_lock_taken_twice_is_given_back_twice)
 
 KTEST(lockdep, what_nobody_took_is_not_given_back)
 {
-    if (!police_on) {
-        SKIP("police=off");
-    }
+    NEEDS_POLICE();
     ktest->warnings_expected = 1;
     fresh_locks();
     spin_unlock(&lock_a);
@@ -190,9 +185,7 @@ KTEST(lockdep, mutexes_and_spinlocks_are_one_graph)
     struct mutex mutex_a, mutex_b;
     uint32_t before = lockdep_reports;
 
-    if (!police_on) {
-        SKIP("police=off");
-    }
+    NEEDS_POLICE();
     ktest->warnings_expected = 1;
     mutex_init(&mutex_a, fresh_name());
     mutex_init(&mutex_b, fresh_name());
@@ -212,9 +205,7 @@ KTEST(lockdep, mutexes_and_spinlocks_are_one_graph)
 // Who sleeps with a spinlock takes it out of the CPU's books, or others would seem to hold it.
 KTEST(lockdep, a_sleeper_takes_its_locks_along)
 {
-    if (!police_on) {
-        SKIP("police=off");
-    }
+    NEEDS_POLICE();
     ktest->warnings_expected = 2; // msleep's, and the scheduler's
     fresh_locks();
     spin_lock(&lock_a);
@@ -242,9 +233,7 @@ KTEST(latency, nested_sections_are_one)
     unsigned long flags;
     unsigned cpu;
 
-    if (!police_on) {
-        SKIP("police=off");
-    }
+    NEEDS_POLICE();
     preempt_disable();
     cpu = cpu_id();
     latency_reset();
@@ -266,9 +255,7 @@ KTEST(latency, a_section_under_way_can_be_seen)
     const void *begun_at;
     unsigned long flags;
 
-    if (!police_on) {
-        SKIP("police=off");
-    }
+    NEEDS_POLICE();
     flags = local_irq_save();
     spin_a_while();
     EXPECT(latency_irqs_off_ns(cpu_id(), &begun_at) >= SPIN_MS * 1000000ull);
