@@ -65,6 +65,20 @@ def behind_iommu(append, options):
     return f"{append} {IOMMU_OPTIONS[BEHIND]}"
 
 
+def wait_until(condition, what, seconds=TIMEOUT, pause=0.02):
+    """Look until condition() gives something true, and return that. `what` should have come: words,
+    or who finds them when it does not."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        if time.monotonic() >= deadline:
+            words = what() if callable(what) else what
+            raise AssertionError(f"did not come within {seconds} s: {words}")
+        time.sleep(pause)
+
+
 def die_with_parent():
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -252,10 +266,13 @@ class Machine:
 
     def wait_for_address(self, name="eth0", net="10.0.2."):
         """Until DHCP has given the card its address: it is asked for when the prompt is there."""
-        deadline = time.monotonic() + TIMEOUT
-        while f"inet {net}" not in self.ok(f"ip addr show {name}"):
-            assert time.monotonic() < deadline, f"{name} has no address\n{self.story()}"
-            time.sleep(0.1)
+        wait_until(lambda: f"inet {net}" in self.ok(f"ip addr show {name}"),
+                   lambda: f"an address for {name}\n{self.story()}", pause=0.1)
+
+    def wait_for_log(self, pattern, seconds=TIMEOUT):
+        """Until the kernel's log has this (a regular expression); the match object."""
+        return wait_until(lambda: re.search(pattern, self.ok("dmesg"), re.M),
+                          lambda: f"/{pattern}/ in the log\n{self.story()}", seconds, pause=0.1)
 
     # ---- QEMU's monitor ----------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from machine import ISO
+from machine import ISO, wait_until
 from test_disk import ahci_counter
 from test_disk_trouble import ahci_bar
 
@@ -43,6 +43,13 @@ def sha256(data):
 
 def digest(machine, line):
     return machine.ok(line, timeout=120).split()[0]
+
+
+def hold_open(machine, path):
+    """Job 1 has the file open from here on: it reads, and sleeps as soon as the pipe is full."""
+    machine.output_of(f"cat {path} | sleep 1000 &")
+    wait_until(lambda: re.search(r"pipe +cat$", machine.ok("ps -o stat,wchan,comm"), re.M),
+               "a full pipe")
 
 
 def no_harm(machine):
@@ -139,8 +146,8 @@ def test_exchanged_under_a_reader(boot, tmp_path, then):
     new = disc(tmp_path / "new.img", 3 * MIB, seed=4)
     m = boot(extra=slow_drive(tmp_path / "old.img", 50))
     m.output_of("dd if=/dev/sr0 of=/tmp/part bs=2048 iflag=direct &")
-    while int((re.findall(r"^\d+", m.output_of("wc -c /tmp/part")) or [0])[0]) < 20 * BLOCK:
-        pass
+    wait_until(lambda: int((re.findall(r"^\d+", m.output_of("wc -c /tmp/part")) or [0])[0]) >=
+               20 * BLOCK, "the first blocks")
     if then == "another":
         insert(m, tmp_path / "new.img")
     else:
@@ -164,9 +171,7 @@ def test_kept_open_over_an_exchange(boot, tmp_path):
     disc(tmp_path / "old.img", seed=3)
     new = disc(tmp_path / "new.img", 3 * MIB, seed=4)
     m = boot(extra=drive(tmp_path / "old.img"))
-    m.output_of("cat /dev/sr0 | sleep 1000 &")
-    while not re.search(r"pipe +cat$", m.ok("ps -o stat,wchan,comm"), re.M):
-        pass  # it has not filled the pipe yet
+    hold_open(m, "/dev/sr0")
     insert(m, tmp_path / "new.img")
     output, status = m.run("cat /dev/sr0 > /dev/null")
     assert status == 1 and "No medium found" in output
@@ -285,9 +290,7 @@ def test_ide_medium_comes_and_goes(boot, tmp_path):
         eject(m)
         assert "No medium found" in m.run("cat /dev/sr0")[0]
     insert(m, tmp_path / "first.img")
-    m.output_of("cat /dev/sr0 | sleep 1000 &")
-    while not re.search(r"pipe +cat$", m.ok("ps -o stat,wchan,comm"), re.M):
-        pass
+    hold_open(m, "/dev/sr0")
     insert(m, tmp_path / "second.img")
     output, status = m.run("dd if=/dev/sr0 iflag=direct of=/dev/null bs=2048 count=1")
     assert status == 1 and "No medium found" in output
@@ -369,8 +372,7 @@ def test_ide_drive_that_asks_late(boot, tmp_path):
         looks = ide_counter(m, "looked again")
         drive_packet(m, 0x12, 0, 0, 0, 36, *[0] * 7)  # INQUIRY
         m.output_of(f"dd if=/dev/sr0 bs=2048 skip={i} count=1 iflag=direct status=none > /tmp/d &")
-        while ide_counter(m, "looked again") < looks + 3:
-            pass
+        wait_until(lambda: ide_counter(m, "looked again") >= looks + 3, "three looks")
         for port, value in ((7, 0x08), (6, 0xa0), (1, 0), (4, 0), (5, 8), (7, 0xa0)):
             m.bus_command(f"outb {IDE_SECOND + port:#x} {value:#x}")  # DEVICE RESET; PACKET
         m.output_of("wait")
@@ -390,8 +392,8 @@ def test_ide_error_without_a_reason(boot, tmp_path):
     m.qmp("blockdev-insert-medium", id="cd0", **{"node-name": "slow"})
     m.qmp("blockdev-close-tray", id="cd0")
     m.output_of("dd if=/dev/sr0 bs=2048 count=2 skip=9 iflag=direct status=none > /tmp/read &")
-    while not re.search(r"sr0( \d+){8} 1 ", m.ok("cat /proc/diskstats")):
-        pass  # it is not under way yet
+    wait_until(lambda: re.search(r"sr0( \d+){8} 1 ", m.ok("cat /proc/diskstats")),
+               "the read is under way")
     for command in (0x08, 0xe0):  # DEVICE RESET ends it; STANDBY IMMEDIATE interrupts, and is good
         m.bus_command(f"outb {IDE_SECOND + 7:#x} {command:#x}")
     m.output_of("wait")

@@ -7,10 +7,11 @@ import os
 import random
 import re
 import socket
-import time
 
 import linux_formats as linux
 import pytest
+
+from machine import wait_until
 
 MACHINE = dict(disk=True)
 MIB = 1 << 20
@@ -41,12 +42,11 @@ def ahci_counter(machine, name):
 
 def scanned(machine):
     """Waits until a slow disk's partition table was looked for: that was its first request."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+    def looked_at():
         numbers = diskstats(machine) if "sda" in machine.ok("lsblk") else [0] * 17
-        if numbers[0] > 0 and numbers[8] == 0:
-            return machine
-    raise AssertionError("the disk was never looked at")
+        return numbers[0] > 0 and numbers[8] == 0
+    wait_until(looked_at, "a look at the disk")
+    return machine
 
 
 def irqs_of(machine, action):
@@ -542,9 +542,7 @@ def test_engine_stopped_behind_our_back(hostile):
     m, hardware, port = hostile(append="ahci.timeout=1500", extra=slow_disk(700000000))
     scanned(m)
     m.send("dd if=/dev/sda of=/dev/null count=1 status=noxfer iflag=direct; echo status $?\r")
-    deadline = time.monotonic() + 30
-    while hardware.readl(port + PXSACT) == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: hardware.readl(port + PXSACT) != 0, "the command", pause=0.01)
     hardware.writel(port + PXCMD, hardware.readl(port + PXCMD) & ~1)
     m.expect(r"status (\d)")
     m.wait_prompt()
@@ -563,9 +561,7 @@ def test_wrong_byte_count_is_an_error(hostile):
     headers = m.memory_of("0000:00:1f.2",
                           hardware.readl(port + PXCLB) + (hardware.readl(port + PXCLBU) << 32))
     m.send("dd if=/dev/sda of=/dev/null count=1 iflag=direct; echo status $?\r")
-    deadline = time.monotonic() + 30
-    while hardware.readl(port + PXCI) == 0 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: hardware.readl(port + PXCI) != 0, "the command", pause=0.01)
     header = headers + 32 * (hardware.readl(port + PXCI).bit_length() - 1)
     hardware.writel(header + 4, 0x1000)  # PRDBC, to which QEMU adds what it moves
     m.expect(r"error reading '/dev/sda': Input/output error")

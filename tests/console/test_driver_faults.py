@@ -1,13 +1,12 @@
 """The mistakes that drivers make with interrupts, each made on a real device and each noticed."""
 import re
-import time
 
 import pytest
 
+from machine import wait_until
+
 # Alone on its wire, so that it may be requested as an edge too; its twin shares another's.
 MACHINE = dict(cpus=2, extra=["-device", "edu,addr=5"])
-
-DEADLINE = 60  # seconds, a hang detector
 
 
 def engines(machine):
@@ -17,12 +16,6 @@ def engines(machine):
 
 def fault(machine, name):
     machine.ok(f"echo fault {name} > /proc/driver/edu")
-
-
-def until(condition, what):
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, what
 
 
 def works(machine):
@@ -38,7 +31,7 @@ def test_three_engines_on_one_interrupt(machine):
     before = engines(machine)
     machine.ok("echo engines > /proc/driver/edu")
     machine.ok("echo copy 4095 > /proc/driver/edu")
-    until(lambda: "its fault engine has reported" in machine.ok("dmesg"), "the work item")
+    machine.wait_for_log("its fault engine has reported")
     after = engines(machine)
     assert [after[k] - before[k] for k in ("compute", "copy", "raise", "fault")] == [1, 4, 1, 1]
     for line in ("copy 0", "copy 4096", "raise 0", "fault sorrow", "leave it", "nonsense", "copy"):
@@ -107,7 +100,7 @@ def test_data_without_a_lock_loses_updates(machine):
     for name in ("unlocked", "locked"):
         fault(machine, name)
         machine.ok("echo tally 300 > /proc/driver/edu")
-        until(lambda: f"tally ({name})" in machine.ok("dmesg"), name)
+        machine.wait_for_log(rf"tally \({name}\)")
         lost.append(int(re.findall(rf"tally \({name}\): (\d+) add", machine.ok("dmesg"))[-1]))
     assert lost == [300, 0]
     works(machine)
@@ -119,7 +112,7 @@ def test_a_device_that_is_never_acknowledged(machine):
     machine.send("echo raise 1 > /proc/driver/edu\r")
     machine.wait_prompt()
     before = engines(machine)["raise"]
-    until(lambda: engines(machine)["raise"] > before + 100, "it comes again and again")
+    wait_until(lambda: engines(machine)["raise"] > before + 100, "it comes again and again")
     assert "nobody cared" not in machine.ok("dmesg")  # each call says it was its
     works(machine)
 
@@ -138,12 +131,12 @@ def test_a_greedy_sharer_hides_a_storm(boot):
     m.ok("echo fault greedy > /proc/driver/edu")
     m.bus_command(f"{pin} 1")
     before = count()
-    until(lambda: count() > before + 5000, "a storm that nobody ends")
+    wait_until(lambda: count() > before + 5000, "a storm that nobody ends")
     assert "nobody cared" not in m.ok("dmesg")
     m.bus_command(f"{pin} 0")
     m.ok("echo calm > /proc/driver/edu")
     m.bus_command(f"{pin} 1")
-    until(lambda: f"Disabling IRQ #{irq}" in m.ok("dmesg"), "the detector's verdict")
+    m.wait_for_log(f"Disabling IRQ #{irq}")
     m.bus_command(f"{pin} 0")
 
 
@@ -174,7 +167,7 @@ def test_what_a_driver_leaves_behind_is_named(boot, kind, words):
 def test_a_command_outlives_its_device(machine):
     """kref: the memory goes with the last who has a pointer to it, the device goes at once."""
     machine.ok("echo raise 10000000 > /proc/driver/edu &")
-    until(lambda: "references 2" in machine.ok("cat /proc/driver/edu"), "the command's reference")
+    wait_until(lambda: "references 2" in machine.ok("cat /proc/driver/edu"), "its reference")
     machine.ok("driver unbind 00:05.0")
     assert "No such device" in machine.ok("wait") + machine.text[-400:]
     machine.ok("driver bind 00:05.0")

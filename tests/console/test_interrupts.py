@@ -4,11 +4,11 @@ A hostile machine's bus lets us drive any IO-APIC pin and write any message, as 
 """
 
 import re
-import time
 
 import pytest
 
 import linux_formats as linux
+from machine import wait_until
 
 CPUS = 4
 MACHINE = {"cpus": CPUS, "disk": True, "hostile": True, "append": "pci=nomsi"}
@@ -46,16 +46,6 @@ def lives(machine, *expected):
     for line in log.splitlines():
         if re.search(r"BUG|WARN|panic|assertion", line):
             assert any(word in line for word in expected), line
-
-
-def wait_for(condition, what, seconds=20):
-    """`what`: words, or who finds them when it comes to that."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() >= end:
-            words = what() if callable(what) else what
-            pytest.fail(f"did not happen within {seconds} s: {words}")
-        time.sleep(0.05)
 
 
 # ---- /proc/irq --------------------------------------------------------------
@@ -143,7 +133,7 @@ def test_messages_to_every_unowned_vector(machine):
             if vector not in owned:
                 machine.bus_write32(0xfee00000 + (cpu << 12), vector)
                 sent += 1
-    wait_for(lambda: row(machine, "ERR")[0] > before, "an unexpected vector")
+    wait_until(lambda: row(machine, "ERR")[0] > before, "an unexpected vector")
     lives(machine)
     arrived = row(machine, "ERR")[0] - before
     assert 0 < arrived <= sent  # two of one vector on one CPU may merge
@@ -156,8 +146,8 @@ def test_nmis_on_every_cpu(machine):
     before = row(machine, "NMI")
     for _ in range(50):
         machine.qmp("inject-nmi")
-    wait_for(lambda: all(b > a for a, b in zip(before, row(machine, "NMI"))),
-             "an NMI on each CPU")
+    wait_until(lambda: all(b > a for a, b in zip(before, row(machine, "NMI"))),
+               "an NMI on each CPU")
     after = row(machine, "NMI")
     assert all(b - a <= 50 for a, b in zip(before, after))  # they may merge
     lives(machine)
@@ -178,8 +168,8 @@ def test_edges_on_a_masked_pin_are_nothing(machine):
 def taken_since(machine, before):
     """How many of the keyboard's edges came. A busy host may not have run the CPU that they go to
     before all of them were sent: then they are one, and that comes when the CPU does."""
-    wait_for(lambda: sum(counts_of(machine, KEYBOARD_PIN)) > before,
-             lambda: f"an edge: {machine.run(f'irq why {KEYBOARD_PIN}')[0]}")
+    wait_until(lambda: sum(counts_of(machine, KEYBOARD_PIN)) > before,
+               lambda: f"an edge: {machine.run(f'irq why {KEYBOARD_PIN}')[0]}")
     return sum(counts_of(machine, KEYBOARD_PIN)) - before
 
 
@@ -244,7 +234,7 @@ def test_edges_one_by_one_are_all_taken(machine):
     before = sum(counts_of(machine, KEYBOARD_PIN))
     for number in range(1, 41):
         pulses(machine, KEYBOARD_PIN, 1)
-        wait_for(lambda: sum(counts_of(machine, KEYBOARD_PIN)) - before >= number, "the edge")
+        wait_until(lambda: sum(counts_of(machine, KEYBOARD_PIN)) - before >= number, "the edge")
     assert sum(counts_of(machine, KEYBOARD_PIN)) - before == 40
 
 
@@ -291,7 +281,7 @@ def test_nmis_in_a_storm_that_moves(machine):
 def test_line_that_never_falls_is_shut(boot, disk):
     m = boot(cpus=2, disks=[disk()], hostile=True, append="pci=nomsi")
     drive(m, AHCI_PIN, 1)
-    wait_for(lambda: f"Disabling IRQ #{AHCI_PIN}" in m.ok("dmesg"), "the end of the storm", 60)
+    m.wait_for_log(f"Disabling IRQ #{AHCI_PIN}")
     log = m.ok("dmesg")
     assert f'irq {AHCI_PIN}: nobody cared (try booting with the "irqpoll" option)' in log
     assert re.search(r"handlers:\n.*\[<0x[0-9a-f]{16}>\] ahci_", log), log

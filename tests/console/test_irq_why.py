@@ -1,6 +1,5 @@
 """irq why: every link of the chain broken on purpose, named first, and mended by what it says."""
 import re
-import time
 
 import pytest
 
@@ -230,9 +229,7 @@ def test_last_ones_were_nobodys(machine):
 def test_culprit_of_a_storm_is_named(machine):
     machine.ok("echo 900 1000 > /proc/irq/spurious_rule")
     machine.ok("echo storm > /proc/driver/edu")
-    end = time.monotonic() + 30
-    while f"Disabling IRQ #{WIRE}" not in machine.ok("dmesg"):
-        assert time.monotonic() < end
+    machine.wait_for_log(f"Disabling IRQ #{WIRE}")
     cure = broken(machine, "eth0", "nobody cared")
     assert cure == f"driver unbind 00:05.0; irq reset {WIRE}"
     machine.output_of(cure)

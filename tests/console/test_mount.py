@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from machine import ISO
-from test_cdrom import bad_disc, drive, eject, insert, no_harm, sha256, slow_drive
+from machine import ISO, wait_until
+from test_cdrom import bad_disc, drive, eject, hold_open, insert, no_harm, sha256, slow_drive
 
 LONG = "a name of two hundred letters " * 6 + "and some more.text"
 FIXED = ["devtmpfs /dev devtmpfs rw 0 0", "proc /proc proc rw 0 0", "tmpfs /tmp tmpfs rw 0 0"]
@@ -184,9 +184,7 @@ def test_many_mounts(cd):
 
 def test_busy_while_a_file_is_open(cd):
     m, _ = cd
-    m.output_of("cat /mnt/sub/deeper/large | sleep 1000 &")
-    while not re.search(r"pipe +cat$", m.ok("ps -o stat,wchan,comm"), re.M):
-        pass
+    hold_open(m, "/mnt/sub/deeper/large")
     output, status = m.run("umount /mnt")
     assert status == 1 and "busy" in output
     m.ok("stop %1")
@@ -281,8 +279,7 @@ def test_search_can_be_stopped(boot, tmp_path):
         return int(re.search(r"^sr0 +(\d+)", m.ok("cat /proc/page_cache"), re.M)[1]) // 4 - pages
 
     m.output_of("cat /mnt/many/nothing &")
-    while cached() < 10:
-        pass
+    wait_until(lambda: cached() >= 10, "ten pages")
     m.ok("stop %1")
     m.output_of("wait")
     m.output_of("")

@@ -5,11 +5,11 @@ import re
 import socket
 import struct
 import threading
-import time
 
 import frames
 import pytest
 from frames import Peer
+from machine import wait_until
 
 MACHINE = dict(cpus=2, frames=True, append="ip=10.9.0.2/24,10.9.0.1")
 
@@ -37,14 +37,9 @@ def interface(machine, name):
     raise AssertionError(f"no {name} in /proc/net/dev")
 
 
-def wait_for(machine, command, pattern, seconds=20):
-    end = time.monotonic() + seconds
-    while True:
-        output = machine.ok(command)
-        if re.search(pattern, output):
-            return output
-        assert time.monotonic() < end, f"{command} never said {pattern}\n{output}"
-        time.sleep(0.1)
+def wait_for(machine, command, pattern):
+    wait_until(lambda: re.search(pattern, machine.ok(command)),
+               lambda: f"{command} said {pattern}\n{machine.ok(command)}", pause=0.1)
 
 
 # ---- the wire is ours ------------------------------------------------------------------------

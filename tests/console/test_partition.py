@@ -3,7 +3,6 @@
 import hashlib
 import random
 import struct
-import time
 import uuid
 import zlib
 
@@ -51,10 +50,7 @@ def image(path, pieces, seed, block=512):
 
 def looked(m):
     """The log, when the disk was looked at: a busy host may be at the prompt before that."""
-    deadline = time.monotonic() + 30
-    while "sectors (4 MiB)" not in m.ok("dmesg"):
-        assert time.monotonic() < deadline, m.story()
-        time.sleep(0.1)
+    m.wait_for_log(r"sectors \(4 MiB\)")
     return m.ok("dmesg")
 
 

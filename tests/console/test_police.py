@@ -70,15 +70,6 @@ def log_of(machine, command):
     return "\n".join(line for line in machine.ok("dmesg").splitlines() if line not in before)
 
 
-def wait_for(machine, text):
-    """The log says so soon."""
-    for _ in range(60):
-        if text in machine.ok("dmesg | tail -n 30"):
-            return
-        machine.ok("sleep 0.5")
-    raise AssertionError(f"{text!r} does not come")
-
-
 @pytest.mark.parametrize("name", REPORTS)
 def test_mistake_is_told(machine, name):
     said = log_of(machine, f"break {name}")
@@ -129,7 +120,7 @@ def test_soft_lockup(machine):
     said = log_of(machine, "break soft-lockup 3")
     assert re.search(r"watchdog: BUG: soft lockup - CPU#3 stuck for \ds! \[break:\d+\]", said)
     assert "break_soft_thread" in said
-    wait_for(machine, "watchdog: CPU#3 goes on")
+    machine.wait_for_log("watchdog: CPU#3 goes on")
 
 
 def test_hard_lockup_is_seen_from_another_cpu(machine):
@@ -140,7 +131,7 @@ def test_hard_lockup_is_seen_from_another_cpu(machine):
     flags = re.search(r"rip f{8}\w{8} .* rflags (\w{8})", said)
     assert int(flags[1], 16) & 0x200 == 0
     assert re.search(r"0xf{8}\w{8}  break_hard_thread\+0x", said)
-    wait_for(machine, "watchdog: CPU 3 takes interrupts again")
+    machine.wait_for_log("watchdog: CPU 3 takes interrupts again")
 
 
 def test_hung_task_and_idle_cpus_are_not_locked_up(machine):
