@@ -6,7 +6,7 @@
 // the phase of the next answer. Then it turns its interrupts on, and the message that waits is
 // taken.
 //
-// Context: thread. Previous: nvme_disk.c. Next: kernel/shell/lab_nvme.c.
+// Context: thread. Previous: nvme_disk.c. Next: kernel/lab/nvme.c.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <core/clock.h>

@@ -3,12 +3,12 @@
 // The claims are those of textbooks about real machines. Under an emulator the figures are the
 // emulator's; what remains true is the order.
 //
-// Context: thread. Previous: lab_bottomhalves.c.
+// Context: thread. Previous: bottomhalves.c.
 #include <lib/format.h>
 #include <core/clock.h>
 #include <x86/cpuid.h>
 
-#include "lab_bottomhalves.h"
+#include "bottomhalves.h"
 
 // What the books say about each way. claim_ns: what it should stay below; of a handler its own length,
 // of the others the time until they run.

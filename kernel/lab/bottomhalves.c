@@ -21,7 +21,7 @@
 // neither side needs a lock.
 //
 // Context: thread, of `lab`; lab_bh_top hard irq; lab_bh_bottom as the table says. Next:
-// lab_bottomhalves_show.c.
+// bottomhalves_show.c.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <lib/parse.h>
@@ -44,7 +44,7 @@
 #include <misc/edu_regs.h>
 #include <pci/pci.h>
 
-#include "lab_bottomhalves.h"
+#include "bottomhalves.h"
 
 enum {
     LAB_BH_EVENTS = 200, // of each way, one after the other

@@ -1,4 +1,4 @@
-// What `lab bottomhalves` measures (lab_bottomhalves.c) and shows (lab_bottomhalves_show.c).
+// What `lab bottomhalves` measures (bottomhalves.c) and shows (bottomhalves_show.c).
 #pragma once
 
 #include <contract/lab.h>
