@@ -12,7 +12,8 @@ from test_nvme import mix
 from test_partition import mbr
 
 MIB = 1 << 20
-PXCMD = 0x118  # of port 0, from the controller's BAR
+GHC, GHC_AE, GHC_HR = 0x04, 1 << 31, 1
+PXIE, PXCMD, PXSACT = 0x114, 0x118, 0x134  # of port 0, from the controller's BAR
 
 
 def ahci_bar(machine):
@@ -75,17 +76,65 @@ def test_late_completion_is_ignored_100_times(boot):
     assert "running" in m.ok("cat /proc/driver/ahci")
 
 
+def limited_disk(path, iops):
+    """QEMU arguments for an AHCI disk that does so many commands a second."""
+    return ["-object", f"throttle-group,id=limit,x-iops-total={iops}",
+            "-blockdev", json.dumps({"driver": "throttle", "node-name": "slow",
+                                     "throttle-group": "limit",
+                                     "file": {"driver": "file", "filename": str(path)}}),
+            "-device", "ide-hd,drive=slow,bus=ide.0"]
+
+
+def read_block(m, block):
+    return m.ok(f"dd if=/dev/sda bs=4K count=1 skip={block} iflag=direct status=none | sha256sum",
+                timeout=60).split()[0]
+
+
+def test_controller_that_forgets(boot, tmp_path):
+    """A reset that is not the driver's, while a read is under way: the registers say then that all
+    is done. Nothing of that is believed, and the controller gets its settings back."""
+    path = tmp_path / "d.img"
+    data = random.Random(51).randbytes(MIB)
+    path.write_bytes(data)
+    m = boot(hostile=True, append="ahci.timeout=1500", extra=limited_disk(path, 2))
+    scanned(m)
+    bar = ahci_bar(m)
+    blocks = [hashlib.sha256(data[at:at + 4096]).hexdigest() for at in range(0, MIB, 4096)]
+    for block in range(1, 4):
+        m.send(f"dd if=/dev/sda bs=4K count=1 skip={block} iflag=direct status=none | sha256sum\r")
+        while m.bus_read32(bar + PXSACT) == 0:
+            pass
+        m.bus_write32(bar + GHC, GHC_AE | GHC_HR)
+        m.expect(rf"^{blocks[block]}  -\r?\n", timeout=60)
+        m.wait_prompt()
+    assert ahci_counter(m, "failed") == 0 and ahci_counter(m, "resets") >= 3
+    assert "GHC was 0x80000000, and is 0x80000002 again" in m.ok("dmesg")
+    lost = ahci_counter(m, "lost interrupts")
+    assert read_block(m, 9) == blocks[9] and ahci_counter(m, "lost interrupts") == lost
+
+
+@pytest.mark.parametrize("register,value", [("GHC", 0x80000000), ("PxIE", 0)])
+def test_interrupts_that_were_turned_off(boot, tmp_path, register, value):
+    """The first request is found done when its time is over, and the others by interrupt again."""
+    path = tmp_path / "d.img"
+    data = random.Random(52).randbytes(MIB)
+    path.write_bytes(data)
+    m = boot(hostile=True, append="ahci.timeout=200", disks=[str(path)])
+    scanned(m)
+    m.bus_write32(ahci_bar(m) + {"GHC": GHC, "PxIE": PXIE}[register], value)
+    for block in range(20):
+        assert read_block(m, block) == \
+            hashlib.sha256(data[block * 4096:block * 4096 + 4096]).hexdigest()
+    assert ahci_counter(m, "lost interrupts") == 1 and ahci_counter(m, "timeouts") == 0
+    assert f"{register} was 0x{value:x}, and is 0x" in m.ok("dmesg")
+
+
 def test_throttled_disk_times_nothing_out(boot, tmp_path):
     """100 commands a second, a queue that is always full: everybody waits, nobody too long."""
     path = tmp_path / "d.img"
     data = random.Random(45).randbytes(MIB)
     path.write_bytes(data)
-    m = boot(cpus=2, append="ahci.timeout=1500", extra=[
-        "-object", "throttle-group,id=limit,x-iops-total=100",
-        "-blockdev", json.dumps({"driver": "throttle", "node-name": "slow",
-                                 "throttle-group": "limit",
-                                 "file": {"driver": "file", "filename": str(path)}}),
-        "-device", "ide-hd,drive=slow,bus=ide.0"])
+    m = boot(cpus=2, append="ahci.timeout=1500", extra=limited_disk(path, 100))
     for part in range(4):
         m.output_of(f"dd if=/dev/sda bs=4K skip={part * 64} count=64 iflag=direct "
                     "status=none | "

@@ -162,6 +162,9 @@ bool ahci_port_wait(const struct ahci_port *port, enum ahci_port_register reg, u
                     uint32_t value, uint32_t timeout_ms);
 int ahci_port_start(struct ahci_port *port); // commands are processed from here on; 0, -EIO
 int ahci_port_stop(struct ahci_port *port);  // the device no longer touches memory for commands
+// Is it still as ahci_port_start left it? A controller that was reset, by itself or by somebody else,
+// has nothing in PxCI and PxSACT either, and nothing of that is to be believed. Context: any.
+bool ahci_port_runs(const struct ahci_port *port);
 int ahci_port_reset(
     struct ahci_port *port); // COMRESET; the engine must be stopped; 0, -ENODEV, -EIO
 // Runs the command in a slot and waits for it, interrupts of the port off. 0, -EIO, -ETIMEDOUT.
@@ -217,6 +220,8 @@ bool ahci_atapi_replay(struct ahci_port *port, unsigned slot, bool timed_out,
 void ahci_recover_quirks(struct ahci_port *port); // identity is known
 void ahci_recover_begin_locked(struct ahci_port *port, uint32_t cause, bool timed_out);
 void ahci_recover_work(struct work_struct *work);
+// Lets the port's interrupts out, and says so if they were not. Caller holds the port's lock.
+void ahci_recover_interrupts_locked(struct ahci_port *port);
 // Stops the engine and starts it again, with a COMRESET between where that is needed. False: it
 // does not come back.
 bool ahci_recover_restart(struct ahci_port *port, bool reset);

@@ -277,8 +277,9 @@ unsigned ahci_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
     return (unsigned)count;
 }
 
-// A request is overdue. Is it done, but nobody told us? Otherwise the whole port is looked after;
-// it is asked again if that takes longer than a time-out.
+// A request is overdue. Is it done, but nobody told us? Then an interrupt was lost, or none are sent
+// any more, and each request would take so long. Otherwise the whole port is looked after; it is
+// asked again if that takes longer than a time-out.
 enum blk_eh_timer_return ahci_timeout(struct request *request)
 {
     struct ahci_port *port = request->hctx->private_data;
@@ -288,8 +289,9 @@ enum blk_eh_timer_return ahci_timeout(struct request *request)
     spin_lock_irqsave(&port->lock, flags);
     if (port->state == AHCI_PORT_RUNNING && (port->issued & bit) != 0) {
         uint32_t busy = port_rd(port, port->queued ? AHCI_PXSACT : AHCI_PXCI);
-        if ((busy & bit) == 0) {
+        if ((busy & bit) == 0 && ahci_port_runs(port)) {
             port->counters.lost_interrupts++;
+            ahci_recover_interrupts_locked(port);
             blk_mq_reap(port->hctx);
         } else {
             port->counters.timeouts++;

@@ -165,6 +165,14 @@ int ahci_port_start(struct ahci_port *port)
                                                                                           : -EIO;
 }
 
+bool ahci_port_runs(const struct ahci_port *port)
+{
+    uint32_t runs = AHCI_PXCMD_ST | AHCI_PXCMD_FRE;
+    uint64_t list = port->page_bus.value + AHCI_PAGE_LIST;
+    return (port_rd(port, AHCI_PXCMD) & runs) == runs &&
+           port_rd(port, AHCI_PXCLB) == (uint32_t)list;
+}
+
 // 10.4.2: DET = 1 for at least a millisecond sends COMRESET, DET = 0 lets the PHYs find each other
 // again.
 int ahci_port_reset(struct ahci_port *port)

@@ -154,6 +154,29 @@ static void recover_requeue_all(struct ahci_port *port, uint32_t slots)
     }
 }
 
+// A controller that was reset by somebody else has forgotten that it is AHCI's, and that it may
+// interrupt. All ports write the same here.
+static void recover_controller(struct ahci_hba *hba)
+{
+    uint32_t wanted = AHCI_GHC_AE | AHCI_GHC_IE, now = ahci_rd(hba, AHCI_GHC);
+    if ((now & wanted) != wanted) {
+        ahci_wr(hba, AHCI_GHC, wanted);
+        pr_ratelimited(LOG_WARNING, "%s: GHC was 0x%x, and is 0x%x again", hba->dev->name, now,
+                       wanted);
+    }
+}
+
+void ahci_recover_interrupts_locked(struct ahci_port *port)
+{
+    uint32_t now = port_rd(port, AHCI_PXIE);
+    recover_controller(port->hba);
+    if (now != AHCI_PXIE_WANTED) {
+        port_wr(port, AHCI_PXIE, AHCI_PXIE_WANTED);
+        pr_ratelimited(LOG_WARNING, "%s: port %u: PxIE was 0x%x, and is 0x%x again",
+                       port->hba->dev->name, port->index, now, AHCI_PXIE_WANTED);
+    }
+}
+
 // The port runs again, with what waits in the block layer.
 static void recover_finish(struct ahci_port *port)
 {
@@ -226,7 +249,7 @@ static void recover_log(const struct ahci_port *port, const struct recover_case 
 }
 
 // Takes everything from the port. Queued commands that PxSACT has no bit for were done well; that
-// is to be believed unless the link or the bus had a part in the error.
+// is to be believed unless the link or the bus had a part in the error, or the engine has stopped.
 static struct recover_case recover_take(struct ahci_port *port)
 {
     struct recover_case c;
@@ -242,6 +265,7 @@ static struct recover_case recover_take(struct ahci_port *port)
     spin_unlock_irqrestore(&port->lock, flags);
     if (c.queued && (c.cause & ~RECOVER_PLAIN) == 0) {
         uint32_t good = c.victims & ~port_rd(port, AHCI_PXSACT);
+        good = ahci_port_runs(port) ? good : 0; // read after PxSACT
         c.victims &= ~good;
         recover_end_all(port, good, 0);
     }
@@ -251,6 +275,7 @@ static struct recover_case recover_take(struct ahci_port *port)
 void ahci_recover_work(struct work_struct *work)
 {
     struct ahci_port *port = container_of(work, struct ahci_port, recover);
+    recover_controller(port->hba);
     port_wr(port, AHCI_PXIE, 0);
     struct recover_case c = recover_take(port);
     bool timed_out = c.overdue != 0;
