@@ -13,66 +13,32 @@
 // from x2APIC there is no way back but reset (11.12.5).
 //
 // Intel SDM vol. 3, chapter 11. Context: lapic_init at boot; the rest per CPU, from any context,
-// NMI included.
+// NMI included. Next: lapic_timer.c (its timer), lapic_show.c (its registers, for people).
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/boot_option.h>
 #include <contract/irq_chip.h>
-#include <contract/proc_file.h>
 #include <core/clock.h>
-#include <core/io.h>
 #include <core/log.h>
 #include <core/resource.h>
 #include <x86/acpi.h>
 #include <x86/cpuid.h>
-#include <x86/lapic.h>
-#include <x86/msr.h>
 
-#include "lapic_regs.h"
+#include "lapic_internal.h"
 
 enum {
     LAPIC_PAGE_SIZE = 0x1000,
-    LAPIC_ICR_TIMEOUT_US =
-        10 *
-        1000, // a message takes microseconds; a CPU that accepts none, longer than any patience
-    LAPIC_CALIBRATE_MS = 10,
+    // A message takes microseconds; a CPU that accepts none, longer than any patience.
+    LAPIC_ICR_TIMEOUT_US = 10 * 1000,
 };
 
 volatile uint32_t *lapic_eoi_register;
-static volatile uint8_t *lapic_mmio; // I
-static bool lapic_x2apic;            // I
-static bool lapic_present;           // I
-static bool lapic_no_x2apic;         // I: boot option
-static uint64_t lapic_hz;            // I: of the timer's counter
-static uint64_t lapic_per_ns;        // I: the same per nanosecond, 32.32
-static bool lapic_by_tsc;            // I: deadlines by the TSC
-static bool lapic_no_deadline;       // I: boot option
+volatile uint8_t *lapic_mmio;
+bool lapic_x2apic;
+bool lapic_present;
+static bool lapic_no_x2apic; // I: boot option
 
-struct lapic_timer {
-    uint32_t lvt, divide; // C: what the registers hold
-};
-static struct lapic_timer lapic_timers[MAX_CPUS];
 static uint32_t lapic_retries[MAX_CPUS]; // C
-
-static uint32_t lapic_rd(enum lapic_reg reg)
-{
-    return lapic_x2apic ? (uint32_t)rdmsr(MSR_X2APIC_BASE + (reg >> 4)) : readl(lapic_mmio + reg);
-}
-
-static void lapic_wr(enum lapic_reg reg, uint32_t value)
-{
-    if (lapic_x2apic) {
-        wrmsr(MSR_X2APIC_BASE + (reg >> 4), value);
-    } else {
-        writel(value, lapic_mmio + reg);
-    }
-}
-
-// One bit of the 256 in ISR, TMR or IRR.
-static bool lapic_vector_bit(enum lapic_reg first, uint8_t vector)
-{
-    return lapic_present && (lapic_rd(first + vector / 32 * 0x10) >> (vector % 32) & 1) != 0;
-}
 
 static void cpuid_leaf_1(uint32_t *ebx, uint32_t *edx)
 {
@@ -192,8 +158,7 @@ void lapic_init_cpu(void)
     lapic_wr(LAPIC_SVR, LAPIC_SVR_ENABLE | VECTOR_SPURIOUS);
     lapic_wr(LAPIC_TPR, 0);
     unsigned max_lvt = LAPIC_VERSION_MAX_LVT(lapic_rd(LAPIC_VERSION));
-    lapic_wr(LAPIC_LVT_TIMER, VECTOR_TIMER | LVT_MASKED);
-    this_cpu(lapic_timers) = (struct lapic_timer){.lvt = VECTOR_TIMER | LVT_MASKED};
+    lapic_timer_init_cpu();
     if (max_lvt >= 4) {
         lapic_wr(LAPIC_LVT_PERF, VECTOR_LAST_DEVICE | LVT_MASKED);
     }
@@ -324,134 +289,6 @@ uint32_t lapic_icr_retries(unsigned cpu)
     return cpu < MAX_CPUS ? lapic_retries[cpu] : 0;
 }
 
-// ---- the timer ----
-
-// Mode and divider, written only when they change: each register costs an emulator an exit. A timer
-// that counts is stopped first (by the caller) or started anew (by the caller).
-static void lapic_timer_mode(uint32_t lvt, uint32_t divide)
-{
-    struct lapic_timer *timer = &this_cpu(lapic_timers);
-
-    if (timer->divide != divide) {
-        timer->divide = divide;
-        lapic_wr(LAPIC_TIMER_DIVIDE, divide);
-    }
-    if (timer->lvt != lvt) {
-        timer->lvt = lvt;
-        lapic_wr(LAPIC_LVT_TIMER, lvt);
-        if ((lvt & LVT_DEADLINE) != 0) { // before the first write to its MSR (11.5.4.1)
-            __asm__ volatile("mfence" ::: "memory");
-        }
-    }
-}
-
-void lapic_timer_count_start(void)
-{
-    if (lapic_present) {
-        lapic_timer_mode(VECTOR_TIMER | LVT_MASKED, TIMER_DIVIDE_BY_1);
-        lapic_wr(LAPIC_TIMER_INITIAL, UINT32_MAX);
-    }
-}
-
-uint32_t lapic_timer_left(void)
-{
-    return lapic_present ? lapic_rd(LAPIC_TIMER_CURRENT) : UINT32_MAX;
-}
-
-uint32_t lapic_timer_count(void)
-{
-    return UINT32_MAX - lapic_timer_left();
-}
-
-void lapic_timer_set_hz(uint64_t hz)
-{
-    if (hz != 0) {
-        lapic_hz = hz;
-        lapic_per_ns = (hz << 29) / 125000000;
-    }
-}
-
-// Counting has mostly been done in clock_calibrate's window; this is for a boot in which the APIC
-// came up later than the clock.
-void lapic_timer_calibrate(void)
-{
-    if (lapic_hz == 0) {
-        lapic_timer_count_start();
-        uint64_t begin_ns = clock_ns();
-        uint32_t begin = lapic_timer_count();
-        udelay(LAPIC_CALIBRATE_MS * 1000);
-        uint64_t ns = clock_ns() - begin_ns;
-        uint32_t ticks = lapic_timer_count() - begin;
-        lapic_timer_stop();
-        lapic_timer_set_hz(ns != 0 ? ticks * 1000000000ull / ns : 0);
-    }
-    if (lapic_hz < HZ) {
-        pr_err("lapic: the timer does not count: there will be no tick");
-        return;
-    }
-    lapic_by_tsc = cpu_has(FEATURE_TSC_DEADLINE) && !lapic_no_deadline;
-    pr_info("lapic: timer counts at %llu.%03llu MHz%s", (unsigned long long)(lapic_hz / 1000000),
-            (unsigned long long)(lapic_hz / 1000 % 1000),
-            lapic_by_tsc ? ", deadlines by the TSC" : "");
-}
-
-uint64_t lapic_timer_hz(void)
-{
-    return lapic_hz;
-}
-
-// The count is written last: it starts the timer, with whatever mode stands in the LVT (11.5.4).
-static void lapic_timer_start(uint32_t mode, uint64_t count)
-{
-    uint32_t divide = TIMER_DIVIDE_BY_1;
-
-    if (count > UINT32_MAX) {
-        divide = TIMER_DIVIDE_BY_128;
-        count = min(count / 128, (uint64_t)UINT32_MAX);
-    }
-    lapic_timer_mode(VECTOR_TIMER | mode, divide);
-    lapic_wr(LAPIC_TIMER_INITIAL, count == 0 ? 1 : (uint32_t)count);
-}
-
-void lapic_timer_periodic(uint32_t hz)
-{
-    if (hz != 0 && lapic_hz != 0) {
-        lapic_timer_start(LVT_PERIODIC, (lapic_hz + hz / 2) / hz);
-    }
-}
-
-// The count is rounded up: too late by one, rather than early and once more.
-void lapic_timer_oneshot(uint64_t ns)
-{
-    lapic_timer_start(0, (uint64_t)((unsigned __int128)ns * lapic_per_ns >> 32) + 1);
-}
-
-void lapic_timer_deadline(uint64_t at_ns)
-{
-    if (lapic_by_tsc) {
-        lapic_timer_mode(VECTOR_TIMER | LVT_DEADLINE, TIMER_DIVIDE_BY_1);
-        wrmsr(MSR_TSC_DEADLINE, at_ns == LAPIC_TIMER_NEVER ? 0 : clock_ns_to_tsc(at_ns));
-    } else if (at_ns == LAPIC_TIMER_NEVER) {
-        lapic_wr(LAPIC_TIMER_INITIAL, 0); // stops it (11.5.4)
-    } else {
-        uint64_t now_ns = clock_ns();
-        lapic_timer_oneshot(at_ns > now_ns ? at_ns - now_ns : 0);
-    }
-}
-
-bool lapic_timer_is_deadline(void)
-{
-    return lapic_by_tsc;
-}
-
-void lapic_timer_stop(void)
-{
-    if (lapic_present) {
-        lapic_timer_mode(VECTOR_TIMER | LVT_MASKED, TIMER_DIVIDE_BY_1);
-        lapic_wr(LAPIC_TIMER_INITIAL, 0);
-    }
-}
-
 // ---- state ----
 
 // Writing loads the register with what happened since the last write (11.5.3); reading alone shows
@@ -462,19 +299,6 @@ uint32_t lapic_error_read(void)
     uint32_t status = lapic_rd(LAPIC_ESR);
     lapic_wr(LAPIC_ESR, 0);
     return status;
-}
-
-void lapic_error_text(struct text *t, uint32_t status)
-{
-    text_bits(t, status, lapic_esr_bits);
-}
-
-void lapic_error_report(void)
-{
-    char buffer[128];
-    struct text t = TEXT_INIT(buffer);
-    text_bits(&t, lapic_error_read(), lapic_esr_bits);
-    pr_ratelimited(LOG_ERR, "lapic: CPU %u reports an error: %s", cpu_id(), buffer);
 }
 
 bool lapic_irr_test(uint8_t vector)
@@ -517,54 +341,6 @@ void lapic_register_write(unsigned offset, uint32_t value)
     lapic_wr((enum lapic_reg)offset, value);
 }
 
-static void lapic_show_lvt(struct text *t, const char *name, enum lapic_reg reg)
-{
-    uint32_t lvt = lapic_rd(reg);
-    static const char *const modes[8] = {"fixed", "?", "SMI", "?", "NMI", "INIT", "?", "ExtINT"};
-    text_printf(t, "%-9s vector 0x%02x %-6s ", name, lvt & 0xff, modes[lvt >> 8 & 7]);
-    text_bits(t, lvt & ~0x7ffu, lapic_lvt_bits);
-    text_putc(t, '\n');
-}
-
-static void lapic_show_vectors(struct text *t, const char *name, enum lapic_reg first)
-{
-    text_printf(t, "%-9s", name);
-    unsigned shown = 0;
-    for (unsigned vector = 0; vector < 256; vector++) {
-        if (lapic_vector_bit(first, (uint8_t)vector)) {
-            text_printf(t, " 0x%02x", vector);
-            shown++;
-        }
-    }
-    text_puts(t, shown == 0 ? " -\n" : "\n");
-}
-
-void lapic_show(struct text *t)
-{
-    if (!lapic_present) {
-        text_puts(t, "no local APIC\n");
-        return;
-    }
-    preempt_disable(); // all of it from the same CPU
-    uint32_t version = lapic_rd(LAPIC_VERSION), svr = lapic_rd(LAPIC_SVR);
-    text_printf(t, "cpu %u: id %u, %s, version 0x%02x, %u local vectors, %s\n", cpu_id(),
-                lapic_id(), lapic_x2apic ? "x2APIC" : "xAPIC", version & 0xff,
-                LAPIC_VERSION_MAX_LVT(version) + 1, svr & LAPIC_SVR_ENABLE ? "on" : "off");
-    text_printf(t, "priority  task 0x%02x, processor 0x%02x\n", lapic_rd(LAPIC_TPR),
-                lapic_rd(LAPIC_PPR));
-    text_printf(t, "spurious  vector 0x%02x\n", svr & 0xff);
-    lapic_show_lvt(t, "timer", LAPIC_LVT_TIMER);
-    lapic_show_lvt(t, "LINT0", LAPIC_LVT_LINT0);
-    lapic_show_lvt(t, "LINT1", LAPIC_LVT_LINT1);
-    lapic_show_lvt(t, "error", LAPIC_LVT_ERROR);
-    text_printf(t, "counter   %u of %u at %llu Hz\n", lapic_rd(LAPIC_TIMER_CURRENT),
-                lapic_rd(LAPIC_TIMER_INITIAL), (unsigned long long)lapic_hz);
-    lapic_show_vectors(t, "waiting", LAPIC_IRR);
-    lapic_show_vectors(t, "served", LAPIC_ISR);
-    lapic_show_vectors(t, "level", LAPIC_TMR);
-    preempt_enable();
-}
-
 // ---- records ----
 
 static int lapic_option_no_x2apic(const char *value)
@@ -574,20 +350,3 @@ static int lapic_option_no_x2apic(const char *value)
     return 0;
 }
 BOOT_OPTION("nox2apic", lapic_option_no_x2apic, "use the local APIC through its page of registers");
-
-static int lapic_option(const char *value)
-{
-    if (value == NULL || strcmp(value, "notscdeadline") != 0) {
-        return -EINVAL;
-    }
-    lapic_no_deadline = true;
-    return 0;
-}
-BOOT_OPTION("lapic", lapic_option, "notscdeadline: count down to the next timer, as older CPUs do");
-
-static void lapic_proc_show(struct text *t, unsigned long index)
-{
-    (void)index;
-    lapic_show(t);
-}
-PROC_FILE("apic", lapic_proc_show);
