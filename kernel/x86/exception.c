@@ -24,6 +24,7 @@
 #include <core/trace.h>
 #include <lib/string.h>
 #include <x86/exception.h>
+#include <x86/lapic.h>
 #include <x86/mce.h>
 #include <x86/msr.h>
 
@@ -387,6 +388,10 @@ static __noreturn void exception_fatal(const struct exception_record *record)
     struct text t = TEXT_INIT(report);
 
     exception_show(&t, record);
+    if (lapic_isr_test((uint8_t)record->frame.vector)) {
+        text_puts(&t, "no exception, but a message with its vector, which a device has sent: it is "
+                      "in service at the local APIC\n");
+    }
     panic_frame(&record->frame, "%s", report);
 }
 

@@ -125,6 +125,15 @@ def test_panic_in_panic(boot):
     assert "another one, inside of the report of: now the report itself will fault\n" in report
 
 
+def test_a_message_with_an_exceptions_vector_is_called_one(boot):
+    """Nobody can tell the two apart by the frame; the local APIC can."""
+    m = boot(cpus=1, hostile=True, append="panic=exit")
+    m.bus_write32(0xfee00000, 0x13)
+    assert m.wait_end() == EXIT_PANIC
+    assert re.search(r"panic: #XM .*vector 19", m.text)
+    assert "no exception, but a message with its vector" in m.text
+
+
 def test_panic_reboots(boot):
     machine = boot(append="panic=reboot")
     machine.send("fault df\r")
