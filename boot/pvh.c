@@ -72,7 +72,8 @@ void pvh_read(phys_t start_info, boot_map_fn *map, struct boot_info *boot)
     strscpy(boot->loader, "an unnamed loader", sizeof(boot->loader)); // PVH tells no name
     const uint8_t *info = map(start_info, START_INFO_V0);
     if (!info || get_le32(info) != PVH_START_MAGIC) {
-        boot_note(boot, "there is no start information");
+        boot_note(boot,
+                  "there is no start information: a command line beyond 4 KiB overwrites QEMU's");
         return;
     }
     phys_t cmdline = get_le64(info + 24);

@@ -296,12 +296,10 @@ static void hung_task_look(void)
 // Twice and a half in a threshold, as in Linux.
 static uint32_t watchdog_period(void)
 {
-    uint32_t seconds = watchdog_thresh != 0 ? watchdog_thresh : 10;
+    uint32_t seconds = READ_ONCE(watchdog_thresh), timeout = READ_ONCE(hung_task_timeout);
 
-    if (hung_task_timeout != 0) {
-        seconds = min(seconds, hung_task_timeout);
-    }
-    return seconds * HZ * 2 / 5;
+    seconds = seconds != 0 ? seconds : 10;
+    return (timeout != 0 ? min(seconds, timeout) : seconds) * HZ * 2 / 5;
 }
 
 static void watchdog_timer(struct timer_list *timer)
@@ -338,6 +336,12 @@ void watchdog_init(void)
 
 // ---- settings -----------------------------------------------------------------------------------
 
+// On the CPU that the timer is for: there it stays.
+static void watchdog_restart(void *timer)
+{
+    mod_timer(timer, jiffies + watchdog_period());
+}
+
 static int watchdog_set(const char *line, uint32_t *setting, uint32_t most)
 {
     uint32_t value;
@@ -348,11 +352,7 @@ static int watchdog_set(const char *line, uint32_t *setting, uint32_t most)
     }
     WRITE_ONCE(*setting, value);
     for (unsigned i = 0; i < WATCHDOG_LOOKERS; i++) { // the new period begins now
-        if (timer_pending(&watchdog_timers[i])) {
-            del_timer(&watchdog_timers[i]);
-            watchdog_timers[i].expires = jiffies + watchdog_period();
-            add_timer_on(&watchdog_timers[i], i);
-        }
+        smp_call_function_single(i, watchdog_restart, &watchdog_timers[i], false);
     }
     return 0;
 }
