@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (error == 0) {
         uint32_t block = 1u << identity.block_shift;
         MUST(block <= 8 && identity.sectors % block == 0);
-        MUST(identity.sectors >= block && identity.sectors <= BIT64(48) * block);
+        MUST(identity.sectors >= block && identity.sectors <= BIT64(48));
         MUST(identity.queue_depth >= 1 && identity.queue_depth <= 32);
         MUST(ata_build_rw(&regs, &identity, false, identity.sectors - block, block) == 0);
         MUST(regs.lba == identity.sectors / block - 1 && regs.count == 1);

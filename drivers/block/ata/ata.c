@@ -241,7 +241,8 @@ int ata_parse_identity(struct ata_identity *identity, const void *data, const ch
         *why = "its logical sectors are not of 512, 1024, 2048 or 4096 bytes";
         return -EOPNOTSUPP;
     }
-    identity->sectors = id_blocks(page, identity->has_lba48) << identity->block_shift;
+    identity->sectors =
+        min(id_blocks(page, identity->has_lba48) << identity->block_shift, BIT64(48));
     if (identity->sectors == 0) {
         *why = "it has no sectors";
         return -ENODEV;

@@ -12,7 +12,7 @@ enum { ATA_IDENTIFY_WORDS = 256 };
 // What IDENTIFY DEVICE said, checked. Strings are trimmed, printable and end with NUL.
 struct ata_identity {
     char model[41], serial[21], firmware[9];
-    uint64_t sectors;    // of 512 bytes each; at most 2^48 blocks
+    uint64_t sectors;    // of 512 bytes each, 1 .. 2^48
     uint8_t block_shift; // what the disk counts in: blocks of 512 << 0 .. 3 bytes
     bool has_lba48, has_flush, has_write_cache, write_cache_on, has_fua, has_ncq, has_logs;
     bool by_pio;         // not the disk's: whoever wants the commands of old says so
