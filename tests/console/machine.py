@@ -359,6 +359,11 @@ class Machine:
             reader.join(5)
         return qemu.console_status(self.status)
 
+    def power_off(self):
+        """Switch it off from its console, and wait for the end; what it said with it."""
+        self.send("poweroff\r")
+        return self.wait_end()
+
     def end_reason(self):
         """Why the guest ended, as QEMU says: "guest-shutdown", "guest-reset", ... or None."""
         for event in self.events:

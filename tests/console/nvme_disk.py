@@ -1,10 +1,6 @@
-"""What the tests of NVMe disks share: images, digests, and the driver's counters."""
+"""What the tests of NVMe disks share: the controller, and the driver's counters."""
 
-import hashlib
-import random
 import re
-
-MIB = 1 << 20
 
 
 def nvme(path, **options):
@@ -12,20 +8,6 @@ def nvme(path, **options):
     more = "".join(f",{name}={value}" for name, value in options.items())
     return ["-drive", f"if=none,id=n0,format=raw,file={path}", "-device",
             f"nvme,drive=n0,serial=tophalf{more}"]
-
-
-def image(path, size=16 * MIB, seed=1):
-    data = random.Random(seed).randbytes(size)
-    path.write_bytes(data)
-    return data
-
-
-def sha(data):
-    return hashlib.sha256(data).hexdigest()
-
-
-def digest(machine, command):
-    return machine.ok(f"{command} | sha256sum").split()[0]
 
 
 def counter(machine, name):

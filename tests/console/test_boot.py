@@ -48,8 +48,7 @@ def test_boot(boot, disk, name):
     mem = options["mem"]
     mem_mib = int(mem[:-1]) * (1024 if mem[-1] == "G" else 1)
     check(machine, options["cpus"], mem_mib, disks, nics)
-    machine.send("poweroff\r")
-    assert machine.wait_end() == 0
+    assert machine.power_off() == 0
     assert machine.end_reason() == "guest-shutdown"
 
 

@@ -1,25 +1,21 @@
 """CD drives: the boot CD, an empty tray, media that come and go, errors, and disks beside them."""
 
-import hashlib
 import json
-import random
 import re
 
 import pytest
 
+from images import MIB, random_image, sha256
 from machine import ISO, wait_until
 from test_disk import ahci_counter
 from test_disk_trouble import ahci_bar
 
-MIB = 1 << 20
 BLOCK = 2048
 UNIT = ["-device", "intel-iommu,intremap=on"]
 
 
 def disc(path, size=4 * MIB, seed=7):
-    data = random.Random(seed).randbytes(size)
-    path.write_bytes(data)
-    return data
+    return random_image(path, size, seed)
 
 
 def drive(path=None, bus="ide.1"):
@@ -35,10 +31,6 @@ def insert(machine, path):
 
 def eject(machine):
     machine.qmp("eject", id="cd0", force=True)
-
-
-def sha256(data):
-    return hashlib.sha256(data).hexdigest()
 
 
 def digest(machine, line):

@@ -1,26 +1,18 @@
 """Disks: what the console reads is what the host has, what it writes is there afterwards, and an
 error is an error for exactly the sectors it hit."""
 
-import hashlib
 import json
 import os
-import random
 import re
 import socket
 
+from images import MIB, digest, random_image, sha256
 import linux_formats as linux
 import pytest
 
 from machine import wait_until
 
 MACHINE = dict(disk=True)
-MIB = 1 << 20
-
-
-def random_image(path, size, seed=1):
-    data = random.Random(seed).randbytes(size)
-    path.write_bytes(data)
-    return data
 
 
 def diskstats(machine, disk="sda"):
@@ -193,7 +185,7 @@ def test_hexdump_forms(machine):
 
 
 def test_sha256sum_of_input(machine):
-    digest = hashlib.sha256(b"abc").hexdigest()
+    digest = sha256(b"abc")
     assert machine.ok("echo -n abc | sha256sum") == f"{digest}  -\n"
 
 
@@ -205,10 +197,9 @@ def test_sha256_equals_the_hosts(boot, tmp_path):
     path = tmp_path / "random.img"
     data = random_image(path, MIB + 512 * 3)
     m = boot(disks=[str(path)])
-    assert m.ok("sha256sum /dev/sda").split()[0] == hashlib.sha256(data).hexdigest()
+    assert m.ok("sha256sum /dev/sda").split()[0] == sha256(data)
     for block in ("512", "3x512", "4K", "1M", "4M", "777"):
-        assert m.ok(f"dd if=/dev/sda bs={block} status=none | sha256sum").split()[0] == \
-            hashlib.sha256(data).hexdigest()
+        assert digest(m, f"dd if=/dev/sda bs={block} status=none") == sha256(data)
 
 
 def test_written_pattern_is_in_the_image(boot, tmp_path):
@@ -226,8 +217,7 @@ def test_written_pattern_is_in_the_image(boot, tmp_path):
     data[0:5] = b"hello"
     stats = diskstats(m)
     assert stats[4] > 0 and stats[15] == 1  # writes; the flush that fsync asked for
-    m.send("poweroff\r")
-    m.wait_end()
+    m.power_off()
     assert path.read_bytes() == data
 
 
@@ -245,7 +235,7 @@ def test_two_disks_two_controllers(boot, tmp_path):
     sizes = {int(m.ok(f"lsblk -n -b -o SIZE {name}")): name for name in names}
     for i in range(3):
         name = sizes[(i + 1) * MIB]
-        assert m.ok(f"sha256sum /dev/{name}").split()[0] == hashlib.sha256(data[i]).hexdigest()
+        assert m.ok(f"sha256sum /dev/{name}").split()[0] == sha256(data[i])
 
 
 ROOT_PORT = ["-device", "pcie-root-port,id=rp,chassis=1,slot=1,addr={}",
@@ -325,7 +315,7 @@ def test_read_error_hits_exactly_its_sector(boot, tmp_path):
     assert "read of 1 sectors at 104 failed" in log
     # The neighbours, and the next time.
     for sector in (103, 105, 0):
-        digest = hashlib.sha256(data[sector * 512:(sector + 1) * 512]).hexdigest()
+        digest = sha256(data[sector * 512:(sector + 1) * 512])
         assert m.ok(f"dd if=/dev/sda skip={sector} count=1 iflag=direct status=none | "
                     "sha256sum").split()[0] == digest
     assert m.run("dd if=/dev/sda of=/dev/null skip=104 count=1 iflag=direct")[1] == 1
@@ -351,8 +341,7 @@ def test_write_error(boot, tmp_path):
     output, status = m.run("dd if=/dev/zero of=/dev/sda seek=16 count=1 oflag=direct")
     assert status == 1 and "error writing '/dev/sda': Input/output error" in output
     assert m.run("dd if=/dev/zero of=/dev/sda seek=17 count=1 oflag=direct")[1] == 0
-    m.send("poweroff\r")
-    m.wait_end()
+    m.power_off()
     assert path.read_bytes() == data[:17 * 512] + bytes(512) + data[18 * 512:]
 
 
@@ -364,7 +353,7 @@ def test_error_that_goes_away_is_not_seen(boot, tmp_path):
     m = boot(extra=blkdebug(path, [rule]))
     assert m.ok("dd if=/dev/sda skip=200 count=1 iflag=direct status=none | "
                 "sha256sum").split()[0] == \
-        hashlib.sha256(data[200 * 512:201 * 512]).hexdigest()
+        sha256(data[200 * 512:201 * 512])
     assert ahci_counter(m, "errors") == 1
     assert ahci_counter(m, "failed") == 0
 
@@ -380,7 +369,7 @@ def test_innocent_neighbours_get_their_data(boot, tmp_path):
                 "dd if=/dev/sda bs=1M count=3 iflag=direct status=none | sha256sum > /tmp/good")
     m.output_of("wait")
     m.output_of("")  # the prompt that tells which jobs ended
-    assert m.ok("cat /tmp/good").split()[0] == hashlib.sha256(data[:3 * MIB]).hexdigest()
+    assert m.ok("cat /tmp/good").split()[0] == sha256(data[:3 * MIB])
     assert ahci_counter(m, "failed") >= 1
     assert ahci_counter(m, "timeouts") == 0
 
@@ -399,7 +388,7 @@ def test_errors_among_many_commands(boot, tmp_path):
     m.output_of("")
     for part in range(6):
         assert m.ok(f"cat /tmp/{part}").split()[0] == \
-            hashlib.sha256(data[part * MIB:(part + 1) * MIB]).hexdigest()
+            sha256(data[part * MIB:(part + 1) * MIB])
     assert ahci_counter(m, "failed") == 0
     assert 1 <= ahci_counter(m, "errors") <= 6
 
@@ -431,7 +420,7 @@ def test_six_gibibytes(boot, tmp_path, machine_type):
     path = tmp_path / "d.img"
     data = random_image(path, MIB, seed=8)
     m = boot(machine=machine_type, mem="6G", disks=[str(path)])
-    assert m.ok("sha256sum /dev/sda").split()[0] == hashlib.sha256(data).hexdigest()
+    assert m.ok("sha256sum /dev/sda").split()[0] == sha256(data)
 
 
 # ---- a hostile device -------------------------------------------------------------------------

@@ -1,13 +1,11 @@
 """Every shape of a disk command against the host's image: sizes, places, addresses, protocols."""
 
-import hashlib
-import random
 import re
 
 import pytest
+from images import MIB, digest, random_image, sha256
 from nvme_disk import nvme, settled
 
-MIB = 1 << 20
 MODES = {"ncq": "NCQ", "dma48": "LBA48 DMA", "dma28": "LBA28 DMA", "pio48": "LBA48 PIO",
          "pio28": "LBA28 PIO"}
 SIZES = (512, 4096, 8192, 256 * 1024)
@@ -27,7 +25,7 @@ def cells(m, disk, data):
         for place in places(size):
             commands.append(f"dd if=/dev/{disk} bs={size} count=1 skip={place} "
                             "iflag=skip_bytes,direct status=none | sha256sum")
-            digests.append(hashlib.sha256(data[place:place + size]).hexdigest())
+            digests.append(sha256(data[place:place + size]))
     output = m.ok("; ".join(commands[:6])) + m.ok("; ".join(commands[6:]))
     assert [line.split()[0] for line in output.splitlines()] == digests
     # Writes: a piece of the disk itself, from the middle, where nothing is written.
@@ -41,16 +39,14 @@ def cells(m, disk, data):
 
 
 def power_off_and_compare(m, path, data):
-    m.send("poweroff\r")
-    m.wait_end()
+    m.power_off()
     assert path.read_bytes() == data
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_ahci(boot, tmp_path, mode):
     path = tmp_path / "d.img"
-    data = bytearray(random.Random(mode).randbytes(SIZE))
-    path.write_bytes(data)
+    data = bytearray(random_image(path, SIZE, seed=mode))
     m = boot(append=f"ahci.mode={mode} loglevel=6", disks=[str(path)])
     assert f", {MODES[mode]} depth 32" in m.ok("dmesg")
     cells(m, "sda", data)
@@ -64,8 +60,7 @@ def test_ahci(boot, tmp_path, mode):
 def test_ide(boot, tmp_path):
     """The 48 cells one after the other: {PIO, DMA} x {LBA28, LBA48}."""
     path = tmp_path / "d.img"
-    data = bytearray(random.Random(48).randbytes(SIZE))
-    path.write_bytes(data)
+    data = bytearray(random_image(path, SIZE, seed=48))
     m = boot(machine="pc", extra=["-drive", f"if=ide,format=raw,file={path}"])
     for mode in ("pio28", "pio", "dma28", "dma"):
         def moved():
@@ -86,8 +81,7 @@ def test_ide(boot, tmp_path):
 
 def test_nvme(boot, tmp_path):
     path = tmp_path / "d.img"
-    data = bytearray(random.Random(49).randbytes(SIZE))
-    path.write_bytes(data)
+    data = bytearray(random_image(path, SIZE, seed=49))
     m = boot(cpus=2, extra=nvme(path))
     cells(m, "nvme0n1", data)
     settled(m)
@@ -99,8 +93,7 @@ def test_most_sectors_pieces_and_random_depth(boot, tmp_path, suite):
     """As many sectors as one command can have (AHCI: 65,535), pieces of 32 bytes, random commands
     32 at a time; the image is afterwards what it was."""
     path = tmp_path / "d.img"
-    data = random.Random(65535).randbytes(33 * MIB)
-    path.write_bytes(data)
+    data = random_image(path, 33 * MIB, seed=65535)
     m = boot(mem="256M", cpus=2, **{
         "ahci": dict(disks=[str(path)]), "nvme": dict(extra=nvme(path)),
         "ide": dict(machine="pc", extra=["-drive", f"if=ide,format=raw,file={path}"])}[suite])
@@ -120,8 +113,7 @@ def test_most_sectors_pieces_and_random_depth(boot, tmp_path, suite):
 def test_who_finds_out(boot, tmp_path, completion, context):
     """Completion by softirq, by the interrupt itself, by polling: the same data."""
     path = tmp_path / "d.img"
-    data = random.Random(3).randbytes(MIB)
-    path.write_bytes(data)
+    data = random_image(path, MIB, seed=3)
     m = boot(cpus=2, append=f"ahci.completion={completion}", disks=[str(path)])
 
     def runs(name):
@@ -130,8 +122,7 @@ def test_who_finds_out(boot, tmp_path, completion, context):
         return sum(map(int, row[1:]))
 
     before = {name: runs(name) for name in ("BLOCK", "IRQ_POLL")}
-    assert m.ok("dd if=/dev/sda bs=4K iflag=direct status=none | sha256sum").split()[0] == \
-        hashlib.sha256(data).hexdigest()
+    assert digest(m, "dd if=/dev/sda bs=4K iflag=direct status=none") == sha256(data)
     for name in before:
         assert runs(name) - before[name] >= (200 if name == context else 0)
         assert name == context or runs(name) - before[name] < 20

@@ -1,17 +1,17 @@
 """Disks in trouble: commands that hang, flushes that fail, throttled disks, a driver that goes."""
 
-import hashlib
 import json
 import random
 import re
 
 import pytest
 
+from images import MIB, digest, random_image, sha256
+from machine import wait_until
 from test_disk import ahci_counter, diskstats, scanned, slow_disk
 from test_nvme import mix
 from test_partition import mbr
 
-MIB = 1 << 20
 GHC, GHC_AE, GHC_HR = 0x04, 1 << 31, 1
 PXIE, PXCMD, PXSACT = 0x114, 0x118, 0x134  # of port 0, from the controller's BAR
 
@@ -26,8 +26,7 @@ def hang_and_recover(boot, tmp_path, count):
     """The engine is stopped behind the driver's back: the next command never comes to the disk. Its
     time runs out, the port is reset, the disk asked who it is, and the command done again."""
     path = tmp_path / "d.img"
-    data = random.Random(44).randbytes(4 * MIB)
-    path.write_bytes(data)
+    data = random_image(path, 4 * MIB, seed=44)
     m = boot(hostile=True, append="ahci.timeout=100", disks=[str(path)])
     command = ahci_bar(m) + PXCMD
     for i in range(count):
@@ -35,15 +34,14 @@ def hang_and_recover(boot, tmp_path, count):
         sector = i * 61 % 8000
         assert m.ok(f"dd if=/dev/sda bs=4K count=1 skip={sector * 512} iflag=direct,skip_bytes "
                     "status=none | sha256sum", timeout=30).split()[0] == \
-            hashlib.sha256(data[sector * 512:sector * 512 + 4096]).hexdigest()
+            sha256(data[sector * 512:sector * 512 + 4096])
     assert ahci_counter(m, "timeouts") == count
     assert ahci_counter(m, "resets") == count
     assert ahci_counter(m, "failed") == 0
     assert diskstats(m)[8] == 0
     log = m.ok("dmesg")
     assert "BUG" not in log and "WARN" not in log and "no answer: PxIS" in log
-    assert m.ok("dd if=/dev/sda bs=1M count=4 status=none | sha256sum").split()[0] == \
-        hashlib.sha256(data).hexdigest()
+    assert digest(m, "dd if=/dev/sda bs=1M count=4 status=none") == sha256(data)
 
 
 def test_hung_command_is_recovered(boot, tmp_path):
@@ -94,16 +92,14 @@ def test_controller_that_forgets(boot, tmp_path):
     """A reset that is not the driver's, while a read is under way: the registers say then that all
     is done. Nothing of that is believed, and the controller gets its settings back."""
     path = tmp_path / "d.img"
-    data = random.Random(51).randbytes(MIB)
-    path.write_bytes(data)
+    data = random_image(path, MIB, seed=51)
     m = boot(hostile=True, append="ahci.timeout=1500", extra=limited_disk(path, 2))
     scanned(m)
     bar = ahci_bar(m)
-    blocks = [hashlib.sha256(data[at:at + 4096]).hexdigest() for at in range(0, MIB, 4096)]
+    blocks = [sha256(data[at:at + 4096]) for at in range(0, MIB, 4096)]
     for block in range(1, 4):
         m.send(f"dd if=/dev/sda bs=4K count=1 skip={block} iflag=direct status=none | sha256sum\r")
-        while m.bus_read32(bar + PXSACT) == 0:
-            pass
+        wait_until(lambda: m.bus_read32(bar + PXSACT) != 0, "the command", pause=0)
         m.bus_write32(bar + GHC, GHC_AE | GHC_HR)
         m.expect(rf"^{blocks[block]}  -\r?\n", timeout=60)
         m.wait_prompt()
@@ -117,14 +113,12 @@ def test_controller_that_forgets(boot, tmp_path):
 def test_interrupts_that_were_turned_off(boot, tmp_path, register, value):
     """The first request is found done when its time is over, and the others by interrupt again."""
     path = tmp_path / "d.img"
-    data = random.Random(52).randbytes(MIB)
-    path.write_bytes(data)
+    data = random_image(path, MIB, seed=52)
     m = boot(hostile=True, append="ahci.timeout=200", disks=[str(path)])
     scanned(m)
     m.bus_write32(ahci_bar(m) + {"GHC": GHC, "PxIE": PXIE}[register], value)
     for block in range(20):
-        assert read_block(m, block) == \
-            hashlib.sha256(data[block * 4096:block * 4096 + 4096]).hexdigest()
+        assert read_block(m, block) == sha256(data[block * 4096:block * 4096 + 4096])
     assert ahci_counter(m, "lost interrupts") == 1 and ahci_counter(m, "timeouts") == 0
     assert f"{register} was 0x{value:x}, and is 0x" in m.ok("dmesg")
 
@@ -132,8 +126,7 @@ def test_interrupts_that_were_turned_off(boot, tmp_path, register, value):
 def test_throttled_disk_times_nothing_out(boot, tmp_path):
     """100 commands a second, a queue that is always full: everybody waits, nobody too long."""
     path = tmp_path / "d.img"
-    data = random.Random(45).randbytes(MIB)
-    path.write_bytes(data)
+    data = random_image(path, MIB, seed=45)
     m = boot(cpus=2, append="ahci.timeout=1500", extra=limited_disk(path, 100))
     for part in range(4):
         m.output_of(f"dd if=/dev/sda bs=4K skip={part * 64} count=64 iflag=direct "
@@ -143,7 +136,7 @@ def test_throttled_disk_times_nothing_out(boot, tmp_path):
     m.output_of("")
     for part in range(4):
         assert m.ok(f"cat /tmp/{part}").split()[0] == \
-            hashlib.sha256(data[part * 256 * 1024:(part + 1) * 256 * 1024]).hexdigest()
+            sha256(data[part * 256 * 1024:(part + 1) * 256 * 1024])
     assert ahci_counter(m, "timeouts") == 0
     assert ahci_counter(m, "errors") == 0
 
@@ -168,7 +161,7 @@ def test_flush_error(boot, tmp_path, kind):
     """A flush that fails is told to who asked for it; the data before it, and the disk, are not
     touched by that."""
     path = tmp_path / "d.img"
-    path.write_bytes(random.Random(47).randbytes(MIB))
+    random_image(path, MIB, seed=47)
     extra, disk = bad_disk(kind, path, [{"event": "none", "iotype": "flush", "errno": 5,
                                          "once": False}])
     m = boot(extra=extra)
@@ -179,8 +172,7 @@ def test_flush_error(boot, tmp_path, kind):
     assert m.run(f"dd if=/dev/zero of=/dev/{disk} bs=4K count=4 seek=8 oflag=direct")[1] == 0
     assert failed(m, kind) == 1
     assert "flush of 0 sectors at 0 failed" in m.ok("dmesg")
-    m.send("poweroff\r")
-    m.wait_end()
+    m.power_off()
     data = path.read_bytes()
     assert data[:16384] == bytes(16384) and data[32768:49152] == bytes(16384)
 
@@ -210,8 +202,7 @@ def test_errors_of_a_partition(boot, tmp_path, kind):
             at = (1024 if name == second else 64) + sector
             data[at * 512:(at + 1) * 512] = bytes(512)
     assert failed(m, kind) == 3
-    m.send("poweroff\r")
-    m.wait_end()
+    m.power_off()
     assert path.read_bytes() == data
 
 
@@ -249,14 +240,14 @@ def test_iostat_columns(boot, tmp_path):
 def test_mixed_load_is_verified(boot, tmp_path):
     """Threads that read, write and compare, 32 at a time, while the driver goes and comes back."""
     path = tmp_path / "d.img"
-    path.write_bytes(random.Random(49).randbytes(4 * MIB))
+    random_image(path, 4 * MIB, seed=49)
     mix(boot(cpus=4, disks=[str(path)]), 2, 3, "sda", "0000:00:1f.2")
 
 
 @pytest.mark.long
 def test_mixed_load_for_minutes(boot, tmp_path):
     path = tmp_path / "d.img"
-    path.write_bytes(random.Random(49).randbytes(4 * MIB))
+    random_image(path, 4 * MIB, seed=49)
     m = boot(cpus=4, disks=[str(path)])
     mix(m, 10, 10, "sda", "0000:00:1f.2")
     before = m.ok("grep MemFree /proc/meminfo")
@@ -270,8 +261,7 @@ def mixed_load(boot, tmp_path, rounds):
     or an error, never something else; afterwards the image is what was written, and no memory is
     lost."""
     path = tmp_path / "d.img"
-    data = random.Random(46).randbytes(4 * MIB)
-    path.write_bytes(data)
+    data = random_image(path, 4 * MIB, seed=46)
     m = boot(cpus=4, disks=[str(path)])
     for _ in range(rounds):
         m.output_of("dd if=/dev/sda bs=64K of=/dev/null status=none & "
@@ -281,12 +271,10 @@ def mixed_load(boot, tmp_path, rounds):
         m.output_of("wait")
         m.output_of("")
         m.ok("driver bind 0000:00:1f.2")
-        assert m.ok("dd if=/dev/sda bs=1M count=1 status=none | sha256sum").split()[0] == \
-            hashlib.sha256(data[:MIB]).hexdigest()
+        assert digest(m, "dd if=/dev/sda bs=1M count=1 status=none") == sha256(data[:MIB])
     log = m.ok("dmesg")
     assert "BUG" not in log and "WARN" not in log and "DMA-API" not in log
-    m.send("poweroff\r")
-    m.wait_end()
+    m.power_off()
     assert path.read_bytes() == data
 
 

@@ -1,15 +1,15 @@
 """Memory that devices may touch: each mistake with it is named, who owns what is shown, and what a
 device cannot reach is brought to it."""
 
-import hashlib
 import random
 import re
 
 import pytest
 
+from images import MIB, sha256
 import linux_formats as linux
 from machine import BEHIND
-from nvme_disk import MIB, nvme
+from nvme_disk import nvme
 
 MACHINE = dict(cpus=2, disk=True, nics=["user"], extra=["-device", "edu,addr=9"], dma_misuse=True)
 
@@ -136,12 +136,12 @@ def test_more_memory_than_devices_reach(boot, tmp_path):
     for size in ("4K", "64K", "4M"):  # disks with 64 address lines
         for i, name in ((1, "sda"), (2, "nvme0n1")):
             assert m.ok(f"dd if=/dev/{name} bs={size} iflag=direct status=none | "
-                        "sha256sum").split()[0] == hashlib.sha256(data[i]).hexdigest()
+                        "sha256sum").split()[0] == sha256(data[i])
     assert copies(m)[0] <= 1
     for size in ("4K", "64K", "4M"):
         before = copies(m)[0]
         assert m.ok(f"dd if=/dev/hda bs={size} iflag=direct status=none | "
-                    "sha256sum").split()[0] == hashlib.sha256(data[0]).hexdigest()
+                    "sha256sum").split()[0] == sha256(data[0])
         assert copies(m)[0] - before >= 2 * MIB // (64 << 10)
     m.ok("dd if=/dev/hda of=/dev/hda bs=1M seek=1 count=1 iflag=direct oflag=direct status=none")
     data[0][MIB:] = data[0][:MIB]
@@ -154,8 +154,7 @@ def test_more_memory_than_devices_reach(boot, tmp_path):
     assert len(places) == 3 and all(int(place, 16) > 1 << 28 for place in places)
     ring = re.search(r"^0000:00:09.0 +0x(\w+) +(\d+) coherent", m.ok("cat /proc/dma-map"), re.M)
     assert int(ring[1], 16) + int(ring[2]) <= 1 << 28
-    m.send("poweroff\r")
-    m.wait_end()
+    m.power_off()
     assert paths[0].read_bytes() == data[0]
 
 
@@ -172,14 +171,13 @@ def test_everything_copied(boot, tmp_path):
         before = copies(m)[0]
         for size in ("4K", "64K", "4M"):
             assert m.ok(f"dd if=/dev/{name} bs={size} iflag=direct status=none | "
-                        "sha256sum").split()[0] == hashlib.sha256(data[i]).hexdigest()
+                        "sha256sum").split()[0] == sha256(data[i])
         m.ok(f"dd if=/dev/{name} of=/dev/{name} bs=1M seek=1 count=1 oflag=direct status=none")
         data[i][MIB:] = data[i][:MIB]
         assert BEHIND or copies(m)[0] - before >= 3 * 2 * MIB // (64 << 10)
     m.wait_for_address()
     assert " 0% packet loss" in m.ok("ping -c 5 -i 0.01 -s 1400 10.0.2.2")
-    m.send("poweroff\r")
-    m.wait_end()
+    m.power_off()
     for i in range(2):
         assert (tmp_path / f"{i}.img").read_bytes() == data[i]
 

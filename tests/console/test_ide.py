@@ -1,11 +1,11 @@
 """IDE disks on -M pc: data by PIO and by DMA, errors, a command that hangs, coming and going."""
 
-import hashlib
 import os
 import re
 
 import pytest
 
+from images import sha256
 from machine import Machine
 
 SECTORS = 16384
@@ -27,10 +27,6 @@ def drives(paths):
             for word in ("-drive", f"if=ide,format=raw,file={path},snapshot=on")]
 
 
-def digest(data):
-    return hashlib.sha256(data).hexdigest()
-
-
 def counters(machine):
     said = machine.ok("cat /proc/driver/ide")
     return {name: [int(number) for number in re.findall(pattern, said)]
@@ -50,7 +46,7 @@ def test_two_disks_of_a_channel(images):
         digests.append(machine.ok("cat /tmp/hdb"))
         for path, said in zip(images, digests):
             with open(path, "rb") as file:
-                assert digest(file.read()) in said
+                assert sha256(file.read()) in said
         counts = counters(machine)
         assert sum(counts["errors"] + counts["resets"]) == 0, counts
 
@@ -85,7 +81,7 @@ def test_an_interrupt_that_never_comes(images):
         machine.bus_command("outb 0x3f6 0x2")
         machine.ok("dd if=/dev/hda of=/dev/null bs=4096 count=1 iflag=direct")
         assert "hda: no answer in 1000 ms" in machine.ok("dmesg")
-        assert digest(data) in machine.ok("sha256sum /dev/hda")
+        assert sha256(data) in machine.ok("sha256sum /dev/hda")
         counts = counters(machine)
         assert counts["timeouts"][0] == 1 and counts["resets"][0] == 1, counts
 
@@ -93,7 +89,7 @@ def test_an_interrupt_that_never_comes(images):
 def test_coming_and_going(images):
     with Machine(machine="pc", cpus=4, name="ide-bind", extra=drives(images)) as machine:
         with open(images[0], "rb") as file:
-            expected = digest(file.read())
+            expected = sha256(file.read())
         for _ in range(10):
             machine.send("sha256sum /dev/hda &\r")
             machine.wait_prompt()

@@ -7,8 +7,9 @@ import subprocess
 
 import pytest
 
+from images import sha256
 from machine import ISO, wait_until
-from test_cdrom import bad_disc, drive, eject, hold_open, insert, no_harm, sha256, slow_drive
+from test_cdrom import bad_disc, drive, eject, hold_open, insert, no_harm, slow_drive
 
 LONG = "a name of two hundred letters " * 6 + "and some more.text"
 FIXED = ["devtmpfs /dev devtmpfs rw 0 0", "proc /proc proc rw 0 0", "tmpfs /tmp tmpfs rw 0 0"]

@@ -7,14 +7,15 @@ import time
 
 import pytest
 from machine import Machine
-from nvme_disk import MIB, clean, counter, digest, image, nvme, settled, sha
+from images import MIB, digest, random_image, sha256
+from nvme_disk import clean, counter, nvme, settled
 
 
 @pytest.fixture(scope="module")
 def shared_disk(tmp_path_factory):
     """A machine with four CPUs and a disk that nobody writes to; the disk's bytes."""
     path = tmp_path_factory.mktemp("nvme") / "disk.img"
-    data = image(path)
+    data = random_image(path)
     with Machine(name="test_nvme", cpus=4, extra=nvme(path)) as m:
         yield m, data
 
@@ -59,7 +60,7 @@ def test_many_readers(shared_disk):
             m.output_of("wait")
             m.output_of("")
     for i, place in enumerate(places):
-        assert m.ok(f"cat /tmp/{i}").split()[0] == sha(data[place * 4096:(place + 16) * 4096])
+        assert m.ok(f"cat /tmp/{i}").split()[0] == sha256(data[place * 4096:(place + 16) * 4096])
     settled(m)
 
 
@@ -83,31 +84,29 @@ def test_lab_queue_depth(shared_disk):
 def test_what_is_written_is_in_the_image(boot, tmp_path):
     """Less than a sector, across sectors; whole ones: test_disk_matrix.py."""
     path = tmp_path / "n.img"
-    data = bytearray(image(path, 4 * MIB, seed=2))
+    data = bytearray(random_image(path, 4 * MIB, seed=2))
     m = boot(cpus=2, extra=nvme(path))
     m.ok("dd if=/dev/zero of=/dev/nvme0n1 bs=1 seek=5000 count=700 status=none")
     data[5000:5700] = bytes(700)
     m.ok("sync")
-    m.send("poweroff\r")
-    m.wait_end()
+    m.power_off()
     assert path.read_bytes() == data
 
 
 def test_blocks_of_four_kibibytes(boot, tmp_path):
     """A medium whose blocks are larger than a sector: pieces are read, changed and written."""
     path = tmp_path / "n.img"
-    data = bytearray(image(path, MIB, seed=3))
+    data = bytearray(random_image(path, MIB, seed=3))
     m = boot(extra=nvme(path, logical_block_size=4096, physical_block_size=4096))
     assert "256 blocks of 4096 bytes" in m.ok("cat /proc/driver/nvme")
-    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha(data)
+    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha256(data)
     assert digest(m, "dd if=/dev/nvme0n1 bs=777 skip=3 count=20 status=none") == \
-        sha(data[777 * 3:777 * 23])
+        sha256(data[777 * 3:777 * 23])
     m.ok("dd if=/dev/zero of=/dev/nvme0n1 bs=1000 seek=5 count=9 status=none")
     data[5000:14000] = bytes(9000)
     m.ok("sync")
-    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha(data)
-    m.send("poweroff\r")
-    m.wait_end()
+    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha256(data)
+    m.power_off()
     assert path.read_bytes() == data
 
 
@@ -116,7 +115,7 @@ def test_several_namespaces(boot, tmp_path):
     data, extra = [], ["-device", "nvme,id=c,serial=x"]
     for i, nsid in enumerate((1, 3, 7)):
         path = tmp_path / f"{i}.img"
-        data.append(image(path, (i + 1) * MIB, seed=20 + i))
+        data.append(random_image(path, (i + 1) * MIB, seed=20 + i))
         read_only = ",readonly=on" if nsid == 7 else ""
         extra += ["-drive", f"if=none,id=d{i},format=raw,file={path}{read_only}",
                   "-device", f"nvme-ns,drive=d{i},bus=c,nsid={nsid}"]
@@ -126,7 +125,7 @@ def test_several_namespaces(boot, tmp_path):
     m.output_of("wait")
     m.output_of("")
     for i in range(3):
-        assert m.ok(f"cat /tmp/{i}").split()[0] == sha(data[i])
+        assert m.ok(f"cat /tmp/{i}").split()[0] == sha256(data[i])
     # The driver does not know that it is read-only: the disk says so, at once or when it is asked.
     assert m.run("dd if=/dev/zero of=/dev/nvme0n7 count=1 oflag=direct")[1] == 1
     output, status = m.run("dd if=/dev/zero of=/dev/nvme0n7 count=1 conv=fsync")
@@ -158,29 +157,29 @@ def test_namespaces_share_a_queue(boot):
 
 def test_fewer_queues_than_cpus(boot, tmp_path):
     path = tmp_path / "n.img"
-    data = image(path, MIB, seed=4)
+    data = random_image(path, MIB, seed=4)
     m = boot(cpus=4, extra=nvme(path, max_ioqpairs=2, msix_qsize=3))
     said = m.ok("cat /proc/driver/nvme")
     assert re.findall(r"queue [12]: .*CPUs (\S+),", said) == ["0,2", "1,3"]
-    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha(data)
+    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha256(data)
 
 
 def test_every_kind_of_interrupt(boot, tmp_path):
     """The same bytes by messages of its own for each queue, by one wire for all, and by a clock."""
     path = tmp_path / "n.img"
-    data = image(path, 256 << 10, seed=5)
+    data = random_image(path, 256 << 10, seed=5)
     m = boot(cpus=2, extra=nvme(path))
     for mode, name, vectors, chip in (("intx", "INTx", 1, "IO-APIC"), ("poll", "POLL", 1, "POLL"),
                                       ("msix", "MSI-X", 3, "MSIX"), ("auto", "MSI-X", 3, "MSIX")):
         assert f"-> {name} irq" in m.ok(f"irq mode nvme0 {mode}")
         assert f"\n  {vectors} vectors" in m.ok("cat /proc/driver/nvme")
-        assert digest(m, "dd if=/dev/nvme0n1 bs=64K iflag=direct status=none") == sha(data)
+        assert digest(m, "dd if=/dev/nvme0n1 bs=64K iflag=direct status=none") == sha256(data)
         row = next(line for line in m.ok("cat /proc/interrupts").splitlines() if "nvme0q1" in line)
         assert chip in row
         settled(m)
     output, status = m.run("irq mode nvme0 msi")
     assert status == 1 and "cannot use msi" in output and "MSI-X" in output
-    assert digest(m, "dd if=/dev/nvme0n1 bs=64K iflag=direct status=none") == sha(data)
+    assert digest(m, "dd if=/dev/nvme0n1 bs=64K iflag=direct status=none") == sha256(data)
 
 
 @pytest.mark.parametrize("option,kind", [("pci=nomsi", "IO-APIC"), ("pci=noirq", "PCI-POLL"),
@@ -189,13 +188,13 @@ def test_every_kind_of_interrupt(boot, tmp_path):
                                          ("nvme.depth=2 nvme.queues=1", "MSIX")])
 def test_boot_options(boot, tmp_path, option, kind):
     path = tmp_path / "n.img"
-    data = image(path, 512 << 10, seed=6)
+    data = random_image(path, 512 << 10, seed=6)
     m = boot(cpus=2, append=option, extra=nvme(path))
     m.output_of("sha256sum /dev/nvme0n1 > /tmp/a &")
-    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha(data)
+    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha256(data)
     m.output_of("wait")
     m.output_of("")
-    assert m.ok("cat /tmp/a").split()[0] == sha(data)
+    assert m.ok("cat /tmp/a").split()[0] == sha256(data)
     row = next(line for line in m.ok("cat /proc/interrupts").splitlines() if "nvme0q1" in line)
     assert kind in row
     polled = re.findall(r"^ +\d+ +\d+ +(\d+) ", m.ok("cat /proc/irq_poll"), re.M)
@@ -206,10 +205,10 @@ def test_boot_options(boot, tmp_path, option, kind):
 @pytest.mark.parametrize("threshold,by_sgl", [(0, 0), (32768, 8), (65536, 8), (131072, 0)])
 def test_long_pieces_are_told_by_sgl(boot, tmp_path, threshold, by_sgl):
     path = tmp_path / "n.img"
-    data = image(path, 512 << 10, seed=11)
+    data = random_image(path, 512 << 10, seed=11)
     m = boot(append=f"nvme.sgl_threshold={threshold}", extra=nvme(path))
     before = counter(m, "by SGL"), counter(m, "commands")
-    assert digest(m, "dd if=/dev/nvme0n1 bs=64K iflag=direct status=none") == sha(data)
+    assert digest(m, "dd if=/dev/nvme0n1 bs=64K iflag=direct status=none") == sha256(data)
     assert counter(m, "by SGL") - before[0] == by_sgl
     assert counter(m, "commands") - before[1] == 8
     settled(m)
@@ -229,13 +228,13 @@ def rebind(m, data, times):
         m.output_of("wait")
         m.ok(f"driver bind {address}")
     m.output_of("")
-    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha(data)
+    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha256(data)
     settled(m)
 
 
 def rebound_leaves_nothing(boot, path, first, then):
     """After the first times, which fill caches, no memory goes."""
-    data = image(path, MIB, seed=8)
+    data = random_image(path, MIB, seed=8)
     m = boot(cpus=4, extra=nvme(path))
     rebind(m, data, first)
     before = m.ok("grep MemFree /proc/meminfo")
@@ -275,7 +274,7 @@ def mix(m, seconds, rebinds, disk, address):
 
 def test_mixed_load_is_verified(boot, tmp_path):
     path = tmp_path / "n.img"
-    image(path, 4 * MIB, seed=18)
+    random_image(path, 4 * MIB, seed=18)
     m = boot(cpus=4, extra=nvme(path))
     mix(m, 2, 3, "nvme0n1", address_of(m))
     settled(m)
@@ -284,7 +283,7 @@ def test_mixed_load_is_verified(boot, tmp_path):
 @pytest.mark.long
 def test_mixed_load_for_minutes(boot, tmp_path):
     path = tmp_path / "n.img"
-    image(path, 4 * MIB, seed=18)
+    random_image(path, 4 * MIB, seed=18)
     m = boot(cpus=4, extra=nvme(path))
     mix(m, 10, 10, "nvme0n1", address_of(m))
     before = m.ok("grep MemFree /proc/meminfo")
@@ -297,7 +296,7 @@ def test_mixed_load_for_minutes(boot, tmp_path):
 def test_lab_compares_the_kinds(boot, tmp_path, disk):
     """The same reads by each kind that a device can have; after it all is as before."""
     path = tmp_path / "n.img"
-    data = image(path, MIB, seed=17)
+    data = random_image(path, MIB, seed=17)
     m = boot(cpus=2, disks=[disk()], extra=nvme(path))
     said = m.ok("lab interrupt-kinds")
     rows = re.findall(r"^(\w+) +(\S+) +(\d|no) +([\d.]+|-) ", said, re.M)
@@ -306,6 +305,6 @@ def test_lab_compares_the_kinds(boot, tmp_path, disk):
         ("nvme0n1", "POLL", "1"), ("sda", "INTx", "1"), ("sda", "MSI", "1"), ("sda", "MSI-X", "no"),
         ("sda", "POLL", "1")]
     assert all(row[3] == "1.00" for row in rows if row[1] in ("INTx", "MSI-X") and row[2] != "no")
-    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha(data)
+    assert m.ok("sha256sum /dev/nvme0n1").split()[0] == sha256(data)
     assert "uses" in m.ok("msi") and "3 vectors" in m.ok("cat /proc/driver/nvme")
     settled(m)

@@ -5,7 +5,8 @@ import re
 
 import pytest
 from machine import wait_until
-from nvme_disk import MIB, clean, counter, digest, image, nvme, settled, sha
+from images import MIB, digest, random_image, sha256
+from nvme_disk import clean, counter, nvme, settled
 
 ECAM = 0xb0000000  # QEMU's q35
 
@@ -15,7 +16,7 @@ ECAM = 0xb0000000  # QEMU's q35
 
 def test_error_hits_exactly_its_sector(boot, tmp_path):
     path = tmp_path / "n.img"
-    data = bytearray(image(path, MIB, seed=9))
+    data = bytearray(random_image(path, MIB, seed=9))
     rules = [{"event": "none", "iotype": "read", "sector": 104, "errno": 5, "once": False},
              {"event": "none", "iotype": "write", "sector": 16, "errno": 5, "once": False}]
     node = {"driver": "blkdebug", "node-name": "bad", "inject-error": rules,
@@ -26,15 +27,14 @@ def test_error_hits_exactly_its_sector(boot, tmp_path):
     assert "read of 1 sectors at 104 failed: unrecovered read error (status 0x281)" in m.ok("dmesg")
     for sector in (103, 105, 0):
         assert digest(m, f"dd if=/dev/nvme0n1 skip={sector} count=1 iflag=direct status=none") == \
-            sha(data[sector * 512:(sector + 1) * 512])
+            sha256(data[sector * 512:(sector + 1) * 512])
     output, status = m.run("dd if=/dev/zero of=/dev/nvme0n1 seek=16 count=1 oflag=direct")
     assert status == 1 and "error writing" in output
     m.ok("dd if=/dev/zero of=/dev/nvme0n1 seek=17 count=1 oflag=direct conv=fsync status=none")
     data[17 * 512:18 * 512] = bytes(512)
     assert counter(m, "failed") == 2 and counter(m, "timeouts") == 0
     settled(m)
-    m.send("poweroff\r")
-    m.wait_end()
+    m.power_off()
     assert path.read_bytes() == data
 
 
@@ -51,13 +51,13 @@ def held_disk(path):
 def test_late_command_is_aborted_and_ends_late(boot, tmp_path):
     """Held until it was aborted (QEMU's controller says that it could not): its data is right."""
     path = tmp_path / "n.img"
-    data = image(path, MIB, seed=10)
+    data = random_image(path, MIB, seed=10)
     m = boot(cpus=2, append="loglevel=6 nvme.timeout=1500", extra=held_disk(path))
     m.hmp('qemu-io held "break read_aio A"')
     m.send("dd if=/dev/nvme0n1 bs=4K count=1 iflag=direct status=none | sha256sum\r")
     m.expect(r"nvme0n1: I/O timeout, aborting \(queue \d, id 0x\w+, read of 8 sectors at 0\)")
     m.hmp('qemu-io held "resume A"')
-    assert m.expect(r"\n(\w{64})  -")[1] == sha(data[:4096])
+    assert m.expect(r"\n(\w{64})  -")[1] == sha256(data[:4096])
     m.wait_prompt()
     assert counter(m, "aborts") == 1 and counter(m, "resets") == 0 and counter(m, "failed") == 0
     settled(m)
@@ -91,48 +91,45 @@ def hang_once(m, data, block):
     served = counter(m, "failed") == failed
     assert counter(m, "resets") > resets
     if served:
-        assert said == sha(data[block * 4096:(block + 2) * 4096])
+        assert said == sha256(data[block * 4096:(block + 2) * 4096])
     else:
-        assert said in (sha(data[block * 4096:(block + 1) * 4096]), sha(b""))
+        assert said in (sha256(data[block * 4096:(block + 1) * 4096]), sha256(b""))
     return served
 
 
 def test_hung_command_is_reset_and_done_again(boot, tmp_path):
     path = tmp_path / "n.img"
-    data = image(path, MIB, seed=11)
+    data = random_image(path, MIB, seed=11)
     m = boot(cpus=2, append="loglevel=6 nvme.timeout=400", extra=throttled_disk(path))
     hang_once(m, data, 5)
     assert re.search(r"nvme0: reset in \d+ ms, 1 requests started again, 0 failed",
                      m.ok("dmesg"))
-    assert m.ok("dd if=/dev/nvme0n1 bs=64K iflag=direct status=none | sha256sum").split()[0] == \
-        sha(data)
+    assert digest(m, "dd if=/dev/nvme0n1 bs=64K iflag=direct status=none") == sha256(data)
     settled(m)
 
 
 @pytest.mark.long
 def test_hung_command_a_hundred_times(boot, tmp_path):
     path = tmp_path / "n.img"
-    data = image(path, MIB, seed=11)
+    data = random_image(path, MIB, seed=11)
     m = boot(cpus=2, append="loglevel=6 nvme.timeout=400", extra=throttled_disk(path))
     served = sum(hang_once(m, data, i) for i in range(100))
     assert served > 0 and counter(m, "failed") == 100 - served
-    assert m.ok("dd if=/dev/nvme0n1 bs=64K iflag=direct status=none | sha256sum").split()[0] == \
-        sha(data)
+    assert digest(m, "dd if=/dev/nvme0n1 bs=64K iflag=direct status=none") == sha256(data)
     settled(m)
 
 
 def test_command_that_never_ends_fails(boot, tmp_path):
     """Twice through abort and reset is enough: its reader is told; everybody else is served."""
     path = tmp_path / "n.img"
-    data = image(path, MIB, seed=12)
+    data = random_image(path, MIB, seed=12)
     m = boot(cpus=2, append="loglevel=6 nvme.timeout=200", extra=throttled_disk(path))
     hold(m, True)
     output, status = m.run("dd if=/dev/nvme0n1 of=/dev/null bs=4K count=3 iflag=direct")
     assert status == 1 and "Input/output error" in output
     assert counter(m, "resets") == 2 and counter(m, "failed") == 1
     hold(m, False)
-    assert m.ok("dd if=/dev/nvme0n1 bs=64K iflag=direct status=none | sha256sum").split()[0] == \
-        sha(data)
+    assert digest(m, "dd if=/dev/nvme0n1 bs=64K iflag=direct status=none") == sha256(data)
     settled(m)
 
 
@@ -159,7 +156,7 @@ def command_register(m):
 def test_fatal_error_is_reset(boot, tmp_path):
     """It cannot reach memory for a moment, and says that it is dead (CSTS.CFS)."""
     path = tmp_path / "n.img"
-    data = image(path, MIB, seed=13)
+    data = random_image(path, MIB, seed=13)
     m = boot(cpus=2, append="loglevel=6 nvme.timeout=5000", hostile=True, extra=nvme(path))
     register = command_register(m)
     command = m.bus_read32(register) & 0xffff
@@ -167,7 +164,7 @@ def test_fatal_error_is_reset(boot, tmp_path):
     m.send("dd if=/dev/nvme0n1 bs=4K count=1 iflag=direct status=none | sha256sum\r")
     m.expect("resetting controller: fatal error, CSTS 0x2")
     m.bus_write32(register, command)
-    assert m.expect(r"\n(\w{64})  -")[1] == sha(data[:4096])
+    assert m.expect(r"\n(\w{64})  -")[1] == sha256(data[:4096])
     m.wait_prompt()
     assert counter(m, "resets") == 1 and counter(m, "aborts") == 0
     settled(m)
@@ -176,7 +173,7 @@ def test_fatal_error_is_reset(boot, tmp_path):
 def test_controller_that_stays_dead(boot, tmp_path):
     """The same for good: every request gets an error, the console lives, the driver can go."""
     path = tmp_path / "n.img"
-    image(path, MIB, seed=13)
+    random_image(path, MIB, seed=13)
     m = boot(cpus=2, hostile=True, extra=nvme(path))
     register = command_register(m)
     m.bus_write32(register, m.bus_read32(register) & 0xffff & ~4)
@@ -206,13 +203,13 @@ def test_forged_answer_is_not_obeyed(boot, tmp_path, what, words):
     """Counted and said. It cost the device its place in the queue, so the next answer is missed:
     that is found by the time-out, and mended by a reset."""
     path = tmp_path / "n.img"
-    data = image(path, MIB, seed=14)
+    data = random_image(path, MIB, seed=14)
     m = boot(cpus=1, append="loglevel=6 nvme.timeout=200", hostile=True, extra=nvme(path))
     forge(m, 1, words)
     for block in range(3):
         assert digest(m, f"dd if=/dev/nvme0n1 bs=4K skip={block} count=1 iflag=direct "
                       "status=none") == \
-            sha(data[block * 4096:(block + 1) * 4096])
+            sha256(data[block * 4096:(block + 1) * 4096])
     assert counter(m, what) == 1 and counter(m, "strange answers") == 1
     assert counter(m, "failed") == 0 and counter(m, "resets") == 1
     assert "queue 1: an answer " in m.ok("dmesg")
@@ -224,13 +221,13 @@ def test_late_answers_a_hundred_times(boot, tmp_path):
     """The answer to a command that was given up long ago, each time where the next one is looked
     for: it is told from the real ones, which all arrive, if need be after a reset."""
     path = tmp_path / "n.img"
-    data = image(path, MIB, seed=14)
+    data = random_image(path, MIB, seed=14)
     m = boot(cpus=1, append="nvme.timeout=200", hostile=True, extra=nvme(path))
     for i in range(100):
         forge(m, 1, (1, 0x0000, 0))
         for block in (i, i + 1, i + 2):
             assert digest(m, f"dd if=/dev/nvme0n1 bs=4K skip={block} count=1 iflag=direct "
-                          "status=none") == sha(data[block * 4096:(block + 1) * 4096])
+                          "status=none") == sha256(data[block * 4096:(block + 1) * 4096])
         assert counter(m, "stale") == i + 1 and counter(m, "failed") == 0
     assert counter(m, "strange answers") == 100 and counter(m, "resets") == 100
     settled(m)
@@ -239,21 +236,20 @@ def test_late_answers_a_hundred_times(boot, tmp_path):
 def test_impossible_doorbell_is_told_as_an_event(boot, tmp_path):
     """A doorbell that points outside of its queue: the controller refuses it, and says so."""
     path = tmp_path / "n.img"
-    data = image(path, MIB, seed=15)
+    data = random_image(path, MIB, seed=15)
     m = boot(cpus=1, hostile=True, extra=nvme(path))
     bar = int(re.search(r"Memory at (\w+) ", m.ok("lspci -v -s " + re.search(
         r"0000:(\S+),", m.ok("cat /proc/driver/nvme"))[1]))[1], 16)
     m.bus_write32(bar + 0x1008, 0xffff)  # the tail of queue 1
     wait_until(lambda: counter(m, "events") != 0, "the event")
     assert re.search(r"nvme0: event 0x\w+: error", m.ok("dmesg"))
-    assert m.ok("dd if=/dev/nvme0n1 bs=64K iflag=direct status=none | sha256sum").split()[0] == \
-        sha(data)
+    assert digest(m, "dd if=/dev/nvme0n1 bs=64K iflag=direct status=none") == sha256(data)
     settled(m)
 
 
 def test_health_is_told_as_an_event(boot, tmp_path):
     path = tmp_path / "n.img"
-    image(path, MIB, seed=16)
+    random_image(path, MIB, seed=16)
     m = boot(cpus=1, extra=["-drive", f"if=none,id=n0,format=raw,file={path}",
                             "-device", "nvme,id=c,drive=n0,serial=a"])
     m.qmp("qom-set", path="/machine/peripheral/c", property="smart_critical_warning", value=1)

@@ -1,23 +1,17 @@
 """The page cache from outside: what is in the image and when, how often the disk was asked, and
 what happens when memory is short, the disk fails or goes."""
 
-import hashlib
 import json
-import random
 import re
 
 import pytest
 
-from test_disk import blkdebug, diskstats, random_image
+from images import MIB, digest, random_image, sha256
+from test_disk import blkdebug, diskstats
 from test_partition import mbr
 
-MIB = 1 << 20
 MACHINE = dict(cpus=2, disk=True)
 READS, READ_SECTORS, WRITES, WRITTEN_SECTORS, FLUSHES = 0, 2, 4, 6, 15  # of diskstats
-
-
-def sha(data):
-    return hashlib.sha256(data).hexdigest()
 
 
 def cache_of(machine, disk="sda"):
@@ -218,8 +212,8 @@ def test_what_is_written_is_here_first_and_there_after_fsync(boot, tmp_path):
     dirty = cache_of(m)["dirty"]
     assert dirty == meminfo(m, "Dirty") == 512 + 4 + 4 + 4  # pages that are touched, in KiB
     assert path.read_bytes() == old
-    assert m.ok("sha256sum /dev/sda").split()[0] == sha(new)
-    assert m.ok("dd if=/dev/sda bs=512 iflag=direct status=none | sha256sum").split()[0] == sha(new)
+    assert m.ok("sha256sum /dev/sda").split()[0] == sha256(new)
+    assert digest(m, "dd if=/dev/sda bs=512 iflag=direct status=none") == sha256(new)
     assert path.read_bytes() == new  # a direct read needs it on the disk
     m.ok("dd if=/dev/zero of=/dev/sda bs=4K seek=9 count=2 conv=fsync status=none")
     new[9 * 4096:11 * 4096] = bytes(8192)
@@ -227,7 +221,7 @@ def test_what_is_written_is_here_first_and_there_after_fsync(boot, tmp_path):
     assert cache_of(m)["dirty"] == 0 and meminfo(m, "Dirty") == 0
     m.ok("dd if=/dev/zero of=/dev/sda bs=4K seek=50 count=3 oflag=direct status=none")
     new[50 * 4096:53 * 4096] = bytes(3 * 4096)
-    assert m.ok("sha256sum /dev/sda").split()[0] == sha(new)
+    assert m.ok("sha256sum /dev/sda").split()[0] == sha256(new)
     assert "BUG" not in m.ok("dmesg") and "WARN" not in m.ok("dmesg")
 
 
@@ -275,7 +269,7 @@ def test_partition_and_disk_are_one(boot, tmp_path):
     data[1060 * 512:1066 * 512] = bytes(6 * 512)
     for name, start, count in (("sda", 0, 2048), ("sda1", 63, 1000), ("sda2", 1063, 500)):
         assert m.ok(f"sha256sum /dev/{name}").split()[0] == \
-            sha(data[start * 512:(start + count) * 512]), name
+            sha256(data[start * 512:(start + count) * 512]), name
     # Read through a partition: charged to it.
     drop(m)
     m.ok("sync")
@@ -302,10 +296,10 @@ def test_read_error_is_of_its_page(boot, tmp_path):
     assert "50+0 records in\n50+0 records out" in output
     for page in (49, 51):
         assert m.ok(f"dd if=/dev/sda bs=4K skip={page} count=1 status=none | sha256sum"
-                    ).split()[0] == sha(data[page * 4096:(page + 1) * 4096])
+                    ).split()[0] == sha256(data[page * 4096:(page + 1) * 4096])
     # Of the page itself, direct reads get what can be had.
     assert m.ok("dd if=/dev/sda skip=402 count=1 iflag=direct status=none | sha256sum"
-                ).split()[0] == sha(data[402 * 512:403 * 512])
+                ).split()[0] == sha256(data[402 * 512:403 * 512])
 
 
 def test_write_error_is_told_by_fsync(boot, tmp_path):
@@ -327,8 +321,7 @@ def test_write_error_is_told_by_fsync(boot, tmp_path):
     output, status = m.run("sync")
     assert status == 1 and output == "sync: sda: Input/output error\n"
     assert m.run("sync")[1] == 0
-    m.send("poweroff\r")
-    m.wait_end()
+    m.power_off()
 
 
 def test_disk_that_goes_while_dirty(boot, tmp_path):
@@ -350,7 +343,7 @@ def test_disk_that_goes_while_dirty(boot, tmp_path):
     assert path.read_bytes() == data
     assert meminfo(m, "Dirty") == meminfo(m, "Writeback") == 0
     m.ok("driver bind 0000:00:1f.2")
-    assert m.ok("sha256sum /dev/sda").split()[0] == sha(data)
+    assert m.ok("sha256sum /dev/sda").split()[0] == sha256(data)
     log = m.ok("dmesg")
     assert "BUG" not in log and "WARN" not in log
 
@@ -384,8 +377,7 @@ def test_crowd_in_little_memory(boot, tmp_path, options):
     """A disk larger than memory, readers and writers on four CPUs, buffered and direct: each reader
     gets its bytes, and the image is what was written."""
     path = tmp_path / "d.img"
-    data = bytearray(random.Random(29).randbytes(96 * MIB))
-    path.write_bytes(data)
+    data = bytearray(random_image(path, 96 * MIB, seed=29))
     first = ["-device", "intel-iommu,intremap=on"] if options else []
     m = boot(cpus=4, mem="64M", append=options, disks=[str(path)], first=first)
     part = 12 * MIB
@@ -399,8 +391,8 @@ def test_crowd_in_little_memory(boot, tmp_path, options):
     m.output_of("wait", timeout=240)
     m.output_of("")
     for i in (6, 7):
-        assert m.ok(f"cat /tmp/{i}").split()[0] == sha(data[part * i:part * (i + 1)])
-    assert m.ok("sha256sum /dev/sda", timeout=240).split()[0] == sha(data)
+        assert m.ok(f"cat /tmp/{i}").split()[0] == sha256(data[part * i:part * (i + 1)])
+    assert m.ok("sha256sum /dev/sda", timeout=240).split()[0] == sha256(data)
     counts = cache_of(m)
     assert counts["evicted"] > 10000 and counts["lost"] == 0
     assert counts["cached"] < 60 * 1024
@@ -429,7 +421,7 @@ def test_no_write_is_lost_for_want_of_memory(boot, disk):
             continue  # dd itself had none
         assert output == ""
         m.ok(f"dd if=/dev/sda bs=4096 count=1 skip={number} iflag=direct status=none > /tmp/page")
-        assert sha(bytes(4096)) in m.ok("sha256sum /tmp/page")
+        assert sha256(bytes(4096)) in m.ok("sha256sum /tmp/page")
     assert refused > 0
     assert "lost async page write" not in m.ok("dmesg") and cache_of(m)["lost"] == 0
 

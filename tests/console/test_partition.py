@@ -1,6 +1,5 @@
 """Partitions: both kinds of tables, disks of their own, and a table that is broken."""
 
-import hashlib
 import random
 import struct
 import uuid
@@ -8,9 +7,9 @@ import zlib
 
 import pytest
 
+from images import MIB, digest, sha256
 from nvme_disk import nvme
 
-MIB = 1 << 20
 SECTORS = 4 * MIB // 512
 
 
@@ -66,7 +65,7 @@ def test_mbr(boot, tmp_path):
     assert "   8        3        250 sda3" in m.ok("cat /proc/partitions")
     for name, start, count in (("sda1", 64, 1000), ("sda3", 7000, 500), ("sda5", 2010, 300)):
         assert m.ok(f"sha256sum /dev/{name}").split()[0] == \
-            hashlib.sha256(data[start * 512:(start + count) * 512]).hexdigest()
+            sha256(data[start * 512:(start + count) * 512])
     # A partition ends where it ends, and counts for itself.
     output, status = m.run("dd if=/dev/zero of=/dev/sda5 bs=64K count=3 oflag=direct status=none")
     assert status == 1 and "No space left on device" in output
@@ -79,8 +78,7 @@ def test_mbr(boot, tmp_path):
     assert m.ok("lsblk") == ""
     m.ok("driver bind 0000:00:1f.2")
     assert "sda5" in m.ok("lsblk")
-    m.send("poweroff\r")
-    m.wait_end()
+    m.power_off()
     assert path.read_bytes() == data
 
 
@@ -90,7 +88,7 @@ def test_gpt(boot, tmp_path):
     m = boot(disks=[str(path)], append="loglevel=6")
     assert "sda: 2 partitions (gpt)" in looked(m)
     assert m.ok("sha256sum /dev/sda2").split()[0] == \
-        hashlib.sha256(data[2048 * 512:4096 * 512]).hexdigest()
+        sha256(data[2048 * 512:4096 * 512])
 
 
 def test_broken_gpt(boot, tmp_path):
@@ -109,8 +107,7 @@ def test_broken_gpt(boot, tmp_path):
     m = boot(disks=[str(path)])
     assert "sda: partitions not read: a GPT header with a wrong CRC" in looked(m)
     assert "sda1" not in m.ok("lsblk")
-    assert m.ok("dd if=/dev/sda bs=4K count=1 status=none | sha256sum").split()[0] == \
-        hashlib.sha256(data[:4096]).hexdigest()
+    assert digest(m, "dd if=/dev/sda bs=4K count=1 status=none") == sha256(data[:4096])
 
 
 @pytest.mark.parametrize("kind", ["mbr", "gpt"])
@@ -128,9 +125,8 @@ def test_blocks_of_4_kib(boot, tmp_path, kind):
     for name, start, count in (("nvme0n1p1", 8, 100), (second, 210, 30)):
         assert m.ok(f"lsblk -b -n -o SIZE {name}").strip() == str(count * block)
         assert m.ok(f"sha256sum /dev/{name}").split()[0] == \
-            hashlib.sha256(data[start * block:(start + count) * block]).hexdigest()
+            sha256(data[start * block:(start + count) * block])
     m.ok(f"dd if=/dev/zero of=/dev/{second} bs=4K seek=29 count=1 oflag=direct status=none")
-    m.send("poweroff\r")
-    m.wait_end()
+    m.power_off()
     data[239 * block:240 * block] = bytes(block)
     assert path.read_bytes() == data
