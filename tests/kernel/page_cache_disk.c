@@ -1,5 +1,6 @@
 // A disk of memory for the tests of the page cache, which does as it is told: holds its answers,
-// fails where it is told to, counts what it was asked for. And threads that read it.
+// fails where it is told to, counts what it was asked for. And threads beside the test's that use
+// it.
 //
 // Context: thread; the answers: whoever submits.
 #include <lib/string.h>
@@ -158,15 +159,20 @@ struct gendisk *pc_partition(struct pc_disk *d, unsigned number)
     return disk;
 }
 
+void pc_put(struct pc_disk *d)
+{
+    blk_put(d->disk);
+    kfree(d->memory);
+    kfree(d);
+}
+
 bool pc_drop(struct pc_disk *d)
 {
     pc_release(d);
     bool gone = del_gendisk(d->disk) == 0;
     if (gone) {
         gone = d->disk->cache->pages == 0;
-        blk_put(d->disk);
-        kfree(d->memory);
-        kfree(d);
+        pc_put(d);
     }
     return gone;
 }
@@ -188,41 +194,61 @@ struct page_cache_stats pc_stats(struct pc_disk *d)
     return stats;
 }
 
-// ---- readers ------------------------------------------------------------------------------------
+// ---- threads beside the test's ------------------------------------------------------------------
 
-static void pc_reader_thread(void *arg)
+static void pc_thread_run(void *arg)
 {
-    struct pc_reader *r = arg;
-    r->got = page_cache_read(&r->file, r->offset, r->data, 4096);
-    r->right = r->got > 0 && pc_is_right(r->data, r->offset, (size_t)r->got);
+    struct pc_thread *r = arg;
+
+    r->fn(r);
     complete(&r->done);
 }
 
-struct pc_reader *pc_readers_start(struct pc_disk *d, unsigned count, uint64_t offset)
+bool pc_thread_start(struct pc_thread *r, struct pc_disk *d, void (*fn)(struct pc_thread *r),
+                     uint64_t offset, uint8_t *data)
 {
-    struct pc_reader *readers = kcalloc(count, sizeof(*readers), GFP_KERNEL);
+    *r = (struct pc_thread){.d = d, .fn = fn, .offset = offset, .data = data};
+    page_cache_open(&r->file, d->disk);
+    init_completion(&r->done);
+    r->thread = kthread_run(pc_thread_run, r, "beside");
+    return r->thread != NULL;
+}
+
+bool pc_thread_join(struct pc_thread *r)
+{
+    if (wait_for_completion_timeout(&r->done, 50 * HZ) == 0) {
+        return false;
+    }
+    thread_join(r->thread);
+    return true;
+}
+
+static void pc_reader_read(struct pc_thread *r)
+{
+    r->got = page_cache_read(&r->file, r->offset, r->data, 4096);
+    r->right = r->got > 0 && pc_is_right(r->data, r->offset, (size_t)r->got);
+}
+
+struct pc_thread *pc_readers_start(struct pc_disk *d, unsigned count, uint64_t offset)
+{
+    struct pc_thread *readers = kcalloc(count, sizeof(*readers), GFP_KERNEL);
+
     for (unsigned i = 0; readers != NULL && i < count; i++) {
-        struct pc_reader *r = &readers[i];
-        r->d = d;
-        r->offset = offset;
-        page_cache_open(&r->file, d->disk);
-        init_completion(&r->done);
-        r->data = kmalloc(4096, GFP_KERNEL);
-        r->thread = r->data != NULL ? kthread_run(pc_reader_thread, r, "reader/%u", i) : NULL;
-        if (r->thread == NULL) {
+        uint8_t *data = kmalloc(4096, GFP_KERNEL);
+
+        if (data == NULL || !pc_thread_start(&readers[i], d, pc_reader_read, offset, data)) {
             return NULL;
         }
     }
     return readers;
 }
 
-bool pc_readers_join(struct pc_reader *readers, unsigned count)
+bool pc_readers_join(struct pc_thread *readers, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
-        if (wait_for_completion_timeout(&readers[i].done, 50 * HZ) == 0) {
+        if (!pc_thread_join(&readers[i])) {
             return false;
         }
-        thread_join(readers[i].thread);
         kfree(readers[i].data);
     }
     return true;

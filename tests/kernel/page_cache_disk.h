@@ -43,26 +43,34 @@ struct pc_disk *pc_make_parted(void);
 struct gendisk *pc_partition(struct pc_disk *d, unsigned number);
 // Gives back what is held, and takes the disk down. True: nothing was left of it.
 bool pc_drop(struct pc_disk *d);
+// The rest of that, for a test that took a reference and then the disk down itself.
+void pc_put(struct pc_disk *d);
 // Holds nothing any more, and answers what was held.
 void pc_release(struct pc_disk *d);
 uint8_t pc_byte(size_t at);
 bool pc_is_right(const uint8_t *data, size_t at, size_t size);
 struct page_cache_stats pc_stats(struct pc_disk *d);
 
-struct pc_reader {
+struct pc_thread {
     struct pc_disk *d;
     uint64_t offset;
     long got;
     bool right;
+    void (*fn)(struct pc_thread *r);
     struct page_cache_file file;
     uint8_t *data;
     struct completion done;
     struct thread *thread;
 };
 
-// So many threads that read the page at `offset`, each as an opener of its own. NULL: no memory.
-struct pc_reader *pc_readers_start(struct pc_disk *d, unsigned count, uint64_t offset);
+// A thread beside the test's, an opener of its own: calls fn. False: no memory.
+bool pc_thread_start(struct pc_thread *r, struct pc_disk *d, void (*fn)(struct pc_thread *r),
+                     uint64_t offset, uint8_t *data);
+// True: it came back, in time.
+bool pc_thread_join(struct pc_thread *r);
+// So many threads that read the page at `offset`. NULL: no memory.
+struct pc_thread *pc_readers_start(struct pc_disk *d, unsigned count, uint64_t offset);
 // True: all came back, in time.
-bool pc_readers_join(struct pc_reader *readers, unsigned count);
+bool pc_readers_join(struct pc_thread *readers, unsigned count);
 // How many threads wait for pages of this disk.
 unsigned pc_waiting(struct pc_disk *d);

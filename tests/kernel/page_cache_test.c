@@ -145,7 +145,7 @@ KTEST(page_cache, one_fill_for_many_readers)
     struct pc_disk *d = pc_make();
     REQUIRE(d != NULL);
     d->hold = true;
-    struct pc_reader *readers = pc_readers_start(d, PC_THREADS, 50 * 4096);
+    struct pc_thread *readers = pc_readers_start(d, PC_THREADS, 50 * 4096);
     REQUIRE(readers != NULL);
     EXPECT(EVENTUALLY(pc_waiting(d) == PC_THREADS));
     EXPECT_EQ(d->reads, 1);
@@ -168,7 +168,7 @@ KTEST(page_cache, an_error_is_told_to_all_who_waited_and_asked_for_once)
     REQUIRE(d != NULL);
     d->hold = true;
     d->bad_read = 50 * 8 + 3;
-    struct pc_reader *readers = pc_readers_start(d, PC_THREADS, 50 * 4096);
+    struct pc_thread *readers = pc_readers_start(d, PC_THREADS, 50 * 4096);
     REQUIRE(readers != NULL);
     EXPECT(EVENTUALLY(pc_waiting(d) == PC_THREADS));
     pc_release(d);

@@ -3,9 +3,7 @@
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/ktest.h>
-#include <core/clock.h>
 #include <mm/slab.h>
-#include <sched/thread.h>
 
 #include "eventually.h"
 #include "page_cache_disk.h"
@@ -55,11 +53,9 @@ KTEST(page_cache, the_flusher_comes_by_itself)
     EXPECT(pc_drop(d));
 }
 
-static void pc_writer_thread(void *arg)
+static void pc_write_page(struct pc_thread *r)
 {
-    struct pc_reader *r = arg;
     r->got = page_cache_write(&r->file, r->offset, r->data, 4096);
-    complete(&r->done);
 }
 
 KTEST(page_cache, who_dirties_too_much_waits)
@@ -67,21 +63,16 @@ KTEST(page_cache, who_dirties_too_much_waits)
     struct wb_setting before = wb_setting;
     struct pc_disk *d = pc_make();
     uint8_t *data = kzalloc(65536, GFP_KERNEL);
-    static struct pc_reader writer;
+    static struct pc_thread writer;
     REQUIRE(d != NULL && data != NULL);
     wb_setting.dirty_background_ratio = wb_setting.dirty_ratio = 0;
     d->hold = true;
     EXPECT_EQ(page_cache_write(&d->file, 0, data, 4096), 4096); // nothing was dirty before it
-    writer = (struct pc_reader){.d = d, .offset = 4096, .data = data};
-    page_cache_open(&writer.file, d->disk);
-    init_completion(&writer.done);
-    writer.thread = kthread_run(pc_writer_thread, &writer, "writer");
-    REQUIRE(writer.thread != NULL);
+    REQUIRE(pc_thread_start(&writer, d, pc_write_page, 4096, data));
     EXPECT(EVENTUALLY(pc_stats(d).throttled != 0));
     EXPECT_EQ(d->disk->cache->pages, 1);
     pc_release(d);
-    EXPECT(wait_for_completion_timeout(&writer.done, 50 * HZ) != 0);
-    thread_join(writer.thread);
+    REQUIRE(pc_thread_join(&writer));
     EXPECT_EQ(writer.got, 4096);
     for (unsigned i = 0; i < 7; i++) {
         EXPECT_EQ(page_cache_write(&d->file, i * 65536, data, 65536), 65536);
@@ -131,7 +122,7 @@ KTEST(page_cache, what_is_being_written_stands_still)
 {
     struct pc_disk *d = pc_make();
     uint8_t *data = kmalloc(4096, GFP_KERNEL);
-    static struct pc_reader writer;
+    static struct pc_thread writer;
     REQUIRE(d != NULL && data != NULL);
     memset(data, 1, 4096);
     EXPECT_EQ(page_cache_write(&d->file, 4096, data, 4096), 4096);
@@ -139,18 +130,13 @@ KTEST(page_cache, what_is_being_written_stands_still)
     wb_kick(d->disk->cache);
     EXPECT(EVENTUALLY(READ_ONCE(d->held_count) == 1));
     memset(data, 2, 4096);
-    writer = (struct pc_reader){.d = d, .offset = 4096, .data = data};
-    page_cache_open(&writer.file, d->disk);
-    init_completion(&writer.done);
-    writer.thread = kthread_run(pc_writer_thread, &writer, "writer");
-    REQUIRE(writer.thread != NULL);
+    REQUIRE(pc_thread_start(&writer, d, pc_write_page, 4096, data));
     EXPECT(EVENTUALLY(pc_waiting(d) == 1));
     uint8_t byte = 0;
     EXPECT_EQ(page_cache_read(&d->file, 4097, &byte, 1), 1);
     EXPECT_EQ(byte, 1);
     pc_release(d);
-    EXPECT(wait_for_completion_timeout(&writer.done, 50 * HZ) != 0);
-    thread_join(writer.thread);
+    REQUIRE(pc_thread_join(&writer));
     EXPECT_EQ(writer.got, 4096);
     EXPECT_EQ(d->memory[4096], 1);
     EXPECT_EQ(page_cache_fsync(&d->file), 0);
@@ -246,9 +232,7 @@ KTEST(page_cache, a_disk_that_goes_gets_what_is_dirty)
     EXPECT_EQ(page_cache_write(&d->file, 65536, data, 4096), -ENXIO);
     EXPECT_EQ(page_cache_fsync(&d->file), -ENXIO);
     blk_put(d->disk);
-    blk_put(d->disk);
-    kfree(d->memory);
-    kfree(d);
+    pc_put(d);
     kfree(data);
 }
 
@@ -267,17 +251,13 @@ KTEST(page_cache, what_a_disk_takes_with_it_is_counted)
     EXPECT_EQ(d->disk->cache->dirty_pages, 0);
     EXPECT_EQ(page_cache_fsync(&d->file), -EIO);
     blk_put(d->disk);
-    blk_put(d->disk);
-    kfree(d->memory);
-    kfree(d);
+    pc_put(d);
     kfree(data);
 }
 
-static void pc_leave_thread(void *arg)
+static void pc_take_away(struct pc_thread *r)
 {
-    struct pc_reader *r = arg;
     r->got = del_gendisk(r->d->disk);
-    complete(&r->done);
 }
 
 // Readers wait for a disk that goes: each gets its data or an error, and all come back.
@@ -286,28 +266,22 @@ KTEST(page_cache, nobody_hangs_when_the_disk_goes)
     struct pc_disk *d = pc_make();
     REQUIRE(d != NULL);
     d->hold = true;
-    struct pc_reader *readers = pc_readers_start(d, PC_THREADS, 30 * 4096);
+    struct pc_thread *readers = pc_readers_start(d, PC_THREADS, 30 * 4096);
     REQUIRE(readers != NULL);
     EXPECT(EVENTUALLY(pc_waiting(d) == PC_THREADS));
-    static struct pc_reader leaver;
-    leaver = (struct pc_reader){.d = d};
-    init_completion(&leaver.done);
+    static struct pc_thread leaver;
     blk_get(d->disk);
-    leaver.thread = kthread_run(pc_leave_thread, &leaver, "leaver");
-    REQUIRE(leaver.thread != NULL);
+    REQUIRE(pc_thread_start(&leaver, d, pc_take_away, 0, NULL));
     EXPECT(EVENTUALLY((READ_ONCE(d->disk->stopped) & BLK_GONE) != 0));
     pc_release(d);
     REQUIRE(pc_readers_join(readers, PC_THREADS));
-    EXPECT(wait_for_completion_timeout(&leaver.done, 50 * HZ) != 0);
-    thread_join(leaver.thread);
+    REQUIRE(pc_thread_join(&leaver));
     EXPECT_EQ(leaver.got, 0);
     for (unsigned i = 0; i < PC_THREADS; i++) {
         EXPECT(readers[i].got == -ENXIO || (readers[i].got == 4096 && readers[i].right));
     }
     EXPECT_EQ(d->disk->cache->pages, 0);
     blk_put(d->disk);
-    blk_put(d->disk);
+    pc_put(d);
     kfree(readers);
-    kfree(d->memory);
-    kfree(d);
 }
