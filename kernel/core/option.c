@@ -8,6 +8,7 @@
 #include <core/log.h>
 #include <core/option.h>
 #include <lib/errno.h>
+#include <lib/parse.h>
 #include <lib/string.h>
 
 LINKER_SET(boot_option, boot_option);
@@ -57,6 +58,24 @@ static bool option_next_word(const char **line, char *word, size_t size, bool *c
     return true;
 }
 
+static int option_set(const struct boot_option *option, const char *value)
+{
+    uint32_t number;
+
+    if (option->set != NULL) {
+        return option->set(value);
+    }
+    if (option->flag != NULL) {
+        *option->flag = true;
+        return 0;
+    }
+    if (kstrtou32(value, 0, &number) != 0 || number < option->least || number > option->most) {
+        return -EINVAL;
+    }
+    *option->number = number;
+    return 0;
+}
+
 static void option_obey(char *word, const char *source)
 {
     const struct boot_option *option;
@@ -69,7 +88,7 @@ static void option_obey(char *word, const char *source)
     }
     set_for_each (option, boot_option) {
         if (strcmp(option->name, word) == 0) {
-            if (option->set(value) != 0) {
+            if (option_set(option, value) != 0) {
                 pr_warn("boot option %s=%s from %s was not understood: %s", word, value, source,
                         option->help);
             }

@@ -13,8 +13,6 @@
 // host that stops its guest makes anything look long once.
 //
 // Context: any; the report comes from the tick.
-#include <lib/errno.h>
-#include <lib/parse.h>
 #include <lib/text.h>
 #include <contract/boot_option.h>
 #include <core/clock.h>
@@ -117,10 +115,5 @@ void work_show_intensive(struct text *t)
     spin_unlock_irq(&intensive_lock);
 }
 
-static int intensive_set_thresh(const char *value)
-{
-    return kstrtou32(value, 10, &intensive_thresh_us);
-}
-
-BOOT_OPTION("workqueue.cpu_intensive_thresh_us", intensive_set_thresh,
+BOOT_NUMBER("workqueue.cpu_intensive_thresh_us", intensive_thresh_us, 0, UINT32_MAX,
             "microseconds that an item may compute before those behind it go on (10000; 0: any)");

@@ -269,10 +269,4 @@ const struct irq_thread_ops irq_thread_ops = {
     .release = irq_thread_release,
 };
 
-static int irq_thread_option(const char *value)
-{
-    (void)value;
-    irq_thread_all = true;
-    return 0;
-}
-BOOT_OPTION("threadirqs", irq_thread_option, "handlers run in threads, but for IRQF_NO_THREAD");
+BOOT_FLAG("threadirqs", irq_thread_all, "handlers run in threads, but for IRQF_NO_THREAD");

@@ -62,13 +62,7 @@ void line_poll_init(void)
     }
 }
 
-static int line_poll_option(const char *value)
-{
-    (void)value;
-    line_poll_all = true;
-    return 0;
-}
-BOOT_OPTION("irqpoll", line_poll_option, "ask the handlers of every line, ten times a second");
+BOOT_FLAG("irqpoll", line_poll_all, "ask the handlers of every line, ten times a second");
 
 static void line_poll_show(struct text *t, unsigned long index)
 {

@@ -433,18 +433,11 @@ void tty_start_log_thread(void)
     wake_up(&tty_log_queue);
 }
 
-static int tty_set_plain(const char *value)
-{
-    (void)value;
-    tty_plain = true;
-    return 0;
-}
-
 static int tty_set_term(const char *value)
 {
     tty_plain = tty_plain || strcmp(value, "dumb") == 0;
     return 0;
 }
 
-BOOT_OPTION("plain", tty_set_plain, "never print an escape sequence on the console");
+BOOT_FLAG("plain", tty_plain, "never print an escape sequence on the console");
 BOOT_OPTION("TERM", tty_set_term, "kind of terminal: dumb is the same as plain");

@@ -169,13 +169,7 @@ static void spurious_count_anew(void)
     }
 }
 
-static int spurious_option_off(const char *value)
-{
-    (void)value;
-    spurious_off = true;
-    return 0;
-}
-BOOT_OPTION("noirqdebug", spurious_option_off, "never shut an interrupt line that nobody handles");
+BOOT_FLAG("noirqdebug", spurious_off, "never shut an interrupt line that nobody handles");
 
 static int spurious_option_storm(const char *value)
 {

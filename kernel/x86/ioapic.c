@@ -404,11 +404,4 @@ static void ioapic_proc_show(struct text *t, unsigned long index)
 }
 PROC_FILE("ioapic", ioapic_proc_show);
 
-static int ioapic_option_noapic(const char *value)
-{
-    (void)value;
-    ioapic_unwanted = true;
-    return 0;
-}
-BOOT_OPTION("noapic", ioapic_option_noapic,
-            "refused with a warning: there is no way without IO-APICs");
+BOOT_FLAG("noapic", ioapic_unwanted, "refused with a warning: there is no way without IO-APICs");

@@ -343,10 +343,4 @@ void lapic_register_write(unsigned offset, uint32_t value)
 
 // ---- records ----
 
-static int lapic_option_no_x2apic(const char *value)
-{
-    (void)value;
-    lapic_no_x2apic = true;
-    return 0;
-}
-BOOT_OPTION("nox2apic", lapic_option_no_x2apic, "use the local APIC through its page of registers");
+BOOT_FLAG("nox2apic", lapic_no_x2apic, "use the local APIC through its page of registers");

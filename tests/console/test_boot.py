@@ -76,3 +76,14 @@ def test_maxcpus(boot):
     machine = boot(cpus=4, append="maxcpus=2")
     table = linux.parse_interrupts(machine.ok("cat /proc/interrupts"))
     assert table["cpus"] == 2
+
+
+def test_options_that_are_wrong_are_told(boot):
+    wrong = ["nvme.depth=1", "nvme.queues=65", "ahci.timeout=99", "ide.timeout=many",
+             "e1000.itr=65536", "maxcpus=", "loglevel=loud"]
+    right = ["nvme.depth=1024", "e1000.itr=65535", "irqpoll", "workqueue.cpu_intensive_thresh_us=0"]
+    machine = boot(append=" ".join(wrong + right + ["nonsense=1"]))
+    log = machine.ok("dmesg")
+    told = re.findall(r"boot option (\S+) from \w+ was not understood: ", log)
+    assert told == wrong
+    assert 'unknown boot option "nonsense" from' in log

@@ -25,7 +25,6 @@
 
 #include <lib/errno.h>
 #include <lib/format.h>
-#include <lib/parse.h>
 #include <lib/string.h>
 #include <contract/boot_option.h>
 #include <contract/proc_file.h>
@@ -384,16 +383,6 @@ static void ahci_show(struct text *t, unsigned long index)
     mutex_unlock(&ahci_list_mutex);
 }
 
-static int ahci_set_timeout(const char *value)
-{
-    uint32_t ms;
-    if (kstrtou32(value, 0, &ms) != 0 || ms < 100 || ms > 600000) {
-        return -EINVAL;
-    }
-    ahci_timeout_ms = ms;
-    return 0;
-}
-
 static int ahci_set_mode(const char *value)
 {
     static const char *const names[AHCI_MODE_COUNT] = {"ncq", "dma48", "dma28", "pio48", "pio28"};
@@ -423,5 +412,5 @@ BOOT_OPTION("ahci.completion", ahci_set_completion,
             "who finds out that a disk command is done: softirq, hardirq or irq_poll");
 BOOT_OPTION("ahci.mode", ahci_set_mode,
             "which commands move data: ncq, dma48, dma28, pio48 or pio28, where the disk can");
-BOOT_OPTION("ahci.timeout", ahci_set_timeout,
+BOOT_NUMBER("ahci.timeout", ahci_timeout_ms, 100, 600000,
             "milliseconds until a disk command counts as lost (100 to 600000)");

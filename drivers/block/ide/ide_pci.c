@@ -10,7 +10,6 @@
 #include "ide.h"
 
 #include <lib/errno.h>
-#include <lib/parse.h>
 #include <lib/string.h>
 #include <contract/boot_option.h>
 #include <contract/proc_file.h>
@@ -176,17 +175,8 @@ BOOT_OPTION("ide", ide_set_mode,
             "ide=pio: IDE disks move data through the CPU; ide=dma (default); pio28, dma28: by "
             "commands of 28 bits");
 
-static int ide_set_timeout(const char *value)
-{
-    uint32_t ms;
-
-    if (kstrtou32(value, 10, &ms) != 0 || ms < IDE_TIMEOUT_LEAST_MS || ms > IDE_TIMEOUT_MOST_MS) {
-        return -EINVAL;
-    }
-    ide_timeout_ms = ms;
-    return 0;
-}
-BOOT_OPTION("ide.timeout", ide_set_timeout, "ide.timeout=MS: when a command counts as lost");
+BOOT_NUMBER("ide.timeout", ide_timeout_ms, IDE_TIMEOUT_LEAST_MS, IDE_TIMEOUT_MOST_MS,
+            "ide.timeout=MS: when a command counts as lost");
 
 static const struct pci_device_id ide_ids[] = {
     {.vendor = 0x8086, .device = PCI_ANY_ID, .class_code = 0x010100, .class_mask = 0xffff00},

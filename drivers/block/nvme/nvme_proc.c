@@ -5,7 +5,6 @@
 
 #include <lib/errno.h>
 #include <lib/format.h>
-#include <lib/parse.h>
 #include <lib/string.h>
 #include <contract/boot_option.h>
 #include <contract/proc_file.h>
@@ -151,40 +150,15 @@ PROC_FILE("driver/nvme", nvme_show);
 
 // ---- boot options -------------------------------------------------------------------------------
 
-static int nvme_option(const char *value, uint32_t least, uint32_t most, uint32_t *to)
-{
-    uint32_t number;
-    if (kstrtou32(value, 0, &number) != 0 || number < least || number > most) {
-        return -EINVAL;
-    }
-    *to = number;
-    return 0;
-}
-
-static int nvme_set_timeout(const char *value)
-{
-    return nvme_option(value, 100, 600000, &nvme_timeout_ms);
-}
-BOOT_OPTION("nvme.timeout", nvme_set_timeout,
+BOOT_NUMBER("nvme.timeout", nvme_timeout_ms, 100, 600000,
             "milliseconds until an NVMe command is aborted (100 to 600000)");
 
-static int nvme_set_depth(const char *value)
-{
-    return nvme_option(value, 2, NVME_MAX_DEPTH, &nvme_depth);
-}
-BOOT_OPTION("nvme.depth", nvme_set_depth, "entries of an NVMe queue (2 to 1024)");
+BOOT_NUMBER("nvme.depth", nvme_depth, 2, NVME_MAX_DEPTH, "entries of an NVMe queue (2 to 1024)");
 
-static int nvme_set_queues(const char *value)
-{
-    return nvme_option(value, 1, NVME_MAX_QUEUES, &nvme_max_queues);
-}
-BOOT_OPTION("nvme.queues", nvme_set_queues, "at most so many I/O queues (1 to 64)");
+BOOT_NUMBER("nvme.queues", nvme_max_queues, 1, NVME_MAX_QUEUES,
+            "at most so many I/O queues (1 to 64)");
 
-static int nvme_set_sgl_threshold(const char *value)
-{
-    return nvme_option(value, 0, NVME_MAX_BYTES, &nvme_sgl_threshold);
-}
-BOOT_OPTION("nvme.sgl_threshold", nvme_set_sgl_threshold,
+BOOT_NUMBER("nvme.sgl_threshold", nvme_sgl_threshold, 0, NVME_MAX_BYTES,
             "bytes of a piece of memory from which on SGLs are used, not PRPs (0: never; 32768)");
 
 static int nvme_set_completion(const char *value)

@@ -9,7 +9,6 @@
 // Context: thread; nobody else programs the chip meanwhile. Previous: e1000.c, which moves the
 // frames. Next: e1000_service.c.
 #include <lib/errno.h>
-#include <lib/parse.h>
 #include <lib/string.h>
 #include <contract/boot_option.h>
 #include <core/clock.h>
@@ -159,15 +158,5 @@ int e1000_read_address(struct e1000 *e)
 
 // The register has 16 bits. A value that is far too large is worth a look: nothing is lost, and
 // everything comes late.
-static int e1000_set_itr(const char *value)
-{
-    uint32_t units;
-
-    if (kstrtou32(value, 10, &units) != 0 || units > UINT16_MAX) {
-        return -EINVAL;
-    }
-    e1000_itr = units;
-    return 0;
-}
-BOOT_OPTION("e1000.itr", e1000_set_itr,
+BOOT_NUMBER("e1000.itr", e1000_itr, 0, UINT16_MAX,
             "e1000.itr=N: least time between interrupts, N * 256 ns; 0: none (195, 50 us)");
