@@ -1,7 +1,8 @@
 // Reads the firmware's description of the machine out of ACPI's static tables.
 //
-//   RSDP ──> XSDT or RSDT ──> MADT   CPUs, IO-APICs, how the ISA lines are wired, NMI inputs
-//                        ├──> FADT   power ports, reset register ──> DSDT   _S5_, PRTA (acpi_aml.c)
+//   RSDP ──> XSDT or RSDT ──> MADT   CPUs, IO-APICs, how the ISA lines are wired  (acpi_madt.c)
+//                        ├──> FADT   power ports, reset register                 (acpi_fadt.c)
+//                        │     └──> DSDT   byte code: _S5_, PRTA                   (acpi_aml.c)
 //                        ├──> MCFG   where PCIe configuration space lies
 //                        └──> HPET   where the timer lies
 //
@@ -12,13 +13,13 @@
 //
 // ACPI Specification 6.4, chapter 5; IA-PC HPET 1.0a; PCI Firmware 3.2, 4.1.2. Context:
 // boot, one CPU. Pure: memory is read through the caller's `map`, so tests/host/test_acpi.c and
-// fuzz_acpi.c feed it anything. Next: acpi_aml.c.
+// fuzz_acpi.c feed it anything. Next: acpi_madt.c, acpi_fadt.c, acpi_aml.c.
 #include <lib/errno.h>
 #include <lib/format.h>
 #include <lib/string.h>
 #include <x86/acpi.h>
 
-#include "acpi_aml.h"
+#include "acpi_internal.h"
 #include "acpi_regs.h"
 
 enum {
@@ -185,257 +186,6 @@ static void acpi_record_table(struct acpi_info *info, phys_t address, const stru
     ref->length = table->size;
 }
 
-// ---- MADT: the interrupt controllers ----
-
-static void acpi_add_cpu(struct acpi_info *info, uint32_t apic_id, uint32_t uid, uint32_t flags)
-{
-    if ((flags & LAPIC_FLAG_ENABLED) == 0) {
-        return;
-    }
-    for (uint32_t i = 0; i < info->cpu_count; i++) {
-        if (info->cpus[i].apic_id == apic_id) {
-            acpi_note(info, "MADT: APIC id %u is listed twice", apic_id);
-            return;
-        }
-    }
-    info->cpu_total++;
-    if (info->cpu_count == MAX_CPUS) {
-        return; // counted: the caller says how many stay out
-    }
-    info->cpus[info->cpu_count++] =
-        (struct acpi_cpu){.apic_id = apic_id, .acpi_uid = uid, .enabled = true};
-}
-
-static void acpi_add_ioapic(struct acpi_info *info, const uint8_t *entry)
-{
-    struct acpi_ioapic ioapic = {.id = entry[IOAPIC_ID],
-                                 .gsi_base = get_le32(entry + IOAPIC_GSI),
-                                 .base = get_le32(entry + IOAPIC_BASE)};
-    if (ioapic.base == 0 || info->ioapic_count == ACPI_MAX_IOAPICS) {
-        acpi_note(info, "MADT: IO-APIC %u at 0x%llx is left out", ioapic.id,
-                  (unsigned long long)ioapic.base);
-        return;
-    }
-    for (uint32_t i = 0; i < info->ioapic_count; i++) {
-        if (info->ioapics[i].base == ioapic.base || info->ioapics[i].gsi_base == ioapic.gsi_base) {
-            acpi_note(info, "MADT: IO-APICs %u and %u overlap, the second is left out",
-                      info->ioapics[i].id, ioapic.id);
-            return;
-        }
-    }
-    info->ioapics[info->ioapic_count++] = ioapic;
-}
-
-static void acpi_add_override(struct acpi_info *info, const uint8_t *entry)
-{
-    uint8_t bus = entry[OVERRIDE_BUS], source = entry[OVERRIDE_SOURCE];
-    uint16_t flags = get_le16(entry + OVERRIDE_FLAGS);
-    if (bus != 0 || source > 15) { // 5.2.12.5: the bus is ISA, constant 0
-        acpi_note(info, "MADT: override of bus %u line %u: only ISA's 0 to 15 have any", bus,
-                  source);
-        return;
-    }
-    if (INTI_POLARITY(flags) == 2 || INTI_TRIGGER(flags) == 2) {
-        acpi_note(info, "MADT: override of line %u has reserved flags 0x%x", source, flags);
-    }
-    for (uint32_t i = 0; i < info->override_count; i++) {
-        if (info->overrides[i].source == source) {
-            acpi_note(info, "MADT: line %u is overridden twice, the first stands", source);
-            return;
-        }
-    }
-    if (info->override_count == ACPI_MAX_OVERRIDES) {
-        return; // cannot be: 16 sources, each once
-    }
-    info->overrides[info->override_count++] =
-        (struct acpi_override){.source = source,
-                               .gsi = get_le32(entry + OVERRIDE_GSI),
-                               .level = INTI_TRIGGER(flags) == 3,
-                               .active_low = INTI_POLARITY(flags) == 3};
-}
-
-static void acpi_add_nmi(struct acpi_info *info, uint32_t uid, uint16_t flags, uint8_t lint)
-{
-    if (lint > 1 || info->nmi_count == ACPI_MAX_NMIS) {
-        acpi_note(info, "MADT: NMI at local input %u of CPU %u is left out", lint, uid);
-        return;
-    }
-    info->nmis[info->nmi_count++] =
-        (struct acpi_nmi){.acpi_uid = uid, .lint = lint, .active_low = INTI_POLARITY(flags) == 3};
-}
-
-// The shortest form of each entry type that is read; 0 for the others.
-static uint32_t acpi_madt_entry_size(uint8_t type)
-{
-    switch (type) {
-    case MADT_LAPIC:
-        return LAPIC_SIZE;
-    case MADT_IOAPIC:
-        return IOAPIC_SIZE;
-    case MADT_OVERRIDE:
-        return OVERRIDE_SIZE;
-    case MADT_LAPIC_NMI:
-        return NMI_SIZE;
-    case MADT_LAPIC_ADDRESS:
-        return LAPIC_ADDRESS_SIZE;
-    case MADT_X2APIC:
-        return X2APIC_SIZE;
-    case MADT_X2APIC_NMI:
-        return X2NMI_SIZE;
-    default:
-        return 0;
-    }
-}
-
-static void acpi_madt_entry(struct acpi_info *info, const uint8_t *e)
-{
-    switch (e[0]) {
-    case MADT_LAPIC:
-        if (e[LAPIC_ID] ==
-            0xff) { // the broadcast address is nobody's; firmware writes it for empty sockets
-            if (get_le32(e + LAPIC_FLAGS) & LAPIC_FLAG_ENABLED) {
-                acpi_note(info, "MADT: a CPU cannot have APIC id 255");
-            }
-            break;
-        }
-        acpi_add_cpu(info, e[LAPIC_ID], e[LAPIC_UID], get_le32(e + LAPIC_FLAGS));
-        break;
-    case MADT_X2APIC:
-        acpi_add_cpu(info, get_le32(e + X2APIC_ID), get_le32(e + X2APIC_UID),
-                     get_le32(e + X2APIC_FLAGS));
-        break;
-    case MADT_IOAPIC:
-        acpi_add_ioapic(info, e);
-        break;
-    case MADT_OVERRIDE:
-        acpi_add_override(info, e);
-        break;
-    case MADT_LAPIC_NMI:
-        acpi_add_nmi(info, e[NMI_UID] == 0xff ? UINT32_MAX : e[NMI_UID], get_le16(e + NMI_FLAGS),
-                     e[NMI_LINT]);
-        break;
-    case MADT_X2APIC_NMI:
-        acpi_add_nmi(info, get_le32(e + X2NMI_UID), get_le16(e + X2NMI_FLAGS), e[X2NMI_LINT]);
-        break;
-    case MADT_LAPIC_ADDRESS:
-        info->lapic_base = get_le64(e + LAPIC_ADDRESS_BASE);
-        break;
-    }
-}
-
-static void acpi_parse_madt(struct acpi_info *info, const struct acpi_span *table)
-{
-    if (info->has_madt || table->size < MADT_ENTRIES) {
-        acpi_note(info, "APIC: %s, ignored", info->has_madt ? "a second one" : "too short");
-        return;
-    }
-    info->has_madt = true;
-    info->lapic_base = get_le32(table->data + MADT_LAPIC_BASE);
-    info->has_8259 = (get_le32(table->data + MADT_FLAGS) & MADT_FLAG_PCAT) != 0;
-
-    for (uint32_t at = MADT_ENTRIES, size; at < table->size; at += size) {
-        const uint8_t *entry = table->data + at;
-        uint32_t room = table->size - at;
-        size = room >= 2 ? entry[1] : 0;
-        if (size < 2 || size > room) { // there is no way to find the next one
-            acpi_note(info, "MADT: entry at %u has length %u with %u left, the rest is ignored", at,
-                      size, room);
-            return;
-        }
-        if (size < acpi_madt_entry_size(entry[0])) {
-            acpi_note(info, "MADT: entry of type %u is only %u long", entry[0], size);
-            continue;
-        }
-        acpi_madt_entry(info, entry);
-    }
-}
-
-// ---- FADT: power ----
-
-// Fields behind the table's end read as zero, which is what absent ones mean.
-static uint32_t acpi_field(const struct acpi_span *table, uint32_t offset, uint32_t size)
-{
-    if (offset + size > table->size) {
-        return 0;
-    }
-    const uint8_t *p = table->data + offset;
-    return size == 1 ? p[0] : size == 2 ? get_le16(p) : get_le32(p);
-}
-
-// A register block's port: the 32-bit field, or the extended one (0: there is none) where that is
-// empty. 0 for none and for what is not a port.
-static uint32_t acpi_fadt_port(struct acpi_info *info, const struct acpi_span *table,
-                               uint32_t offset, uint32_t extended)
-{
-    uint64_t port = acpi_field(table, offset, 4);
-    if (port == 0 && extended != 0 && extended + GAS_SIZE <= table->size) {
-        const uint8_t *gas = table->data + extended;
-        port = get_le64(gas + GAS_ADDRESS);
-        if (port != 0 && gas[GAS_SPACE] != GAS_SPACE_PORTS) {
-            acpi_note(info, "FADT: register block at %u is not in port space", extended);
-            return 0;
-        }
-    }
-    if (port > 0xffff) {
-        acpi_note(info, "FADT: 0x%llx is not a port", (unsigned long long)port);
-        return 0;
-    }
-    return (uint32_t)port;
-}
-
-static void acpi_fadt_reset(struct acpi_info *info, const struct acpi_span *table)
-{
-    if ((acpi_field(table, FADT_FLAGS, 4) & FADT_FLAG_RESET) == 0 ||
-        table->size <= FADT_RESET_VALUE) {
-        return;
-    }
-    const uint8_t *gas = table->data + FADT_RESET;
-    info->reset_space = gas[GAS_SPACE];
-    info->reset_address = get_le64(gas + GAS_ADDRESS);
-    info->reset_value = table->data[FADT_RESET_VALUE];
-    info->has_reset = (info->reset_space == GAS_SPACE_PORTS && info->reset_address != 0 &&
-                       info->reset_address <= 0xffff) ||
-                      (info->reset_space == GAS_SPACE_MEMORY && info->reset_address != 0);
-    if (!info->has_reset) {
-        acpi_note(info, "FADT: reset register in space %u at 0x%llx is not usable",
-                  info->reset_space, (unsigned long long)info->reset_address);
-    }
-}
-
-static void acpi_parse_fadt(struct acpi_info *info, acpi_map_t map, const struct acpi_span *table)
-{
-    if (info->has_fadt || table->size < FADT_SIZE_V1) {
-        acpi_note(info, "FACP: %s, ignored", info->has_fadt ? "a second one" : "too short");
-        return;
-    }
-    info->has_fadt = true;
-    info->sci_irq = (uint16_t)acpi_field(table, FADT_SCI, 2);
-    info->smi_command = acpi_fadt_port(info, table, FADT_SMI_COMMAND, 0);
-    info->acpi_enable = (uint8_t)acpi_field(table, FADT_ACPI_ENABLE, 1);
-    info->pm1a_event = acpi_fadt_port(info, table, FADT_PM1A_EVENT, FADT_X_PM1A_EVENT);
-    info->pm1a_control = acpi_fadt_port(info, table, FADT_PM1A_CONTROL, FADT_X_PM1A_CONTROL);
-    info->pm1b_control = acpi_fadt_port(info, table, FADT_PM1B_CONTROL, FADT_X_PM1B_CONTROL);
-    info->pm_timer = acpi_fadt_port(info, table, FADT_PM_TIMER, FADT_X_PM_TIMER);
-    info->pm1_event_length = (uint8_t)acpi_field(table, FADT_PM1_EVENT_LENGTH, 1);
-    // The boot flags came with revision 2 (5.2.9.3); before, a PC had it all.
-    info->boot_arch_flags = table->data[SDT_REVISION] >= 2
-                                ? (uint16_t)acpi_field(table, FADT_BOOT_ARCH, 2)
-                                : BOOT_ARCH_LEGACY | BOOT_ARCH_8042;
-    acpi_fadt_reset(info, table);
-
-    phys_t dsdt_address = acpi_field(table, FADT_DSDT, 4);
-    if (table->size >= FADT_X_DSDT + 8 && get_le64(table->data + FADT_X_DSDT) != 0) {
-        dsdt_address = get_le64(table->data + FADT_X_DSDT);
-    }
-    struct acpi_span dsdt;
-    if (acpi_table(info, map, dsdt_address, "DSDT", &dsdt)) {
-        acpi_record_table(info, dsdt_address, &dsdt);
-        struct acpi_span aml = {dsdt.data + SDT_SIZE, dsdt.size - SDT_SIZE};
-        acpi_find_s5(info, aml);
-        acpi_find_intx(info, aml);
-    }
-}
-
 // ---- MCFG and HPET ----
 
 static void acpi_parse_mcfg(struct acpi_info *info, const struct acpi_span *table)
@@ -472,6 +222,21 @@ static void acpi_parse_hpet(struct acpi_info *info, const struct acpi_span *tabl
 
 // ---- the root table ----
 
+// The FADT, and the DSDT that it names.
+static void acpi_read_fadt(struct acpi_info *info, acpi_map_t map, struct acpi_span fadt)
+{
+    struct acpi_span dsdt;
+    phys_t address;
+
+    if (acpi_parse_fadt(info, fadt, &address) && acpi_table(info, map, address, "DSDT", &dsdt)) {
+        struct acpi_span aml = {dsdt.data + SDT_SIZE, dsdt.size - SDT_SIZE};
+
+        acpi_record_table(info, address, &dsdt);
+        acpi_find_s5(info, aml);
+        acpi_find_intx(info, aml);
+    }
+}
+
 static void acpi_parse_table(struct acpi_info *info, acpi_map_t map, phys_t address)
 {
     struct acpi_span table;
@@ -480,9 +245,9 @@ static void acpi_parse_table(struct acpi_info *info, acpi_map_t map, phys_t addr
     }
     acpi_record_table(info, address, &table);
     if (memcmp(table.data, "APIC", 4) == 0) {
-        acpi_parse_madt(info, &table);
+        acpi_parse_madt(info, table);
     } else if (memcmp(table.data, "FACP", 4) == 0) {
-        acpi_parse_fadt(info, map, &table);
+        acpi_read_fadt(info, map, table);
     } else if (memcmp(table.data, "MCFG", 4) == 0) {
         acpi_parse_mcfg(info, &table);
     } else if (memcmp(table.data, "HPET", 4) == 0) {

@@ -15,7 +15,7 @@
 // ACPI Specification 6.4, chapter 20. Context: boot, one CPU. Pure. Previous: acpi.c.
 #include <lib/string.h>
 
-#include "acpi_aml.h"
+#include "acpi_internal.h"
 #include "acpi_regs.h"
 
 // PkgLength, 20.2.4: the top bits of the first byte say how many follow. Returns the bytes it

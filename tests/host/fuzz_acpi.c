@@ -2,7 +2,8 @@
 // beginning. Each window is a heap block of exactly its size. Checksums are put right on the way,
 // or hardly an input would get past the first gate.
 //
-// links: kernel/x86/acpi.c kernel/x86/acpi_aml.c
+// links: kernel/x86/acpi.c kernel/x86/acpi_madt.c kernel/x86/acpi_fadt.c
+// links: kernel/x86/acpi_aml.c
 
 #include <x86/acpi.h>
 

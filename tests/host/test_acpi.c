@@ -3,7 +3,8 @@
 // parser maps is a heap block of exactly that size, so AddressSanitizer sees a read of even one
 // byte beyond what was asked for (acpi_tables.c). The byte code of the DSDT: test_acpi_aml.c.
 //
-// links: kernel/x86/acpi.c kernel/x86/acpi_aml.c tests/host/acpi_tables.c
+// links: kernel/x86/acpi.c kernel/x86/acpi_madt.c kernel/x86/acpi_fadt.c
+// links: kernel/x86/acpi_aml.c tests/host/acpi_tables.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

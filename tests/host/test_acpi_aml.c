@@ -2,7 +2,8 @@
 // which wire each slot's pins are on. Byte code of every form that is known, cut anywhere, and
 // damaged.
 //
-// links: kernel/x86/acpi.c kernel/x86/acpi_aml.c tests/host/acpi_tables.c
+// links: kernel/x86/acpi.c kernel/x86/acpi_madt.c kernel/x86/acpi_fadt.c
+// links: kernel/x86/acpi_aml.c tests/host/acpi_tables.c
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
