@@ -359,6 +359,18 @@ static void sort_lines(const struct sort *s)
     }
 }
 
+// A NUL would end a line before its end, and is dropped, as input_line does. How many are left.
+static size_t sort_drop_nuls(char *data, size_t length)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < length; i++) {
+        data[left] = data[i];
+        left += data[i] != '\0';
+    }
+    data[left] = '\0';
+    return left;
+}
+
 static int sort_input(struct input *in, void *arg)
 {
     struct sort *s = arg;
@@ -367,6 +379,7 @@ static int sort_input(struct input *in, void *arg)
     if (!data) {
         return STATUS_FAILED;
     }
+    length = sort_drop_nuls(data, length);
     for (size_t i = 0; i < length; i++) {
         lines += data[i] == '\n';
     }

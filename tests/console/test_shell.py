@@ -121,6 +121,20 @@ def test_files_in_tmp(machine):
     assert machine.ok("ls /tmp") == ""
 
 
+def test_sort_of_what_is_no_text(machine):
+    """Bytes of any kind, and many zeroes among them: those are left out, as by the other commands
+    that read lines."""
+    machine.ok("seq 3 > /tmp/n; dd if=/dev/zero bs=64K count=4 status=none >> /tmp/n; "
+               "seq 5 7 >> /tmp/n")
+    assert machine.ok("sort -r /tmp/n") == "7\n6\n5\n3\n2\n1\n"
+    machine.ok("dd if=/dev/random of=/tmp/n bs=4K count=64 status=none; sort /tmp/n > /tmp/m")
+    machine.ok("dd if=/dev/zero of=/tmp/n bs=4K count=64 status=none")
+    assert machine.ok("sort /tmp/n") == ""
+    machine.ok("rm /tmp/n; rm /tmp/m")
+    log = machine.ok("dmesg")
+    assert "BUG" not in log and "WARN" not in log
+
+
 def test_tmp_is_bounded(machine):
     result = machine.run("cat /dev/zero > /tmp/big")
     machine.ok("rm /tmp/big")
