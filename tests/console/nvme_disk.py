@@ -10,6 +10,13 @@ def nvme(path, **options):
             f"nvme,drive=n0,serial=tophalf{more}"]
 
 
+def nvme_bar(machine):
+    """Where the controller's registers are."""
+    row = next(line.split("\t") for line in machine.ok("cat /proc/bus/pci/devices").splitlines()
+               if line.split("\t")[1] == "1b360010")
+    return int(row[3], 16) & ~0xf
+
+
 def counter(machine, name):
     """The sum of a counter of /proc/driver/nvme over all queues."""
     found = re.findall(rf"\b{name} (\d+)", machine.ok("cat /proc/driver/nvme"))

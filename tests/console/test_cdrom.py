@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from images import MIB, random_image, sha256
+from images import MIB, limited_disk, random_image, sha256
 from machine import ISO, wait_until
 from test_disk import ahci_counter
 from test_disk_trouble import ahci_bar
@@ -123,11 +123,7 @@ def test_medium_comes_and_goes(boot, tmp_path):
 
 
 def slow_drive(path, reads_per_second):
-    node = {"driver": "throttle", "node-name": "slow", "throttle-group": "limit",
-            "file": {"driver": "file", "filename": str(path), "read-only": True}}
-    return ["-object", f"throttle-group,id=limit,x-iops-total={reads_per_second}",
-            "-blockdev", json.dumps({**node, "read-only": True}),
-            "-device", "ide-cd,id=cd0,drive=slow,bus=ide.1"]
+    return limited_disk(path, reads_per_second, "ide-cd,id=cd0,bus=ide.1", read_only=True)
 
 
 @pytest.mark.parametrize("then", ["empty", "another"])

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from images import MIB, digest, random_image, sha256
+from images import MIB, digest, limited_disk, random_image, sha256
 from machine import wait_until
 from test_disk import ahci_counter, diskstats, scanned, slow_disk
 from test_nvme import mix
@@ -74,15 +74,6 @@ def test_late_completion_is_ignored_100_times(boot):
     assert "running" in m.ok("cat /proc/driver/ahci")
 
 
-def limited_disk(path, iops):
-    """QEMU arguments for an AHCI disk that does so many commands a second."""
-    return ["-object", f"throttle-group,id=limit,x-iops-total={iops}",
-            "-blockdev", json.dumps({"driver": "throttle", "node-name": "slow",
-                                     "throttle-group": "limit",
-                                     "file": {"driver": "file", "filename": str(path)}}),
-            "-device", "ide-hd,drive=slow,bus=ide.0"]
-
-
 def read_block(m, block):
     return m.ok(f"dd if=/dev/sda bs=4K count=1 skip={block} iflag=direct status=none | sha256sum",
                 timeout=60).split()[0]
@@ -93,7 +84,8 @@ def test_controller_that_forgets(boot, tmp_path):
     is done. Nothing of that is believed, and the controller gets its settings back."""
     path = tmp_path / "d.img"
     data = random_image(path, MIB, seed=51)
-    m = boot(hostile=True, append="ahci.timeout=1500", extra=limited_disk(path, 2))
+    m = boot(hostile=True, append="ahci.timeout=1500",
+             extra=limited_disk(path, 2, "ide-hd,bus=ide.0"))
     scanned(m)
     bar = ahci_bar(m)
     blocks = [sha256(data[at:at + 4096]) for at in range(0, MIB, 4096)]
@@ -127,7 +119,7 @@ def test_throttled_disk_times_nothing_out(boot, tmp_path):
     """100 commands a second, a queue that is always full: everybody waits, nobody too long."""
     path = tmp_path / "d.img"
     data = random_image(path, MIB, seed=45)
-    m = boot(cpus=2, append="ahci.timeout=1500", extra=limited_disk(path, 100))
+    m = boot(cpus=2, append="ahci.timeout=1500", extra=limited_disk(path, 100, "ide-hd,bus=ide.0"))
     for part in range(4):
         m.output_of(f"dd if=/dev/sda bs=4K skip={part * 64} count=64 iflag=direct "
                     "status=none | "

@@ -5,10 +5,11 @@ import re
 
 import pytest
 from machine import wait_until
-from images import MIB, digest, random_image, sha256
-from nvme_disk import clean, counter, nvme, settled
+from images import MIB, digest, limited_disk, random_image, sha256
+from nvme_disk import clean, counter, nvme, nvme_bar, settled
 
 ECAM = 0xb0000000  # QEMU's q35
+CC = 0x14
 
 
 # ---- errors -------------------------------------------------------------------------------------
@@ -167,6 +168,24 @@ def test_fatal_error_is_reset(boot, tmp_path):
     assert m.expect(r"\n(\w{64})  -")[1] == sha256(data[:4096])
     m.wait_prompt()
     assert counter(m, "resets") == 1 and counter(m, "aborts") == 0
+    settled(m)
+
+
+def test_controller_that_was_disabled(boot, tmp_path):
+    """By somebody else, with a read under way: nobody waits for that one's time to be over."""
+    path = tmp_path / "n.img"
+    data = random_image(path, MIB, seed=13)
+    m = boot(cpus=2, append="nvme.timeout=60000", hostile=True,
+             extra=limited_disk(path, 2, "nvme,serial=a"))
+    controller = nvme_bar(m)
+    for block in range(1, 4):
+        m.output_of(f"dd if=/dev/nvme0n1 bs=4K count=1 skip={block} iflag=direct status=none "
+                    "| sha256sum > /tmp/sum &")
+        m.bus_write32(controller + CC, m.bus_read32(controller + CC) & ~1)
+        m.output_of("wait")
+        assert m.ok("cat /tmp/sum").split()[0] == sha256(data[block * 4096:block * 4096 + 4096])
+    assert counter(m, "resets") >= 2 and counter(m, "aborts") == 0
+    assert "resetting controller: it was disabled, CSTS 0x0" in m.ok("dmesg")
     settled(m)
 
 

@@ -189,18 +189,23 @@ static void recover_reset_locked(struct nvme_ctrl *ctrl, const char *why)
     recover_quiesce(ctrl, false);
 }
 
-static bool recover_is_dead(uint32_t csts)
+// Why a controller that should live does nothing any more; NULL: it lives. One that is not ready was
+// disabled, and not by us.
+static const char *recover_why_dead(uint32_t csts)
 {
-    return nvme_is_gone(csts) || (csts & NVME_CSTS_CFS) != 0;
+    return nvme_is_gone(csts)            ? "it does not answer"
+           : (csts & NVME_CSTS_CFS) != 0 ? "fatal error"
+           : (csts & NVME_CSTS_RDY) == 0 ? "it was disabled"
+                                         : NULL;
 }
 
 void nvme_reset_work(struct work_struct *work)
 {
     struct nvme_ctrl *ctrl = container_of(work, struct nvme_ctrl, reset);
     mutex_lock(&ctrl->reset_mutex);
-    uint32_t csts = nvme_rd(ctrl, NVME_CSTS);
-    if (nvme_state(ctrl) == NVME_LIVE && !READ_ONCE(ctrl->stopping) && recover_is_dead(csts)) {
-        recover_reset_locked(ctrl, nvme_is_gone(csts) ? "it does not answer" : "fatal error");
+    const char *why = recover_why_dead(nvme_rd(ctrl, NVME_CSTS));
+    if (nvme_state(ctrl) == NVME_LIVE && !READ_ONCE(ctrl->stopping) && why != NULL) {
+        recover_reset_locked(ctrl, why);
     }
     mutex_unlock(&ctrl->reset_mutex);
 }
@@ -213,7 +218,7 @@ void nvme_watch(struct timer_list *timer)
     if (nvme_state(ctrl) == NVME_DEAD) {
         return;
     }
-    if (nvme_state(ctrl) == NVME_LIVE && recover_is_dead(nvme_rd(ctrl, NVME_CSTS))) {
+    if (nvme_state(ctrl) == NVME_LIVE && recover_why_dead(nvme_rd(ctrl, NVME_CSTS)) != NULL) {
         schedule_work(&ctrl->reset);
     }
     mod_timer(timer, jiffies + msecs_to_jiffies(RECOVER_WATCH_MS));
@@ -248,8 +253,9 @@ static enum blk_eh_timer_return recover_overdue(struct nvme_queue *queue, struct
     bool aborted = false;
 
     ctrl->timeouts++;
-    if (recover_is_dead(nvme_rd(ctrl, NVME_CSTS))) {
-        recover_reset_locked(ctrl, "dead");
+    const char *why = recover_why_dead(nvme_rd(ctrl, NVME_CSTS));
+    if (why != NULL) {
+        recover_reset_locked(ctrl, why);
         return BLK_EH_DONE;
     }
     if (!slot->aborting) {
