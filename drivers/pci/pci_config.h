@@ -38,11 +38,6 @@ uint16_t pci_access_size(uint16_t segment, uint8_t bus); // 256 or 4096
 // after the scan.
 int pci_route_intx(const struct pci_dev *dev, const char **source);
 
-// Held while a device is given to a driver, taken away, or switched to another kind of interrupt.
-// pci.c; context: thread.
-void pci_lock_binding(void);
-void pci_unlock_binding(void);
-
 // Around a driver's remove, or its probe: looks at what it frees, and says what it forgot. end: how
 // many things that were; cancel: the probe went well, nothing was to be given back. pci_leak.c;
 // context: thread, the binding lock held.

@@ -436,6 +436,13 @@ static int msi_switch(struct pci_dev *dev, unsigned types)
     return error;
 }
 
+static void msi_hold(struct pci_dev *dev, bool hold)
+{
+    if (dev->driver->irq_hold != NULL) {
+        dev->driver->irq_hold(dev, hold);
+    }
+}
+
 int pci_switch_irq(struct pci_dev *dev, unsigned types)
 {
     int error = -EOPNOTSUPP;
@@ -444,7 +451,9 @@ int pci_switch_irq(struct pci_dev *dev, unsigned types)
     if (dev->driver == NULL) {
         error = -ENODEV;
     } else if (dev->driver->irq_changed != NULL && (dev->msi == NULL || dev->msi->count == 1)) {
+        msi_hold(dev, true);
         error = msi_switch(dev, types);
+        msi_hold(dev, false);
     }
     pci_unlock_binding();
     return error;

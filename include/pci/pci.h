@@ -72,6 +72,9 @@ struct pci_driver {
     // (pci_switch_irq). Its one handler has its drvdata for dev_id; here it learns the new irq.
     // Context: thread.
     void (*irq_changed)(struct pci_dev *dev, int irq);
+    // For one that requests and frees its interrupt not only in probe and remove: does neither from
+    // irq_hold(true) to irq_hold(false), which are around a switch. Context: thread.
+    void (*irq_hold)(struct pci_dev *dev, bool hold);
 };
 #define PCI_DRIVER(name) LINKER_RECORD(pci_driver, pci_driver, name)
 // Use: PCI_DRIVER(e1000_driver) = {.name = "e1000", ...};
@@ -86,6 +89,11 @@ void pci_probe_all(void);
 // cleared away, but for DMA mappings). Context: thread.
 int pci_bind(struct pci_dev *dev);
 int pci_unbind(struct pci_dev *dev);
+// Held while a device is given to a driver, taken away, or switched to another kind of interrupt.
+// Who looks from outside at what a bound device has, its irq_state, its messages, holds it
+// meanwhile. Context: thread.
+void pci_lock_binding(void);
+void pci_unlock_binding(void);
 
 uint8_t pci_read8(const struct pci_dev *dev,
                   uint16_t offset); // all ones beyond the end or when it is gone

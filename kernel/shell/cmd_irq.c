@@ -233,11 +233,21 @@ static int irq_mode_rebind(struct pci_dev *dev, unsigned types)
     return error;
 }
 
+// What it uses now, and of which number.
+static const char *irq_mode_now(const struct pci_dev *dev, int *irq)
+{
+    pci_lock_binding();
+    const char *type = pci_irq_type_name(dev);
+    *irq = pci_irq_vector(dev, 0);
+    pci_unlock_binding();
+    return type;
+}
+
 static int irq_mode_switch(struct irq_walk *walk, const char *name, unsigned types)
 {
     struct pci_dev *dev = walk->dev;
-    unsigned old_irq = walk->irq;
-    const char *old_type = pci_irq_type_name(dev), *how = "while it works";
+    int old_irq, irq;
+    const char *old_type = irq_mode_now(dev, &old_irq), *how = "while it works";
     int error = pci_switch_irq(dev, types != 0 ? types : PCI_IRQ_ALL_TYPES);
 
     if (error == 0 && types == 0) {
@@ -247,12 +257,13 @@ static int irq_mode_switch(struct irq_walk *walk, const char *name, unsigned typ
         how = "bound anew";
         error = irq_mode_rebind(dev, types);
     }
+    const char *type = irq_mode_now(dev, &irq);
     if (error != 0) {
         return shell_error(walk->sh, "%s: cannot use %s: %s; it has %s", dev->dev.name, name,
-                           strerror(error), pci_irq_type_name(dev));
+                           strerror(error), type);
     }
-    shell_printf(walk->sh, "%s: %s irq %u -> %s irq %d, %s\n", dev->dev.name, old_type, old_irq,
-                 pci_irq_type_name(dev), pci_irq_vector(dev, 0), how);
+    shell_printf(walk->sh, "%s: %s irq %d -> %s irq %d, %s\n", dev->dev.name, old_type, old_irq,
+                 type, irq, how);
     return 0;
 }
 
@@ -291,6 +302,7 @@ static int irq_types(struct shell *sh)
     for (struct pci_dev *dev = pci_next(NULL); dev != NULL; dev = pci_next(dev)) {
         struct pci_irq_ability can;
         char pin[8] = "-", msi[40] = "-", msix[40] = "-", now[40] = "-";
+        const char *driver;
 
         pci_irq_ability(dev, &can);
         if (dev->pin != 0) {
@@ -303,12 +315,15 @@ static int irq_types(struct shell *sh)
         if (can.msix_vectors != 0) {
             snprintf(msix, sizeof(msix), "%u, table in BAR %u", can.msix_vectors, can.msix_bar);
         }
+        pci_lock_binding();
+        driver = dev->dev.driver != NULL ? dev->dev.driver : "-";
         if (dev->driver != NULL) {
             snprintf(now, sizeof(now), "%s, irq %d", pci_irq_type_name(dev),
                      pci_irq_vector(dev, 0));
         }
-        shell_printf(sh, "%-13s %-8s %-5s %-30s %-26s %s\n", dev->dev.name,
-                     dev->dev.driver != NULL ? dev->dev.driver : "-", pin, msi, msix, now);
+        pci_unlock_binding();
+        shell_printf(sh, "%-13s %-8s %-5s %-30s %-26s %s\n", dev->dev.name, driver, pin, msi, msix,
+                     now);
     }
     return 0;
 }
@@ -367,6 +382,15 @@ static int irq_shuffle(struct irq_walk *walk, const char *text)
     return 0;
 }
 
+// Those that look at a device while it keeps its driver. NULL: it is none of these.
+static int (*irq_look(const char *word))(struct irq_walk *walk)
+{
+    return strcmp(word, "route") == 0   ? irq_route
+           : strcmp(word, "why") == 0   ? irq_why
+           : strcmp(word, "reset") == 0 ? irq_reset
+                                        : NULL;
+}
+
 static int cmd_irq(struct shell *sh, int argc, char **argv)
 {
     struct irq_walk walk;
@@ -386,24 +410,21 @@ static int cmd_irq(struct shell *sh, int argc, char **argv)
     if (argc < 3) {
         return shell_usage(sh, "which irq or device?");
     }
+    pci_lock_binding();
     int status = irq_name(sh, argv[2], &walk);
-    if (status != 0) {
+    int (*const look)(struct irq_walk * walk) = argc == 3 && status == 0 ? irq_look(argv[1]) : NULL;
+    if (look != NULL) {
+        status = look(&walk);
+    }
+    pci_unlock_binding();
+    if (status != 0 || look != NULL) {
         return status;
-    }
-    if (argc == 3 && strcmp(argv[1], "route") == 0) {
-        return irq_route(&walk);
-    }
-    if (argc == 3 && strcmp(argv[1], "why") == 0) {
-        return irq_why(&walk);
     }
     if (argc == 3 && (strcmp(argv[1], "enable") == 0 || strcmp(argv[1], "disable") == 0)) {
         return irq_switch(&walk, argv[1][0] == 'e');
     }
     if (argc == 4 && strcmp(argv[1], "mode") == 0) {
         return irq_mode(&walk, argv[3]);
-    }
-    if (argc == 3 && strcmp(argv[1], "reset") == 0) {
-        return irq_reset(&walk);
     }
     if (argc == 4 && strcmp(argv[1], "shuffle") == 0) {
         return irq_shuffle(&walk, argv[3]);

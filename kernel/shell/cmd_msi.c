@@ -75,24 +75,23 @@ static void msi_show_devices(struct shell *sh)
     lab_table(sh, columns);
     for (struct pci_dev *dev = pci_next(NULL); dev != NULL; dev = pci_next(dev)) {
         char msi[32], msix[64], now[12] = "-";
-        const char *driver = READ_ONCE(dev->dev.driver);
         unsigned count = 0;
 
         if (dev->pin == 0 && pci_find_capability(dev, CAP_MSI) == 0 &&
             pci_find_capability(dev, CAP_MSIX) == 0) {
             continue; // it never interrupts
         }
+        pci_lock_binding();
+        const char *driver = dev->dev.driver;
+        const char *uses = driver != NULL ? pci_irq_type_name(dev) : "-";
         while (driver != NULL && pci_irq_vector(dev, count) >= 0) {
             count++;
         }
+        pci_unlock_binding();
         snprintf(now, sizeof(now), "%u", count);
         msi_describe(dev, msi, sizeof(msi));
         msix_describe(dev, msix, sizeof(msix));
-        const char *const row[] = {dev->dev.name,
-                                   driver != NULL ? driver : "-",
-                                   driver != NULL ? pci_irq_type_name(dev) : "-",
-                                   now,
-                                   msi,
+        const char *const row[] = {dev->dev.name, driver != NULL ? driver : "-", uses, now, msi,
                                    msix};
         lab_row(sh, columns, row);
     }
@@ -104,37 +103,53 @@ static const char *msi_mask_text(const struct pci_dev *dev, unsigned index, bool
     return !masked ? "open" : pci_msi_is_pending(dev, index) ? "masked, waits" : "masked";
 }
 
+enum { MSI_CELLS = 8 };
+
+// One message as it stands, but for the device's name. False: it has none of that index.
+static bool msi_read_row(const struct pci_dev *dev, unsigned index, char cells[MSI_CELLS][20])
+{
+    uint64_t address;
+    uint32_t data;
+    bool masked;
+    int irq = pci_irq_vector(dev, index);
+    const struct irq_desc *desc = irq >= 0 ? irq_to_desc((unsigned)irq) : NULL;
+
+    if (!pci_msi_read_message(dev, index, &address, &data, &masked) || desc == NULL) {
+        return false;
+    }
+    snprintf(cells[0], sizeof(cells[0]), "%u", index);
+    snprintf(cells[1], sizeof(cells[1]), "%d", irq);
+    snprintf(cells[2], sizeof(cells[2]), "%u", desc->data.cpu);
+    snprintf(cells[3], sizeof(cells[3]), "0x%02x", desc->data.vector);
+    snprintf(cells[4], sizeof(cells[4]), "0x%llx", (unsigned long long)address);
+    snprintf(cells[5], sizeof(cells[5]), "0x%04x", data);
+    strscpy(cells[6], msi_mask_text(dev, index, masked), sizeof(cells[6]));
+    snprintf(cells[7], sizeof(cells[7]), "%llu", (unsigned long long)irq_desc_total(desc));
+    return true;
+}
+
+// Each row under the lock, and said without it: who reads it may be slow.
 static void msi_show_messages(struct shell *sh, const struct pci_dev *dev)
 {
     static const struct lab_column columns[] = {
         {"device", -12}, {"index", 5}, {"irq", 4},     {"CPU", 4},         {"vector", 6},
         {"address", 10}, {"data", 6},  {"state", -13}, {"interrupts", 10}, {NULL, 0}};
-    uint64_t address;
-    uint32_t data;
-    bool masked;
+    char cells[MSI_CELLS][20];
+    bool more = true;
 
-    for (unsigned i = 0; pci_msi_read_message(dev, i, &address, &data, &masked); i++) {
-        char cells[7][20];
-        int irq = pci_irq_vector(dev, i);
-        struct irq_desc *desc = irq >= 0 ? irq_to_desc((unsigned)irq) : NULL;
-        if (desc == NULL) {
-            continue;
-        }
-        snprintf(cells[0], sizeof(cells[0]), "%u", i);
-        snprintf(cells[1], sizeof(cells[1]), "%d", irq);
-        snprintf(cells[2], sizeof(cells[2]), "%u", desc->data.cpu);
-        snprintf(cells[3], sizeof(cells[3]), "0x%02x", desc->data.vector);
-        snprintf(cells[4], sizeof(cells[4]), "0x%llx", (unsigned long long)address);
-        snprintf(cells[5], sizeof(cells[5]), "0x%04x", data);
-        snprintf(cells[6], sizeof(cells[6]), "%llu", (unsigned long long)irq_desc_total(desc));
-        const char *const row[] = {dev->dev.name, cells[0], cells[1], cells[2],
-                                   cells[3],      cells[4], cells[5], msi_mask_text(dev, i, masked),
-                                   cells[6]};
-        if (i == 0) {
+    for (unsigned i = 0; more; i++) {
+        pci_lock_binding();
+        more = msi_read_row(dev, i, cells);
+        pci_unlock_binding();
+        const char *const row[] = {dev->dev.name, cells[0], cells[1], cells[2], cells[3],
+                                   cells[4],      cells[5], cells[6], cells[7]};
+        if (more && i == 0) {
             shell_printf(sh, "\n");
             lab_table(sh, columns);
         }
-        lab_row(sh, columns, row);
+        if (more) {
+            lab_row(sh, columns, row);
+        }
     }
 }
 

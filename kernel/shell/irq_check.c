@@ -159,7 +159,9 @@ unsigned irq_check_hardware(struct shell *sh, unsigned *wires, unsigned *message
     }
     for (const struct pci_dev *dev = pci_next(NULL); dev != NULL;
          dev = pci_next((struct pci_dev *)(uintptr_t)dev)) {
+        pci_lock_binding();
         bad += irq_check_device(sh, dev, messages);
+        pci_unlock_binding();
     }
     return bad;
 }

@@ -103,6 +103,17 @@ static void e1000_irq_changed(struct pci_dev *pci, int irq)
     WRITE_ONCE(e->irq, irq);
 }
 
+// It is requested when the card is opened, and freed when it is closed: `ip link set eth0 down`.
+static void e1000_irq_hold(struct pci_dev *pci, bool hold)
+{
+    (void)pci;
+    if (hold) {
+        rtnl_lock();
+    } else {
+        rtnl_unlock();
+    }
+}
+
 static const struct pci_device_id e1000_ids[] = {
     {PCI_VENDOR_INTEL, 0x100e, 0, 0, E1000_HAS_EERD | E1000_HAS_ITR}, // 82540EM: QEMU's e1000
     {PCI_VENDOR_INTEL, 0x100f, 0, 0,
@@ -118,4 +129,5 @@ PCI_DRIVER(e1000_driver)
    .probe = e1000_probe,
    .remove = e1000_remove,
    .irq_state = e1000_irq_state,
-   .irq_changed = e1000_irq_changed};
+   .irq_changed = e1000_irq_changed,
+   .irq_hold = e1000_irq_hold};
