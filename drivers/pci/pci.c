@@ -257,6 +257,7 @@ void pci_lock_binding(void)
 
 void pci_unlock_binding(void)
 {
+    police_might_sleep();
     mutex_unlock(&pci_bind_mutex);
 }
 

@@ -9,12 +9,12 @@ import pytest
 MACHINE = dict(cpus=4, nics=["user"], disk=True, extra=["-device", "edu,addr=5"])
 CARD, DISK, EDU = "00:01.0", "00:1f.2", "00:05.0"
 
-COMMANDS = [f"driver {verb} {device}" for device in (CARD, DISK, EDU) for verb in ("unbind", "bind")]
+COMMANDS = [f"driver {verb} {place}" for place in (CARD, DISK, EDU) for verb in ("unbind", "bind")]
 COMMANDS += [f"driver bind {CARD}", f"driver bind {DISK}"]  # more often there than not
 COMMANDS += [f"irq mode {name} {mode}" for name in ("eth0", "sda") for mode in ("intx", "poll")]
 COMMANDS += [
-    "irq mode sda msi", "irq why eth0", "irq why sda", f"irq reset {DISK}", "irq check", "irq types",
-    "msi", "lspci -v", "ip link set eth0 down", "ip link set eth0 up",
+    "irq mode sda msi", "irq why eth0", "irq why sda", f"irq reset {DISK}", "irq check",
+    "irq types", "msi", "lspci -v", "ip link set eth0 down", "ip link set eth0 up",
     "ip addr add 10.0.2.15/24 dev eth0", "ip addr del 10.0.2.15/24 dev eth0",
     "ping -c 3 -i 0.01 10.0.2.2", "dd if=/dev/sda of=/dev/null bs=4096 count=50 iflag=direct",
     "dd if=/dev/zero of=/dev/sda bs=4096 count=50", "sync", "health", "cat /proc/interrupts",
