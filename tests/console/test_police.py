@@ -30,7 +30,7 @@ REPORTS = {
     "flush-under-mutex": ["WARNING: possible circular locking dependency detected",
                           r"\(fn:break_work_function\)"],
     "wait-under-mutex": ["WARNING: possible circular locking dependency detected",
-                         r"\(break_lock\.c:\d+\)", r"\(break_told_mutex\)"],
+                         r"\(lock\.c:\d+\)", r"\(break_told_mutex\)"],
     "sync-irq-under-mutex": ["WARNING: possible circular locking dependency detected",
                              r"\(fn:break_thread_function\)", r"\(break_thread_mutex\)"],
     "flow-lock-irqs-on": ["WARNING: inconsistent lock state", "<Interrupt>",
