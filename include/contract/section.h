@@ -12,6 +12,18 @@
 
 #define set_for_each(pos, set) for (pos = set_##set##_start; pos < set_##set##_end; pos++)
 
+// The record of that name, or NULL. Needs <lib/string.h>.
+#define set_find_by_name(set, wanted)               \
+    ({                                              \
+        const typeof(set_##set##_start[0]) *at_;    \
+        set_for_each (at_, set) {                   \
+            if (strcmp(at_->name, (wanted)) == 0) { \
+                break;                              \
+            }                                       \
+        }                                           \
+        at_ != set_##set##_end ? at_ : NULL;        \
+    })
+
 // For lists that people read: the record whose `name` follows `last` in the alphabet ("" for the
 // first), NULL behind the last. Needs <lib/string.h>.
 #define set_next_by_name(set, last)                                      \

@@ -78,7 +78,6 @@ static int option_set(const struct boot_option *option, const char *value)
 
 static void option_obey(char *word, const char *source)
 {
-    const struct boot_option *option;
     char *equals = strchr(word, '=');
     const char *value = "";
 
@@ -86,16 +85,13 @@ static void option_obey(char *word, const char *source)
         *equals = '\0';
         value = equals + 1;
     }
-    set_for_each (option, boot_option) {
-        if (strcmp(option->name, word) == 0) {
-            if (option_set(option, value) != 0) {
-                pr_warn("boot option %s=%s from %s was not understood: %s", word, value, source,
-                        option->help);
-            }
-            return;
-        }
+    const struct boot_option *option = set_find_by_name(boot_option, word);
+    if (option == NULL) {
+        pr_warn("unknown boot option \"%s\" from %s (help boot lists them)", word, source);
+    } else if (option_set(option, value) != 0) {
+        pr_warn("boot option %s=%s from %s was not understood: %s", word, value, source,
+                option->help);
     }
-    pr_warn("unknown boot option \"%s\" from %s (help boot lists them)", word, source);
 }
 
 void boot_options_parse(const char *cmdline, const char *source)

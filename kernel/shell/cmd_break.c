@@ -21,18 +21,6 @@ LINKER_SET(break_case, break_case);
 static DEFINE_MUTEX(break_lock);
 static void (*break_interrupt)(void); // A: what the next one runs, NULL when it has
 
-static const struct break_case *break_find(const char *name)
-{
-    const struct break_case *found;
-
-    set_for_each (found, break_case) {
-        if (strcmp(found->name, name) == 0) {
-            return found;
-        }
-    }
-    return NULL;
-}
-
 static void break_list(struct shell *sh)
 {
     const struct break_case *it;
@@ -93,7 +81,7 @@ static int cmd_break(struct shell *sh, int argc, char **argv)
         break_list(sh);
         return 0;
     }
-    const struct break_case *it = break_find(argv[1]);
+    const struct break_case *it = set_find_by_name(break_case, argv[1]);
     if (it == NULL) {
         return shell_usage(sh, "%s: no such mistake (break alone lists them)", argv[1]);
     }

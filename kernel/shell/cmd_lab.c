@@ -115,17 +115,14 @@ static int lab_list(struct shell *sh)
 
 static int cmd_lab(struct shell *sh, int argc, char **argv)
 {
-    const struct lab *lab;
-
     if (argc == 1) {
         return lab_list(sh);
     }
-    set_for_each (lab, lab) {
-        if (strcmp(lab->name, argv[1]) == 0) {
-            return lab->run(sh, argc - 1, argv + 1);
-        }
+    const struct lab *lab = set_find_by_name(lab, argv[1]);
+    if (lab == NULL) {
+        return shell_error(sh, "%s: no such lab (lab alone lists them)", argv[1]);
     }
-    return shell_error(sh, "%s: no such lab (lab alone lists them)", argv[1]);
+    return lab->run(sh, argc - 1, argv + 1);
 }
 
 COMMAND("lab", cmd_lab, "lab [NAME [ARGUMENT...]]",

@@ -31,13 +31,7 @@ static int job_last_status; // $? of the foreground
 
 const struct command *shell_find_command(const char *name)
 {
-    const struct command *command;
-    set_for_each (command, command) {
-        if (strcmp(command->name, name) == 0) {
-            return command;
-        }
-    }
-    return NULL;
+    return set_find_by_name(command, name);
 }
 
 // ---- interruption -------------------------------------------------------------------------------

@@ -6,14 +6,7 @@ LINKER_SET(program, program);
 
 const struct program *program_find(const char *name)
 {
-    const struct program *program;
-
-    set_for_each (program, program) {
-        if (strcmp(program->name, name) == 0) {
-            return program;
-        }
-    }
-    return NULL;
+    return set_find_by_name(program, name);
 }
 
 const struct program *program_list(unsigned k)
