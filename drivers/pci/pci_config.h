@@ -50,6 +50,15 @@ void pci_leak_cancel(void);
 void pci_scan(uint16_t segment, uint8_t first, uint8_t last, struct list_head *devices,
               unsigned *count);
 
+// Messages of a device, by MSI or MSI-X. pci_msi.c; context: thread. Gives how many irqs it has
+// now, `least` to `most`, or -errno with nothing left behind; undo. While it has some: the irq of
+// each, -EINVAL past the last; how many; of which of the two.
+int pci_msi_alloc(struct pci_dev *dev, bool msix, unsigned least, unsigned most);
+void pci_msi_free(struct pci_dev *dev);
+int pci_msi_irq(const struct pci_dev *dev, unsigned index);
+unsigned pci_msi_count(const struct pci_dev *dev);
+bool pci_msi_is_msix(const struct pci_dev *dev);
+
 // Interrupts of a device that has none: a clock's. pci_poll.c; context: thread. Gives 1 or -errno;
 // its irq; undo.
 int pci_poll_alloc(struct pci_dev *dev);

@@ -10,16 +10,15 @@
 // it is; and it comes after the data that the device wrote before it, because both are writes. It
 // is an edge: the flow is flow_edge, the EOI the local APIC's.
 //
-// This file is two chips (contract/irq_chip.h) and the three functions by which a driver asks. The
-// table's place is the device's word: it is checked against the BAR before anything is mapped.
+// This file is two chips (contract/irq_chip.h), and what comes before and after them. The table's
+// place is the device's word: it is checked against the BAR before anything is mapped.
 //
 // PCI 3.0, 6.8; Intel SDM vol. 3, 11.11. Context: thread; the chips' functions under the
 // descriptor's lock, interrupts off. Moving an irq changes the address alone: a vector is good on
-// every CPU. Next: pci_poll.c, where neither message nor wire is to be had.
+// every CPU. Previous: pci_irq.c. Next: pci_poll.c, where neither message nor wire is to be had.
 #include <lib/errno.h>
 #include <lib/format.h>
 #include <lib/string.h>
-#include <contract/boot_option.h>
 #include <contract/irq_chip.h>
 #include <core/io.h>
 #include <core/log.h>
@@ -29,7 +28,6 @@
 #include <mm/slab.h>
 #include <irq/desc.h>
 #include <irq/route.h>
-#include <defer/softirq.h>
 #include <pci/pci.h>
 
 #include "pci_config.h"
@@ -48,9 +46,6 @@ struct pci_msi {
     unsigned count;            // I: irqs in use
     int irqs[MSI_MAX_VECTORS]; // I
 };
-
-static bool msi_allowed = true;  // I: boot option pci=nomsi
-static bool intx_allowed = true; // I: boot option pci=noirq
 
 // ---- MSI: the registers of one message ----------------------------------------------------------
 
@@ -222,7 +217,7 @@ static const struct irq_chip msix_chip = {
     .irq_show = msi_show,
 };
 
-// ---- asking for them ----------------------------------------------------------------------------
+// ---- taking them into use, and giving them back -------------------------------------------------
 
 // Where a structure lies, by the device's word, which must hold within its BAR. NULL: it does not,
 // or no memory to map it.
@@ -292,8 +287,7 @@ static void msi_teardown(struct pci_msi *msi)
     kfree(msi);
 }
 
-// Tries one of the two capabilities. How many irqs, or -errno with nothing left behind.
-static int msi_try(struct pci_dev *dev, bool msix, unsigned least, unsigned most)
+int pci_msi_alloc(struct pci_dev *dev, bool msix, unsigned least, unsigned most)
 {
     uint16_t offset = pci_find_capability(dev, msix ? PCI_CAP_MSIX : PCI_CAP_MSI);
     if (offset == 0) {
@@ -328,146 +322,31 @@ static int msi_try(struct pci_dev *dev, bool msix, unsigned least, unsigned most
         return error;
     }
     dev->msi = msi;
-    pci_intx(dev, false);
     return (int)msi->count;
 }
 
-int pci_alloc_irq_vectors(struct pci_dev *dev, unsigned least, unsigned most, unsigned types)
+void pci_msi_free(struct pci_dev *dev)
 {
-    might_sleep();
-    if (least == 0 || most < least || dev->msi != NULL || dev->poll != NULL) {
-        return -EINVAL;
-    }
-    types &= dev->irq_types != 0 ? dev->irq_types : PCI_IRQ_ALL_TYPES;
-    int got = -ENOSPC;
-    if ((types & PCI_IRQ_MSIX) && msi_allowed) {
-        got = msi_try(dev, true, least, most);
-    }
-    if (got < 0 && (types & PCI_IRQ_MSI) && msi_allowed) {
-        got = msi_try(dev, false, least, most);
-    }
-    if (got < 0 && (types & PCI_IRQ_INTX) && least == 1 && dev->irq >= 0 && intx_allowed) {
-        pci_intx(dev, true);
-        got = 1;
-    }
-    if (got < 0 && (types & PCI_IRQ_POLL) && least == 1) {
-        got = pci_poll_alloc(dev);
-    }
-    if (got < 0) {
-        dev_warn(&dev->dev, "cannot have %u interrupts: %s", least, strerror(got));
-    }
-    return got;
+    msi_teardown(dev->msi);
+    dev->msi = NULL;
 }
 
-int pci_irq_vector(const struct pci_dev *dev, unsigned index)
+int pci_msi_irq(const struct pci_dev *dev, unsigned index)
 {
-    if (dev->msi == NULL) {
-        int irq = dev->poll != NULL ? pci_poll_irq(dev) : dev->irq;
-        return index == 0 && irq >= 0 ? irq : -EINVAL;
-    }
     return index < dev->msi->count ? dev->msi->irqs[index] : -EINVAL;
 }
 
-void pci_free_irq_vectors(struct pci_dev *dev)
+unsigned pci_msi_count(const struct pci_dev *dev)
 {
-    might_sleep();
-    if (dev->msi != NULL) {
-        msi_teardown(dev->msi);
-        dev->msi = NULL;
-    }
-    if (dev->poll != NULL) {
-        pci_poll_free(dev);
-    }
+    return dev->msi->count;
 }
 
-// ---- from one to another, while it works --------------------------------------------------------
-
-// Its type as a bit, and whether there is more than one of it.
-static unsigned msi_type_now(const struct pci_dev *dev)
+bool pci_msi_is_msix(const struct pci_dev *dev)
 {
-    return dev->poll != NULL   ? PCI_IRQ_POLL
-           : dev->msi == NULL  ? PCI_IRQ_INTX
-           : dev->msi->is_msix ? PCI_IRQ_MSIX
-                               : PCI_IRQ_MSI;
-}
-
-// Gives it one interrupt of these types, whatever it was allowed before.
-static int msi_take(struct pci_dev *dev, unsigned types)
-{
-    unsigned allowed = dev->irq_types;
-
-    dev->irq_types = types;
-    int got = pci_alloc_irq_vectors(dev, 1, 1, types);
-    if (got < 0) {
-        dev->irq_types = allowed;
-    }
-    return got;
-}
-
-// Between the two the device speaks to nobody: its wire is cut, its message off. What it has to say
-// stays in its cause register, and the replay at the end has the handler look there.
-static int msi_switch(struct pci_dev *dev, unsigned types)
-{
-    unsigned before = msi_type_now(dev);
-    int irq = pci_irq_vector(dev, 0);
-
-    pci_intx(dev, false);
-    struct irqaction *action =
-        irq >= 0 ? irq_detach_action((unsigned)irq, pci_get_drvdata(dev)) : NULL;
-    if (action == NULL) {
-        pci_intx(dev, before == PCI_IRQ_INTX);
-        return -EOPNOTSUPP;
-    }
-    pci_free_irq_vectors(dev);
-    dev->irq = pci_route_now(dev); // somebody may have led its pin elsewhere
-    int got = msi_take(dev, types);
-    int error = got < 0 ? got : irq_attach_action((unsigned)pci_irq_vector(dev, 0), action);
-    if (error != 0) { // back to what it could: that one was its own a moment ago
-        pci_free_irq_vectors(dev);
-        if (msi_take(dev, before) < 0 ||
-            irq_attach_action((unsigned)pci_irq_vector(dev, 0), action) != 0) {
-            dev_err(&dev->dev, "is left without any interrupt");
-        }
-    }
-    dev->driver->irq_changed(dev, pci_irq_vector(dev, 0));
-    local_bh_disable(); // what the handler raises runs at the end of this, as after an interrupt
-    irq_replay((unsigned)pci_irq_vector(dev, 0));
-    local_bh_enable();
-    return error;
-}
-
-static void msi_hold(struct pci_dev *dev, bool hold)
-{
-    if (dev->driver->irq_hold != NULL) {
-        dev->driver->irq_hold(dev, hold);
-    }
-}
-
-int pci_switch_irq(struct pci_dev *dev, unsigned types)
-{
-    int error = -EOPNOTSUPP;
-
-    pci_lock_binding();
-    if (dev->driver == NULL) {
-        error = -ENODEV;
-    } else if (dev->driver->irq_changed != NULL && (dev->msi == NULL || dev->msi->count == 1)) {
-        msi_hold(dev, true);
-        error = msi_switch(dev, types);
-        msi_hold(dev, false);
-    }
-    pci_unlock_binding();
-    return error;
+    return dev->msi->is_msix;
 }
 
 // ---- looking at them ----------------------------------------------------------------------------
-
-const char *pci_irq_type_name(const struct pci_dev *dev)
-{
-    if (dev->msi == NULL) {
-        return dev->poll != NULL ? "POLL" : "INTx";
-    }
-    return dev->msi->is_msix ? "MSI-X" : "MSI";
-}
 
 bool pci_msi_read_message(const struct pci_dev *dev, unsigned index, uint64_t *address,
                           uint32_t *data, bool *masked)
@@ -494,31 +373,6 @@ bool pci_msi_read_message(const struct pci_dev *dev, unsigned index, uint64_t *a
     return true;
 }
 
-void pci_irq_ability(const struct pci_dev *dev, struct pci_irq_ability *can)
-{
-    uint16_t msi = pci_find_capability(dev, PCI_CAP_MSI);
-    uint16_t msix = pci_find_capability(dev, PCI_CAP_MSIX);
-
-    *can = (struct pci_irq_ability){0};
-    if (msi != 0) {
-        uint16_t control = pci_read16(dev, (uint16_t)(msi + PCI_MSI_CONTROL));
-        can->msi_vectors = 1u << min(control >> 1 & 7u, 5u);
-        can->msi_wide = (control & PCI_MSI_64BIT) != 0;
-        can->msi_masks = (control & PCI_MSI_MASKABLE) != 0;
-    }
-    if (msix != 0) {
-        uint16_t control = pci_read16(dev, (uint16_t)(msix + PCI_MSIX_CONTROL));
-        can->msix_vectors = (control & PCI_MSIX_SIZE_MASK) + 1u;
-        can->msix_bar = pci_read32(dev, (uint16_t)(msix + PCI_MSIX_TABLE)) & PCI_MSIX_BIR;
-    }
-}
-
-int pci_route_now(const struct pci_dev *dev)
-{
-    const char *source;
-    return pci_route_intx(dev, &source);
-}
-
 bool pci_msi_is_on(const struct pci_dev *dev)
 {
     const struct pci_msi *msi = dev->msi;
@@ -537,17 +391,3 @@ bool pci_msi_is_pending(const struct pci_dev *dev, unsigned index)
     return msi != NULL && index < msi->count && msi->pending != NULL &&
            (readl(msi->pending + index / 32 * 4) >> (index % 32) & 1) != 0;
 }
-
-static int msi_option(const char *value)
-{
-    bool noirq = strcmp(value, "noirq") == 0;
-
-    if (!noirq && strcmp(value, "nomsi") != 0) {
-        return -EINVAL;
-    }
-    msi_allowed = false;
-    intx_allowed = intx_allowed && !noirq;
-    return 0;
-}
-BOOT_OPTION("pci", msi_option,
-            "pci=nomsi: devices interrupt by their wires only; pci=noirq: not at all (polled)");
