@@ -192,30 +192,24 @@ KTEST(block, refusals_are_done_once)
     };
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
         test_request_make(t, fake.disk, cases[i].op, cases[i].sector, cases[i].sectors, data);
-        blk_submit(&t->request);
-        REQUIRE(test_request_wait(t));
-        EXPECT_EQ(t->request.status, cases[i].status);
-        EXPECT_EQ(t->dones, 1);
+        EXPECT_EQ(test_request_do(t), cases[i].status);
+        REQUIRE(t->dones == 1);
         EXPECT(t->in_softirq);
     }
     EXPECT_EQ(fake.submits, 1); // only the last one was for the driver
 
     // Segments that do not fit the request: odd, at an odd address, too short, too many.
     test_request_make(t, fake.disk, REQ_OP_READ, 0, 1, data + 1);
-    blk_submit(&t->request);
-    EXPECT(test_request_wait(t) && t->request.status == -EINVAL);
+    EXPECT_EQ(test_request_do(t), -EINVAL);
     test_request_make(t, fake.disk, REQ_OP_READ, 0, 1, data);
     t->request.segments[0].length = 511;
-    blk_submit(&t->request);
-    EXPECT(test_request_wait(t) && t->request.status == -EINVAL);
+    EXPECT_EQ(test_request_do(t), -EINVAL);
     test_request_make(t, fake.disk, REQ_OP_READ, 0, 2, data);
     t->request.segments[0].length = 512;
-    blk_submit(&t->request);
-    EXPECT(test_request_wait(t) && t->request.status == -EINVAL);
+    EXPECT_EQ(test_request_do(t), -EINVAL);
     test_request_make(t, fake.disk, REQ_OP_READ, 0, 1, data);
     t->request.segment_count = 5;
-    blk_submit(&t->request);
-    EXPECT(test_request_wait(t) && t->request.status == -EINVAL);
+    EXPECT_EQ(test_request_do(t), -EINVAL);
     fake.disk->read_only = true;
     EXPECT_EQ(blk_write(fake.disk, 0, 1, data), -EROFS);
     EXPECT_EQ(fake.submits, 1);
@@ -238,9 +232,7 @@ KTEST(block, several_segments)
         {.data = data + 1002, .length = 422},
     };
     test_request_scatter(t, segments, ARRAY_SIZE(segments));
-    blk_submit(&t->request);
-    REQUIRE(test_request_wait(t));
-    EXPECT_EQ(t->request.status, 0);
+    REQUIRE(test_request_do(t) == 0);
     EXPECT_EQ(memcmp(data + 1000, fake.memory, 2), 0);
     EXPECT_EQ(memcmp(data, fake.memory + 2, 600), 0);
     EXPECT_EQ(memcmp(data + 1002, fake.memory + 602, 422), 0);
@@ -292,9 +284,7 @@ KTEST(block, who_finds_no_memory_is_asked_again)
     REQUIRE(fake_make(&fake, 8, 4) && data != NULL && t != NULL);
     fake.starved = 3;
     test_request_make(&t[0], fake.disk, REQ_OP_READ, 0, 1, data);
-    blk_submit(&t[0].request);
-    EXPECT(test_request_wait(&t[0]));
-    EXPECT_EQ(t[0].request.status, 0);
+    EXPECT_EQ(test_request_do(&t[0]), 0);
     EXPECT_EQ(fake.submits, 4);
     EXPECT(fake_drop(&fake));
     kfree(data);
@@ -309,16 +299,12 @@ KTEST(block, memory_is_not_waited_for_for_ever)
     REQUIRE(fake_make(&fake, 8, 4) && data != NULL && t != NULL);
     fake.starved = UINT32_MAX;
     test_request_make(&t[0], fake.disk, REQ_OP_READ, 0, 1, data);
-    blk_submit(&t[0].request);
-    EXPECT(test_request_wait(&t[0]));
-    EXPECT_EQ(t[0].request.status, -ENOMEM);
+    EXPECT_EQ(test_request_do(&t[0]), -ENOMEM);
     EXPECT(fake.submits > 10);
     unsigned before = fake.submits;
     test_request_make(&t[2], fake.disk, REQ_OP_READ, 4, 1, data); // its patience is at an end
     WRITE_ONCE(fake.disk->starved_until_ns, clock_ns());
-    blk_submit(&t[2].request);
-    EXPECT(test_request_wait(&t[2]));
-    EXPECT_EQ(t[2].request.status, -ENOMEM);
+    EXPECT_EQ(test_request_do(&t[2]), -ENOMEM);
     EXPECT_EQ(fake.submits, before + 1);
     WRITE_ONCE(fake.disk->starved_until_ns, 0);                   // another time
     test_request_make(&t[1], fake.disk, REQ_OP_READ, 0, 1, data); // and the disk goes meanwhile

@@ -1,6 +1,7 @@
 // What the tests of disks share (disk_case.h).
 //
 // Context: as disk_case.h says; test_request_done: softirq, or whoever completes.
+#include <lib/errno.h>
 #include <lib/string.h>
 #include <core/clock.h>
 #include <core/cpu.h>
@@ -38,6 +39,12 @@ void test_request_scatter(struct test_request *t, struct blk_segment *segments, 
 bool test_request_wait(struct test_request *t)
 {
     return wait_for_completion_timeout(&t->completion, msecs_to_jiffies(REQUEST_WAIT_MS)) != 0;
+}
+
+int test_request_do(struct test_request *t)
+{
+    blk_submit(&t->request);
+    return test_request_wait(t) ? t->request.status : -ETIMEDOUT;
 }
 
 void test_request_move(struct request *request, uint8_t *memory)

@@ -20,6 +20,8 @@ void test_request_make(struct test_request *t, struct gendisk *disk, enum req_op
 void test_request_scatter(struct test_request *t, struct blk_segment *segments, uint32_t count);
 // True: it was done in time. False: it is still somebody's, and must not be freed. Context: thread.
 bool test_request_wait(struct test_request *t);
+// Submits it and waits: its status, or -ETIMEDOUT when it is still somebody's. Context: thread.
+int test_request_do(struct test_request *t);
 
 // A driver's part of a disk that is made of memory: moves the request's bytes. Context: any.
 void test_request_move(struct request *request, uint8_t *memory);

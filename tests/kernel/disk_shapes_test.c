@@ -25,12 +25,10 @@ static int shape_do(struct gendisk *disk, enum req_op op, uint64_t sector, uint3
     }
     test_request_make(t, disk, op, sector, sectors, NULL);
     test_request_scatter(t, segments, count);
-    blk_submit(&t->request);
-    if (!test_request_wait(t)) {
-        return -ETIMEDOUT;
+    status = test_request_do(t);
+    if (status != -ETIMEDOUT) { // or it is still somebody's
+        kfree(t);
     }
-    status = t->request.status;
-    kfree(t);
     return status;
 }
 
