@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from machine import wait_until
+
 MACHINE = dict(cpus=4)
 
 # name: (text in the log, more texts)
@@ -102,7 +104,7 @@ def test_long_section_is_timed_with_both_ends(machine, what, ms):
 def test_locks_shows_who_holds_what(machine):
     machine.ok("break hung-task 2 &")
     held = r"thread break \(\d+\):\n #0: \(break_lock\) mutex, thread, taken at cmd_break"
-    assert re.search(held, machine.ok("locks"))
+    wait_until(lambda: re.search(held, machine.ok("locks")), "the job's lock")  # it has begun
     assert "break_lock" in machine.ok("cat /proc/lockdep")
     stats = machine.ok("cat /proc/lockdep_stats")
     assert re.search(r"^ police: +on$", stats, re.M)
