@@ -345,12 +345,14 @@ def test_a_card_that_cannot_stop_interrupting(boot):
     peer = Peer(m)
     peer.meet()
     ics = e1000_registers(m) + 0xC8
-    for number in range(5000):
-        m.bus_write32(ics, 0x80 if number % 7 else 0xD5)
-        if number % 500 == 0:
-            assert m.ok("echo alive") == "alive\n"
-            peer.send(peer.udp(3000, 7, b"still"))
-            assert peer.receive().data == b"still"
+    rounds = 0  # on a busy host one interrupt tells of many writes: then it takes more of them
+    while rounds < 10 or (rounds < 100 and rings(m)["interrupts"] <= 100):
+        for number in range(500):
+            m.bus_write32(ics, 0x80 if number % 7 else 0xD5)
+        assert m.ok("echo alive") == "alive\n"
+        peer.send(peer.udp(3000, 7, b"still"))
+        assert peer.receive().data == b"still"
+        rounds += 1
     assert rings(m)["interrupts"] > 100
     counters(m)
 
