@@ -13,6 +13,7 @@
 //
 // Context: any; interrupts are kept off meanwhile. Previous: lockdep.c. Next: lock_graph.c,
 // lock_report.c.
+#include <core/clock.h>
 #include <core/sections.h>
 #include <lib/string.h>
 
@@ -23,6 +24,7 @@ enum {
     LOCKDEP_TOLD = 64,
     LOCKDEP_REPORT_MAX = 32,
     LOCKDEP_ANSWERS = 64,
+    LOCKDEP_PAUSE_NS = 1000000000,
 };
 
 struct lock_graph lockdep_graph; // L by lockdep_word; bits and usages are read without
@@ -130,8 +132,25 @@ static void lockdep_end_report(struct lock_report *report)
     }
 }
 
+// Of a loop that makes one mistake again and again, one a second is told. Who makes a report asks.
+static bool lockdep_told_lately(enum lock_finding finding, const void *at)
+{
+    static enum lock_finding last_finding; // of whoever owns lockdep_reporting, all three
+    static const void *last_at;
+    static uint64_t last_ns;
+    uint64_t now_ns = clock_ns();
+
+    if (finding == last_finding && at == last_at && now_ns - last_ns < LOCKDEP_PAUSE_NS) {
+        return true;
+    }
+    last_finding = finding;
+    last_at = at;
+    last_ns = now_ns;
+    return false;
+}
+
 // Mistakes that need no graph: a lock that its holder takes again, or gives back without having it.
-// Told each time that they are made.
+// Each is counted.
 void lockdep_tell(struct police_cpu *police, enum lock_finding finding,
                   const struct lock_held *wanted, const struct lock_held *held)
 {
@@ -140,6 +159,11 @@ void lockdep_tell(struct police_cpu *police, enum lock_finding finding,
 
     police->blind = true;
     report = lockdep_begin_report(finding);
+    if (report != NULL && lockdep_told_lately(finding, wanted->at)) {
+        __atomic_fetch_add(&lockdep_reports, 1, __ATOMIC_RELAXED);
+        __atomic_store_n(&lockdep_reporting, 0, __ATOMIC_RELEASE);
+        report = NULL;
+    }
     if (report != NULL) {
         report->length = 1;
         report->path[0] = report->wanted = wanted->class;
