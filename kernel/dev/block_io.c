@@ -143,7 +143,10 @@ int blk_read(struct gendisk *disk, uint64_t sector, uint32_t sectors, void *data
 {
     police_might_sleep();
     if (blk_is_cached(disk)) {
-        page_cache_before_direct(disk, sector, sectors);
+        int error = page_cache_before_direct(disk, sector, sectors);
+        if (error != 0) {
+            return error;
+        }
     }
     return blk_transfer(disk, REQ_OP_READ, sector, sectors, data);
 }
@@ -153,7 +156,7 @@ int blk_write(struct gendisk *disk, uint64_t sector, uint32_t sectors, const voi
 {
     police_might_sleep();
     if (blk_is_cached(disk)) {
-        page_cache_before_direct(disk, sector, sectors);
+        page_cache_before_direct(disk, sector, sectors); // what is lost is overwritten
     }
     int error = blk_transfer(disk, REQ_OP_WRITE, sector, sectors, (void *)(uintptr_t)data);
     if (blk_is_cached(disk)) {

@@ -193,13 +193,17 @@ static void cache_page_drop(struct cache_page *page, bool with_dirty)
     cache_page_put(page);
 }
 
-void page_cache_before_direct(struct gendisk *disk, uint64_t sector, uint32_t sectors)
+int page_cache_before_direct(struct gendisk *disk, uint64_t sector, uint32_t sectors)
 {
     uint64_t first = (disk->start + sector) / (PAGE_SIZE / SECTOR_SIZE);
     uint64_t last = (disk->start + sector + sectors - 1) / (PAGE_SIZE / SECTOR_SIZE);
-    if (sectors != 0 && page_cache_dirty_bytes(disk) != 0) {
-        wb_sync(cache_of(disk), first, last, NULL);
+    if (sectors == 0 || page_cache_dirty_bytes(disk) == 0) {
+        return 0;
     }
+    struct page_cache *cache = cache_of(disk);
+    uint64_t lost = __atomic_load_n(&cache->stats.lost, __ATOMIC_RELAXED);
+    wb_sync(cache, first, last, NULL);
+    return __atomic_load_n(&cache->stats.lost, __ATOMIC_RELAXED) == lost ? 0 : -EIO;
 }
 
 // Pages first .. last leave, when they are neither read nor written any more. One that is dirty

@@ -316,6 +316,12 @@ def test_write_error_is_told_by_fsync(boot, tmp_path):
     assert cache_of(m)["lost"] == 1 and cache_of(m)["dirty"] == 0
     # Who opens it now has nothing to do with that.
     assert m.run("dd if=/dev/zero of=/dev/sda bs=4K seek=30 count=1 conv=fsync status=none")[1] == 0
+    # A direct read that finds it lost is told so; the next one gets what the disk has.
+    m.ok("dd if=/dev/zero of=/dev/sda bs=4K seek=20 count=1 status=none")
+    output, status = m.run("dd if=/dev/sda of=/dev/null bs=4K skip=20 count=1 iflag=direct")
+    assert status == 1 and "dd: error reading '/dev/sda': Input/output error" in output
+    assert m.ok("dd if=/dev/sda bs=4K skip=20 count=1 iflag=direct status=none | sha256sum"
+                ).split()[0] == sha256(data[20 * 4096:21 * 4096])
     # sync says so as well, once, and the machine can be switched off.
     m.ok("dd if=/dev/zero of=/dev/sda bs=4K seek=20 count=1 status=none")
     output, status = m.run("sync")
