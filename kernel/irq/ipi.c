@@ -5,9 +5,10 @@
 //                   interrupt does the rest
 //   function call   each CPU has one slot for the call that it is making; the target's `from` mask
 //                   says whose slots to look into
-//   shoot-down      one at a time for the machine: a range, and a mask of the CPUs that have not
-//                   dropped it yet. Who waits for his turn answers meanwhile; his interrupt finds
-//                   nothing then, or is one with the next
+//   shoot-down      one at a time for the machine: a range and its number. Each CPU has the number
+//                   that it is asked for, and writes it down when it has dropped the range. Who
+//                   waits for his turn answers meanwhile; his interrupt finds nothing then, or is
+//                   one with the next
 //   stop            an NMI, because a CPU that hangs with interrupts off must stop too
 //
 //   CPU s                                       CPU t
@@ -201,28 +202,34 @@ void ipi_reschedule(unsigned cpu)
 
 static DEFINE_SPINLOCK(ipi_tlb_lock);
 static struct {
-    uintptr_t start, end;   // L by ipi_tlb_lock
-    struct cpumask pending; // A: have not dropped the range
-    struct cpumask missed;  // A: were given up once; they drop everything next time
+    uintptr_t start, end;  // L by ipi_tlb_lock; read by those who are asked
+    uint32_t number;       // A: of the last one; odd while start and end are written
+    struct cpumask missed; // A: were given up; they drop everything next time
 } ipi_tlb;
+static uint32_t ipi_tlb_asked[MAX_CPUS];   // A: number of the last one that the CPU is to answer
+static uint32_t ipi_tlb_dropped[MAX_CPUS]; // A: and of the last one that it has answered
 
 static struct ipi_tlb_stat ipi_tlb_stats[MAX_CPUS];
 
-// Counts one answer in *answers, if this CPU owes one. Context: interrupts off, or the vector itself
-// could come between the flush and the answer.
+// Counts one answer in *answers, if this CPU owes one. An answer names what it answers: one that
+// comes too late, when the next shoot-down is under way, is not taken for an answer to that.
+// Context: interrupts off, or the vector itself could come between the flush and the answer.
 static void ipi_tlb_answer(uint64_t *answers)
 {
     unsigned self = cpu_id();
-    if (!cpumask_test(&ipi_tlb.pending, self)) {
+    uint32_t asked = __atomic_load_n(&ipi_tlb_asked[self], __ATOMIC_ACQUIRE);
+    if (asked == ipi_tlb_dropped[self]) {
         return; // given while it waited for something else
     }
-    if (ipi_take(&ipi_tlb.missed, self)) {
-        map_flush_local(0, UINTPTR_MAX);
-    } else {
-        map_flush_local(ipi_tlb.start, ipi_tlb.end);
+    bool missed = ipi_take(&ipi_tlb.missed, self);
+    if (!missed) {
+        map_flush_local(READ_ONCE(ipi_tlb.start), READ_ONCE(ipi_tlb.end));
+    }
+    if (missed || __atomic_load_n(&ipi_tlb.number, __ATOMIC_ACQUIRE) != asked) {
+        map_flush_local(0, UINTPTR_MAX); // there were others, or that range was another's already
     }
     WRITE_ONCE(*answers, *answers + 1); // before anybody can see that it was given
-    cpumask_clear(&ipi_tlb.pending, self);
+    __atomic_store_n(&ipi_tlb_dropped[self], asked, __ATOMIC_RELEASE);
 }
 
 static void ipi_tlb_serve(void)
@@ -230,15 +237,43 @@ static void ipi_tlb_serve(void)
     ipi_tlb_answer(&this_cpu(ipi_tlb_stats).by_interrupt);
 }
 
-static void ipi_tlb_wait(void)
+static bool ipi_tlb_owes(unsigned cpu)
 {
-    if (wait_until(cpumask_empty(&ipi_tlb.pending), ipi_patience_ms * 1000)) {
+    return __atomic_load_n(&ipi_tlb_dropped[cpu], __ATOMIC_ACQUIRE) != ipi_tlb_asked[cpu];
+}
+
+// True when none of *targets owes an answer. Those who gave theirs are taken out.
+static bool ipi_tlb_is_dropped(struct cpumask *targets)
+{
+    for_each_cpu (cpu, targets) {
+        if (ipi_tlb_owes(cpu)) {
+            return false;
+        }
+        cpumask_clear(targets, cpu);
+    }
+    return true;
+}
+
+static void ipi_tlb_wait(struct cpumask *targets)
+{
+    if (wait_until(ipi_tlb_is_dropped(targets), ipi_patience_ms * 1000)) {
         return;
     }
-    for_each_cpu (cpu, &ipi_tlb.pending) {
-        pr_err("ipi: CPU %u does not drop its translations within %u ms", cpu, ipi_patience_ms);
-        cpumask_set(&ipi_tlb.missed, cpu);
+    for_each_cpu (cpu, targets) {
+        if (ipi_tlb_owes(cpu)) {
+            pr_err("ipi: CPU %u does not drop its translations within %u ms", cpu, ipi_patience_ms);
+            cpumask_set(&ipi_tlb.missed, cpu);
+        }
     }
+}
+
+// The number is odd meanwhile: who is late, and reads half of it, sees that.
+static void ipi_tlb_write(uintptr_t start, uintptr_t end)
+{
+    __atomic_store_n(&ipi_tlb.number, ipi_tlb.number + 1, __ATOMIC_SEQ_CST);
+    WRITE_ONCE(ipi_tlb.start, start);
+    WRITE_ONCE(ipi_tlb.end, end);
+    __atomic_store_n(&ipi_tlb.number, ipi_tlb.number + 1, __ATOMIC_SEQ_CST);
 }
 
 void ipi_tlb_shootdown(uintptr_t start, uintptr_t end)
@@ -252,17 +287,16 @@ void ipi_tlb_shootdown(uintptr_t start, uintptr_t end)
     }
     struct cpumask targets = cpu_online_mask;
     cpumask_clear(&targets, cpu_id());
-    ipi_tlb.start = start;
-    ipi_tlb.end = end;
+    ipi_tlb_write(start, end);
     struct ipi_tlb_stat *stat = &this_cpu(ipi_tlb_stats);
     for_each_cpu (cpu, &targets) {
-        stat->asked += !cpumask_test(&ipi_tlb.pending, cpu); // it may owe the last answer yet
+        stat->asked += !ipi_tlb_owes(cpu); // it may owe the last answer yet: one is for both
         stat->sent++;
-        cpumask_set(&ipi_tlb.pending, cpu);
+        __atomic_store_n(&ipi_tlb_asked[cpu], ipi_tlb.number, __ATOMIC_RELEASE);
         trace(TRACE_IPI, VECTOR_TLB_SHOOTDOWN, cpu);
         lapic_ipi(cpus[cpu].apic_id, VECTOR_TLB_SHOOTDOWN);
     }
-    ipi_tlb_wait();
+    ipi_tlb_wait(&targets);
     spin_unlock(&ipi_tlb_lock);
     local_irq_restore(flags);
 }
