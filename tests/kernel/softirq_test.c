@@ -55,6 +55,23 @@ static void softirq_test_begin(void)
     open_softirq(SPARE_SOFTIRQ, softirq_test_action);
 }
 
+enum { SOFTIRQ_TEST_MS = 5000 };
+
+// Turns bottom halves off where nothing is left to ksoftirqd: else it would be that thread's turn,
+// and local_bh_enable ran nothing. False, and not turned off: it always has something.
+static bool softirq_test_bh_disable(void)
+{
+    for (unsigned ms = 0; ms < SOFTIRQ_TEST_MS; ms++) {
+        local_bh_disable();
+        if ((cpu_self()->softirq_pending & SOFTIRQ_LEFT_TO_THREAD) == 0) {
+            return true;
+        }
+        local_bh_enable();
+        msleep(1);
+    }
+    return false;
+}
+
 KTEST(softirq, context)
 {
     softirq_test_begin();
@@ -70,7 +87,7 @@ KTEST(softirq, context)
 KTEST(softirq, bh_disable_holds_off_and_enable_runs)
 {
     softirq_test_begin();
-    local_bh_disable();
+    REQUIRE(softirq_test_bh_disable());
     local_bh_disable();
     raise_softirq(SPARE_SOFTIRQ);
     for (volatile unsigned i = 0; i < 3000000; i++) { // some ticks come and go
@@ -87,7 +104,7 @@ KTEST(softirq, bh_disable_holds_off_and_enable_runs)
 KTEST(softirq, raising_is_a_bit)
 {
     softirq_test_begin();
-    local_bh_disable();
+    REQUIRE(softirq_test_bh_disable());
     raise_softirq(SPARE_SOFTIRQ);
     raise_softirq(SPARE_SOFTIRQ);
     local_bh_enable();
@@ -213,8 +230,9 @@ KTEST(softirq, what_is_handed_over_is_not_forgotten)
     sched_setaffinity(current, &all);
 }
 
-// As when a handler sleeps, which it may not: others run on its CPU meanwhile, and leave something to
-// ksoftirqd. The turn that it comes back to has another round, and must not take that mark for work.
+// As when a handler sleeps, which it may not: others run on its CPU meanwhile, and leave something
+// to ksoftirqd. The turn that it comes back to has another round, and must not take that mark for
+// work.
 static void handing_over_action(void)
 {
     if (__atomic_fetch_add(&seen.runs, 1, __ATOMIC_SEQ_CST) == 0) {
