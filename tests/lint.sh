@@ -72,6 +72,12 @@ text_rules() {
     ! git grep -nIE '[[:blank:]]+$' -- ':!*.img' ':!tests/host/corpus' &&
         ! git grep -nIlE "$(printf '\r')\$" -- ':!tests/host/corpus'
 }
+# clang-format leaves comments alone. A picture or a table may be wider than a hundred columns: it has
+# several blanks in a row, or a line that is drawn.
+wide_comments() {
+    ! git grep -nIE '^.{101,}$' -- '*.c' '*.h' '*.S' | grep -E '^[^:]+:[0-9]+: *// ' |
+        grep -vE '// .*  |// links: |----|[^ -~]'
+}
 
 mkdir -p "$build"
 check 'GCC, warnings are errors' "${MAKE:-make}" --no-print-directory BUILD="$build" objects
@@ -86,6 +92,7 @@ check 'each API asserts its context' contexts
 check 'shellcheck' shell_scripts
 check 'flake8' python_scripts
 check 'no blanks at line ends' text_rules
+check 'comments of a hundred columns' wide_comments
 long_functions
 
 if [ "$failed" -ne 0 ]; then

@@ -318,8 +318,8 @@ int pci_enable_device(struct pci_dev *dev)
     return command != UINT16_MAX && (command & want) == want ? 0 : -EIO;
 }
 
-// The windows stay open, as in Linux: a read by somebody late finds a register, not a bus error. And
-// on QEMU closing one moves the map under the other CPUs' feet (docs/CAVEATS.md).
+// The windows stay open, as in Linux: a read by somebody late finds a register, not a bus error.
+// And on QEMU closing one moves the map under the other CPUs' feet (docs/CAVEATS.md).
 void pci_disable_device(struct pci_dev *dev)
 {
     might_sleep();

@@ -65,7 +65,8 @@ static inline bool softirq_pending(void) // this CPU
     return cpu_field_set(softirq_pending);
 }
 
-// May what was left to ksoftirqd run all the same? Then it is not any more. Context: interrupts off.
+// May what was left to ksoftirqd run all the same? Then it is not any more. Context: interrupts
+// off.
 bool softirq_take_back(struct cpu *cpu);
 // Shall what is pending on this CPU run here and now? One look at the word and its highest bit.
 static __always_inline bool softirq_due(struct cpu *cpu)

@@ -110,9 +110,9 @@ struct blk_mq_ops {
     int (*queue_rq)(struct blk_mq_hw_ctx *hctx, struct request *request, bool last);
     void (*commit_rqs)(struct blk_mq_hw_ctx *hctx); // NULL: queue_rq rings for each
     // Looks which of the queue's requests the hardware has done, and completes up to `budget` of
-    // them (BLK_BATCH at most: it is asked again); returns how many. After blk_mq_reap; never on two CPUs
-    // at once. Context: softirq, or hard irq when the disk is so switched; any for a disk that is
-    // polled.
+    // them (BLK_BATCH at most: it is asked again); returns how many. After blk_mq_reap; never on
+    // two CPUs at once. Context: softirq, or hard irq when the disk is so switched; any for a disk
+    // that is polled.
     unsigned (*reap)(struct blk_mq_hw_ctx *hctx, unsigned budget);
     // The request is overdue. It may be completed meanwhile, but its memory stays until this
     // returns. Context: thread (a work item of the block layer), may sleep.
@@ -294,8 +294,8 @@ long blk_write_bytes(struct gendisk *disk, uint64_t offset, const void *data, si
 // Whoever uses a disk over some time says so. Of a CD drive the medium is looked at when the first
 // one opens it, and for all who have it open it stays that one: when it is exchanged their reads
 // fail (-EIO, -ENOMEDIUM), and nobody else gets it before they have closed it. 0; -ENOMEDIUM;
-// -EBUSY: exchanged, and still open; -EINTR: ^C before the drive was ready; -errno. The reference that the caller has must stay until
-// blk_close. Context: thread.
+// -EBUSY: exchanged, and still open; -EINTR: ^C before the drive was ready; -errno. The reference
+// that the caller has must stay until blk_close. Context: thread.
 int blk_open(struct gendisk *disk);
 void blk_close(struct gendisk *disk);
 

@@ -5,11 +5,11 @@
 #include <lib/text.h>
 #include <lib/types.h>
 
-// Vectors that the kernel keeps for itself; classes 0xe and 0xf outrank every device: what a handler
-// has in service, however long, holds back neither the timer nor another CPU's message. The values
-// are Linux's (the shoot-down's from before it became a function call there; kept apart to be seen),
-// but that Linux deals what is left of class 0xe to devices. VECTOR_IRQ_WORK is "soon, on this CPU, but not under the locks that are held now": the log wakes
-// the console by it.
+// Vectors that the kernel keeps for itself; classes 0xe and 0xf outrank every device: what a
+// handler has in service, however long, holds back neither the timer nor another CPU's message. The
+// values are Linux's (the shoot-down's from before it became a function call there; kept apart to
+// be seen), but that Linux deals what is left of class 0xe to devices. VECTOR_IRQ_WORK is "soon, on
+// this CPU, but not under the locks that are held now": the log wakes the console by it.
 enum {
     VECTOR_FIRST_DEVICE = 0x30, // 0x20 .. 0x2f: the 8259s' strays
     VECTOR_LAST_DEVICE = 0xdf,

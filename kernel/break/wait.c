@@ -1,7 +1,7 @@
 // Mistakes in waiting for a timer or a tasklet, for `break`. Each function has run, and is over,
-// when it is waited for, so none of them hangs; had it just begun on another CPU, it would. The lock
-// validator (kernel/core/lockdep.c) knows from the run what the function takes, and tells of each
-// once.
+// when it is waited for, so none of them hangs; had it just begun on another CPU, it would. The
+// lock validator (kernel/core/lockdep.c) knows from the run what the function takes, and tells of
+// each once.
 //
 // Context: thread.
 #include <lib/errno.h>

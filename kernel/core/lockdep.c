@@ -150,9 +150,9 @@ unsigned long lockdep_examine(struct police_cpu *police, struct lock_held *held,
     return flags;
 }
 
-// Is its order known? Looked at is the topmost lock of the same level, which is mostly the only one.
-// What a softirq or a handler takes first is in order with all, unless it calls a function that
-// others wait for (lockdep_check_order_above()).
+// Is its order known? Looked at is the topmost lock of the same level, which is mostly the only
+// one. What a softirq or a handler takes first is in order with all, unless it calls a function
+// that others wait for (lockdep_check_order_above()).
 static __always_inline bool lockdep_is_in_order(const struct cpu *cpu, struct police_cpu *police,
                                                 const struct lock_held *new)
 {
@@ -187,8 +187,8 @@ static __always_inline bool lockdep_says_nothing_new(const struct cpu *cpu,
     return true;
 }
 
-// The first of its name, or something new about its class; or a lock that was made a moment ago, and
-// whose class is looked up.
+// The first of its name, or something new about its class; or a lock that was made a moment ago,
+// and whose class is looked up.
 static __noinline unsigned long lockdep_spin_taken_new(struct police_cpu *police,
                                                        struct spinlock *lock, bool tried,
                                                        bool interrupts_on, const void *at,

@@ -8,8 +8,9 @@
 //                   was seen to do the other; an inversion, as above
 //
 // Each happens once for what is new, so that this way may be long. The graph's own lock is a bare
-// word, and is let go before anything is printed: printing takes locks. Whatever those are, they are
-// not looked at (`blind`). Of each mistake against the rules there is one report, and of all 32.
+// word, and is let go before anything is printed: printing takes locks. Whatever those are, they
+// are not looked at (`blind`). Of each mistake against the rules there is one report, and of all
+// 32.
 //
 // Context: any; interrupts are kept off meanwhile. Previous: lockdep.c. Next: lock_graph.c,
 // lock_report.c.
@@ -68,9 +69,9 @@ static uint16_t lockdep_look_up_text(struct police_cpu *police, const char *name
     return (uint16_t) class;
 }
 
-// Locks that live for a moment (a completion on a stack) are looked up each time. A name that is one
-// of the kernel's constants is the same text for ever: for those the last answer is kept at hand, in
-// one word, as others write it meanwhile.
+// Locks that live for a moment (a completion on a stack) are looked up each time. A name that is
+// one of the kernel's constants is the same text for ever: for those the last answer is kept at
+// hand, in one word, as others write it meanwhile.
 uint16_t lockdep_look_up(struct police_cpu *police, const char *name, enum lock_kind kind)
 {
     static uint64_t answers[LOCKDEP_ANSWERS]; // A: class from bit 52, kind from 48, the address

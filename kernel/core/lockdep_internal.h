@@ -1,5 +1,6 @@
-// What the files of the lock validator know of each other: lockdep.c (what is held), lockdep_check.c
-// (what is new), lockdep_wait.c (functions and completions that are waited for), lockdep_show.c.
+// What the files of the lock validator know of each other: lockdep.c (what is held),
+// lockdep_check.c (what is new), lockdep_wait.c (functions and completions that are waited for),
+// lockdep_show.c.
 #pragma once
 
 #include "lock_report.h"

@@ -1,5 +1,5 @@
-// Waiting for somebody to end, or to tell, is a lock in the validator's sense: holding what he needs
-// to get there is a deadlock.
+// Waiting for somebody to end, or to tell, is a lock in the validator's sense: holding what he
+// needs to get there is a deadlock.
 //
 //   functions     while a timer's function runs it "holds" itself, and del_timer_sync() "takes" it.
 //                 Work items and irq threads are entered as locks are. Timers and tasklets, which

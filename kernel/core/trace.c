@@ -140,8 +140,8 @@ static bool trace_copy(const struct trace_record *from, uint64_t began_tsc, stru
            r->event == event && r->tsc == tsc && READ_ONCE(from->tsc) == tsc && tsc <= began_tsc;
 }
 
-// Some who record share a look at the clock, and an interrupt may have come between look and record:
-// but nothing that stands behind it in the ring came before it.
+// Some who record share a look at the clock, and an interrupt may have come between look and
+// record: but nothing that stands behind it in the ring came before it.
 static void trace_read_next(struct trace_reader *reader, uint64_t began_tsc)
 {
     bool whole = false;

@@ -1,5 +1,5 @@
-// Worker pools: what work.c (the items), workqueue.c (the queues), pool.c (the threads) and rescuer.c
-// know of each other.
+// Worker pools: what work.c (the items), workqueue.c (the queues), pool.c (the threads) and
+// rescuer.c know of each other.
 #pragma once
 
 #include <lib/list.h>

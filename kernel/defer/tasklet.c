@@ -255,8 +255,8 @@ void tasklet_disable_nosync(struct tasklet_struct *t)
     __atomic_fetch_add(&t->disabled, 1, __ATOMIC_SEQ_CST);
 }
 
-// It runs in a softirq of another CPU: not for long. If it is the caller himself, or whom the caller
-// interrupted, that has been told, and it would be for ever.
+// It runs in a softirq of another CPU: not for long. If it is the caller himself, or whom the
+// caller interrupted, that has been told, and it would be for ever.
 static void tasklet_unlock_wait(struct tasklet_struct *t)
 {
     while (tasklet_state(t) & TASKLET_RUNNING) {

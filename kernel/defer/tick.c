@@ -1,8 +1,8 @@
 // The tick, and its absence.
 //
 // A tick is a hard hrtimer of each CPU, HZ times a second: it advances jiffies, looks at the timer
-// wheel, and lets the scheduler and the workqueues look at the thread that runs. The CPUs' ticks are
-// spread over the period, so that they do not all want the same locks at once.
+// wheel, and lets the scheduler and the workqueues look at the thread that runs. The CPUs' ticks
+// are spread over the period, so that they do not all want the same locks at once.
 //
 //   thread runs    tick . tick . tick . tick
 //   idle                                 tick: nothing to do here: the next one is when the wheel's

@@ -14,13 +14,13 @@
 // changes under another CPU's access (docs/CAVEATS.md), and a hypervisor's bug or a handler that
 // forgets its EOI looks the same.
 //
-// So when another CPU's timer is long overdue, an NMI goes there: that comes whatever is in service.
-// Where it interrupted code that had interrupts on, nothing that holds back the timer can be in
-// service: those vectors are the kernel's own, and have their EOI before anything else is done
-// (irq_dispatch_system). What is in service there all the same was forgotten, and the NMI ends it.
-// A device's vector is left alone: it may be that of a handler that sleeps, which is a mistake of
-// another kind and told (kernel/sched/atomic.c), and comes back to send its EOI. Then the timer's
-// vector is sent by hand, as one more look at the timers does no harm.
+// So when another CPU's timer is long overdue, an NMI goes there: that comes whatever is in
+// service. Where it interrupted code that had interrupts on, nothing that holds back the timer can
+// be in service: those vectors are the kernel's own, and have their EOI before anything else is
+// done (irq_dispatch_system). What is in service there all the same was forgotten, and the NMI ends
+// it. A device's vector is left alone: it may be that of a handler that sleeps, which is a mistake
+// of another kind and told (kernel/sched/atomic.c), and comes back to send its EOI. Then the
+// timer's vector is sent by hand, as one more look at the timers does no harm.
 //
 // Context: softirq; the questioned CPU in NMI. Previous: watchdog.c.
 #include <core/clock.h>

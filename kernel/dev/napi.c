@@ -16,8 +16,8 @@
 //
 // Frames of a device without interrupts (the loopback) wait in a backlog, which is polled likewise.
 //
-// Context: napi_schedule, netif_rx: any; polls: NET_RX softirq. Previous: drivers/net/e1000/e1000.c.
-// Next: kernel/net/eth.c.
+// Context: napi_schedule, netif_rx: any; polls: NET_RX softirq. Previous:
+// drivers/net/e1000/e1000.c. Next: kernel/net/eth.c.
 #include <contract/proc_file.h>
 #include <core/clock.h>
 #include <core/cpu.h>

@@ -200,8 +200,9 @@ void lru_del_locked(struct cache_page *page);
 void lru_wake(void); // clean pages have come; context: any
 // Gives back as many pages as are about to be taken, when few are free.
 void lru_make_room(uint32_t pages);
-// For transfers past the cache, of a disk's sectors. What is dirty there is written before: 0; -EIO:
-// some of the disk was lost meanwhile, and what it has is not what was written. Context: thread.
+// For transfers past the cache, of a disk's sectors. What is dirty there is written before: 0;
+// -EIO: some of the disk was lost meanwhile, and what it has is not what was written. Context:
+// thread.
 int page_cache_before_direct(struct gendisk *disk, uint64_t sector, uint32_t sectors);
 void page_cache_after_direct_write(struct gendisk *disk, uint64_t sector, uint32_t sectors);
 // The disk takes no request any more: what it had is dropped, and said. Context: thread.

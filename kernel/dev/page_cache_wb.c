@@ -20,7 +20,8 @@
 //
 // A request that fails is taken apart: its pages are dirty once more, each to be written alone.
 // What fails alone is lost; the wb_err of the disk, and of the partition on which the page lies,
-// keeps that for each opener's next fsync (<lib/errseq.h>). An opener of sda1 is not told of sda2's.
+// keeps that for each opener's next fsync (<lib/errseq.h>). An opener of sda1 is not told of
+// sda2's.
 //
 // Memory may be short when this runs, as it is what memory waits for: its requests fall back on one
 // that each disk keeps, and its work queue has a rescuer.

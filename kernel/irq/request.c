@@ -4,8 +4,8 @@
 //
 // The first action sets the trigger and starts the line, the last one that goes shuts it. A flow
 // handler reads the list without the lock: an action that is unlinked is freed only when no handler
-// runs any more (synchronize_irq), and still points to the way on. A driver that changes its kind of
-// interrupt takes its action along (irq_detach_action), so that its handler stays what it is.
+// runs any more (synchronize_irq), and still points to the way on. A driver that changes its kind
+// of interrupt takes its action along (irq_detach_action), so that its handler stays what it is.
 //
 // Threads for handlers that may sleep are made above this layer, which hands down how
 // (irq_threads).

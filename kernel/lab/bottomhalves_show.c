@@ -10,8 +10,8 @@
 
 #include "bottomhalves.h"
 
-// What the books say about each way. claim_ns: what it should stay below; of a handler its own length,
-// of the others the time until they run.
+// What the books say about each way. claim_ns: what it should stay below; of a handler its own
+// length, of the others the time until they run.
 static const struct {
     const char *name, *at_once, *claim;
     uint32_t claim_ns;

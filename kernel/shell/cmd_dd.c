@@ -232,8 +232,8 @@ static int dd_copy(struct dd *dd, uint8_t *buffer)
     return error != 0 ? dd_fail(dd, "error flushing", dd_output_name(dd), error) : 0;
 }
 
-// As coreutils: what lies before seek= stays, what lies behind goes, unless conv=notrunc. A disk, and
-// what else has no size that can be set, stays as it is.
+// As coreutils: what lies before seek= stays, what lies behind goes, unless conv=notrunc. A disk,
+// and what else has no size that can be set, stays as it is.
 static int dd_seek_output(struct dd *dd)
 {
     if (dd->to == NULL || dd->seek == 0) {

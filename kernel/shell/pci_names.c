@@ -1,5 +1,5 @@
-// What the numbers of PCI functions mean: a small table of what QEMU and Bochs offer. Whatever is not
-// in it has no name here and is shown as its numbers, which are always right.
+// What the numbers of PCI functions mean: a small table of what QEMU and Bochs offer. Whatever is
+// not in it has no name here and is shown as its numbers, which are always right.
 //
 // Context: any. Pure. Previous: cmd_pci.c.
 #include "pci_names.h"

@@ -31,8 +31,8 @@
 // from there: the way ends at the interrupted instruction.
 //
 // SYSCALL comes in at syscall_entry. It pushes nothing and changes no stack: so that is done here,
-// into the same struct frame, as if by INT 0x80, but for the vector. The way out is the same IRETQ for all:
-// docs/decisions/0006-syscall.md says why not SYSRET.
+// into the same struct frame, as if by INT 0x80, but for the vector. The way out is the same IRETQ
+// for all: docs/decisions/0006-syscall.md says why not SYSRET.
 //
 // The CPU aligns the stack to 16 bytes before it pushes, which makes rsp aligned at the calls.
 // Intel SDM vol. 3, 6.14; vol. 2, SYSCALL. Context: interrupts off.
@@ -155,9 +155,9 @@ isr_stubs:
     .endm
 
     // C expects DF clear, and a handler must not reach user memory because a user program, or an
-    // interrupted copy, had RFLAGS.AC set. IRETQ brings the old flags back; SYSCALL has cleared both.
-    // CLAC exists only with SMAP: these three bytes do nothing until cpu_protect() has put it there.
-    // Their places are listed in entry_clac_places.
+    // interrupted copy, had RFLAGS.AC set. IRETQ brings the old flags back; SYSCALL has cleared
+    // both. CLAC exists only with SMAP: these three bytes do nothing until cpu_protect() has put it
+    // there. Their places are listed in entry_clac_places.
     .macro CLEAR_FLAGS
     cld
 1:  nopl (%rax)

@@ -5,8 +5,8 @@
 //   one-shot    initial count ──> 0: interrupt, stands still               divided by 1, or by 128
 //   deadline    TSC == MSR: interrupt, and the MSR is 0                    no counter, no rounding
 //
-// Which of them holds, and by what the counter is divided, is remembered, since each access costs an
-// emulator an exit.
+// Which of them holds, and by what the counter is divided, is remembered, since each access costs
+// an emulator an exit.
 //
 // Intel SDM vol. 3, 11.5.4. Context: this CPU, interrupts off. Previous: lapic.c.
 #include <lib/errno.h>

@@ -7,8 +7,8 @@
 //
 // The other registers are the caller's: switch_stacks() in the header tells the compiler that they
 // are lost here. A new thread finds the same picture, made by switch_prepare: its first "return"
-// goes to switch_enter, with rbp zero, where the chain of frames ends, and above it the function and
-// its argument.
+// goes to switch_enter, with rbp zero, where the chain of frames ends, and above it the function
+// and its argument.
 
     .cfi_sections .debug_frame
     .text

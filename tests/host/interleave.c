@@ -7,8 +7,8 @@
 // it, before each atomic access. A way is a row of choices, one at each step; it is run again from
 // the start with the last choice that has an alternative changed, until there is none. More than
 // switches_max switches away from somebody who could have gone on, or out of turn from somebody who
-// spins, are not tried: mistakes of this kind need two. Who spins is not asked again before somebody
-// else has made a step.
+// spins, are not tried: mistakes of this kind need two. Who spins is not asked again before
+// somebody else has made a step.
 //
 // What is told: ways that do not come to an end (a lost wake-up, a deadlock), threads that are made
 // runnable twice, what the scene's own checks count, and what AddressSanitizer sees.

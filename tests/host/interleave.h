@@ -53,8 +53,8 @@ void explore_mistake(int mistake, void (*set_up)(void), void (*at_end)(void),
                      unsigned switches_max);
 
 // For the sources under test, and the scenes. A step ends: another CPU's doing could make a
-// difference here. After a look in vain nothing changes before somebody else has made a step; spin()
-// is both.
+// difference here. After a look in vain nothing changes before somebody else has made a step;
+// spin() is both.
 void step(void);
 void looked_in_vain(void);
 void spin(void);

@@ -1,5 +1,5 @@
-// The block layer's way to the AHCI disk that is really there: the same bytes however they are asked
-// for, a crowd of readers, a driver that comes and goes, and too little memory.
+// The block layer's way to the AHCI disk that is really there: the same bytes however they are
+// asked for, a crowd of readers, a driver that comes and goes, and too little memory.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/ktest.h>

@@ -425,7 +425,8 @@ struct apic_timer {
     uint32_t lvt, divide;
 };
 
-// The timer, stopped, and interrupts off; none of its own waits in the IRR, or the test will say so.
+// The timer, stopped, and interrupts off; none of its own waits in the IRR, or the test will say
+// so.
 static struct apic_timer apic_timer_take(unsigned long *flags)
 {
     for (unsigned tries = 0;; tries++) {

@@ -78,7 +78,8 @@ KTEST(cputime, a_handler_is_in_the_row_irq)
 
         message_line_send(irq, cpu);
         EXPECT(message_line_reached(&calls, before + 1));
-        // A host that puts the CPU aside in the middle of its entry keeps us from seeing it at once.
+        // A host that puts the CPU aside in the middle of its entry keeps us from seeing it at
+        // once.
         EXPECT(EVENTUALLY(sched_cpu_time_ns(cpu, CPU_IRQ) - irq_ns + CPUTIME_ROUNDING_NS >=
                           CPUTIME_WORK_US * 1000));
     }

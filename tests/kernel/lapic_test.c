@@ -154,8 +154,8 @@ static void lapic_test_ipi_kinds(void *arg)
     }
 }
 
-// A handler of a level has its vector in service to its end, and if it sleeps, which it may not, much
-// longer: who makes good what the timer has lost does not end it.
+// A handler of a level has its vector in service to its end, and if it sleeps, which it may not,
+// much longer: who makes good what the timer has lost does not end it.
 static struct lapic_test_level {
     int irq;
     unsigned ended;

@@ -1,5 +1,5 @@
-// The page cache when memory is short: what goes and what stays, who gets it, and a crowd that reads
-// and writes meanwhile.
+// The page cache when memory is short: what goes and what stays, who gets it, and a crowd that
+// reads and writes meanwhile.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/ktest.h>

@@ -1,5 +1,5 @@
-// The page cache written: what reaches the disk, when, in what pieces; who is told of an error; what
-// becomes of it all when the disk goes.
+// The page cache written: what reaches the disk, when, in what pieces; who is told of an error;
+// what becomes of it all when the disk goes.
 #include <lib/errno.h>
 #include <lib/string.h>
 #include <contract/ktest.h>
@@ -145,8 +145,8 @@ KTEST(page_cache, what_is_being_written_stands_still)
     kfree(data);
 }
 
-// Each opener hears of it once, by his fsync: those of the disk, and those of the partition on which
-// it happened.
+// Each opener hears of it once, by his fsync: those of the disk, and those of the partition on
+// which it happened.
 KTEST(page_cache, an_error_is_told_where_it_happened)
 {
     struct pc_disk *d = pc_make_parted();

@@ -221,8 +221,8 @@ KTEST(rcu, without_a_grace_period_readers_are_caught)
     rcu_assign_pointer(published, &objects[0]);
     reader = kthread_run_on(1, stress_reader, (void *)(uintptr_t)1, "careless");
     REQUIRE(reader != NULL);
-    // For some milliseconds on end: the reader sleeps by ticks, as we do, and two who only look in at
-    // each tick may never meet.
+    // For some milliseconds on end: the reader sleeps by ticks, as we do, and two who only look in
+    // at each tick may never meet.
     EXPECT(EVENTUALLY(wait_until(replaced_too_early(), 5000)));
     kthread_stop(reader);
 }

@@ -1,4 +1,5 @@
-// The watchdogs' settings. What the watchdogs find is shown by `break`: tests/console/test_police.py.
+// The watchdogs' settings. What the watchdogs find is shown by `break`:
+// tests/console/test_police.py.
 #include <contract/ktest.h>
 #include <fs/vfs.h>
 

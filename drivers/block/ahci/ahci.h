@@ -162,8 +162,8 @@ bool ahci_port_wait(const struct ahci_port *port, enum ahci_port_register reg, u
                     uint32_t value, uint32_t timeout_ms);
 int ahci_port_start(struct ahci_port *port); // commands are processed from here on; 0, -EIO
 int ahci_port_stop(struct ahci_port *port);  // the device no longer touches memory for commands
-// Is it still as ahci_port_start left it? A controller that was reset, by itself or by somebody else,
-// has nothing in PxCI and PxSACT either, and nothing of that is to be believed. Context: any.
+// Is it still as ahci_port_start left it? A controller that was reset, by itself or by somebody
+// else, has nothing in PxCI and PxSACT either, and nothing of that is to be believed. Context: any.
 bool ahci_port_runs(const struct ahci_port *port);
 int ahci_port_reset(
     struct ahci_port *port); // COMRESET; the engine must be stopped; 0, -ENODEV, -EIO

@@ -277,9 +277,9 @@ unsigned ahci_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
     return (unsigned)count;
 }
 
-// A request is overdue. Is it done, but nobody told us? Then an interrupt was lost, or none are sent
-// any more, and each request would take so long. Otherwise the whole port is looked after; it is
-// asked again if that takes longer than a time-out.
+// A request is overdue. Is it done, but nobody told us? Then an interrupt was lost, or none are
+// sent any more, and each request would take so long. Otherwise the whole port is looked after; it
+// is asked again if that takes longer than a time-out.
 enum blk_eh_timer_return ahci_timeout(struct request *request)
 {
     struct ahci_port *port = request->hctx->private_data;

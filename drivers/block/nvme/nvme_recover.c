@@ -189,8 +189,8 @@ static void recover_reset_locked(struct nvme_ctrl *ctrl, const char *why)
     recover_quiesce(ctrl, false);
 }
 
-// Why a controller that should live does nothing any more; NULL: it lives. One that is not ready was
-// disabled, and not by us.
+// Why a controller that should live does nothing any more; NULL: it lives. One that is not ready
+// was disabled, and not by us.
 static const char *recover_why_dead(uint32_t csts)
 {
     return nvme_is_gone(csts)            ? "it does not answer"
