@@ -10,6 +10,7 @@
 #include <defer/softirq.h>
 
 #include "eventually.h"
+#include "own_turn.h"
 
 static unsigned returned; // A
 
@@ -67,7 +68,7 @@ KTEST(atomic, sleeping_in_a_softirq)
     ktest->warnings_expected = 1;
     returned = 0;
     open_softirq(SPARE_SOFTIRQ, sleeping_softirq);
-    local_bh_disable();
+    REQUIRE(own_turn_bh_disable());
     raise_softirq(SPARE_SOFTIRQ);
     local_bh_enable();
     EXPECT_EQ(returned, 1);

@@ -10,6 +10,7 @@
 #include <defer/softirq.h>
 
 #include "eventually.h"
+#include "own_turn.h"
 
 static struct {
     unsigned runs;                      // A
@@ -55,23 +56,6 @@ static void softirq_test_begin(void)
     open_softirq(SPARE_SOFTIRQ, softirq_test_action);
 }
 
-enum { SOFTIRQ_TEST_MS = 5000 };
-
-// Turns bottom halves off where nothing is left to ksoftirqd: else it would be that thread's turn,
-// and local_bh_enable ran nothing. False, and not turned off: it always has something.
-static bool softirq_test_bh_disable(void)
-{
-    for (unsigned ms = 0; ms < SOFTIRQ_TEST_MS; ms++) {
-        local_bh_disable();
-        if ((cpu_self()->softirq_pending & SOFTIRQ_LEFT_TO_THREAD) == 0) {
-            return true;
-        }
-        local_bh_enable();
-        msleep(1);
-    }
-    return false;
-}
-
 KTEST(softirq, context)
 {
     softirq_test_begin();
@@ -87,7 +71,7 @@ KTEST(softirq, context)
 KTEST(softirq, bh_disable_holds_off_and_enable_runs)
 {
     softirq_test_begin();
-    REQUIRE(softirq_test_bh_disable());
+    REQUIRE(own_turn_bh_disable());
     local_bh_disable();
     raise_softirq(SPARE_SOFTIRQ);
     for (volatile unsigned i = 0; i < 3000000; i++) { // some ticks come and go
@@ -104,7 +88,7 @@ KTEST(softirq, bh_disable_holds_off_and_enable_runs)
 KTEST(softirq, raising_is_a_bit)
 {
     softirq_test_begin();
-    REQUIRE(softirq_test_bh_disable());
+    REQUIRE(own_turn_bh_disable());
     raise_softirq(SPARE_SOFTIRQ);
     raise_softirq(SPARE_SOFTIRQ);
     local_bh_enable();
@@ -365,7 +349,7 @@ KTEST(softirq, served_in_the_order_of_their_numbers)
     order_length = 0;
     open_softirq(SPARE_SOFTIRQ, first_action);
     open_softirq(SPARE2_SOFTIRQ, second_action);
-    local_bh_disable();
+    REQUIRE(own_turn_bh_disable());
     raise_softirq(SPARE2_SOFTIRQ);
     raise_softirq(SPARE_SOFTIRQ);
     local_bh_enable();
