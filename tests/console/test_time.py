@@ -41,7 +41,7 @@ def test_idle_cpus_take_no_ticks(machine):
     passed = (jiffies_after - jiffies_before) % 2**32
     assert passed >= 5 * 250, "jiffies are caught up when a CPU wakes"
     assert sum(ticks) < CPUS * passed / 10, ticks
-    assert min(ticks) <= 5, ticks
+    assert min(ticks) < passed / 50, f"{ticks} of {passed}: work on each CPU all the time"
 
 
 def test_a_busy_cpu_ticks(machine):
