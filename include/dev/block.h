@@ -12,6 +12,7 @@
 #pragma once
 
 #include <core/spinlock.h>
+#include <lib/errno.h>
 #include <lib/errseq.h>
 #include <lib/list.h>
 #include <lib/types.h>
@@ -91,6 +92,10 @@ static inline uint32_t blk_rq_sectors(const struct request *request)
 static inline uint32_t blk_rq_segments(const struct request *request)
 {
     return request->total_segments;
+}
+static inline enum dma_data_direction rq_dma_dir(const struct request *request)
+{
+    return request->op == REQ_OP_WRITE ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
 }
 
 enum blk_eh_timer_return {
@@ -315,6 +320,11 @@ void blk_mq_reap(struct blk_mq_hw_ctx *hctx);
 // so switched, in the interrupt). A request that was merged and failed is taken apart: each part is
 // tried alone. Context: any.
 void blk_complete_request(struct request *request, int status);
+// Lends all the memory of a request that the driver has to its device: the address of each segment
+// is in segment->bus, until it is taken back, before the request is completed or requeued. 0;
+// -ENOMEM: one could not be lent (no copy within the device's reach), and none is. Context: any.
+static inline int blk_rq_dma_map(struct request *request, struct device *dev);
+static inline void blk_rq_dma_unmap(struct request *request, struct device *dev);
 // Gives a request back that the driver had, to be started again before all others; its tag is free.
 // It starts with the next completion, blk_run_queue or blk_mq_unquiesce_queue. Context: any.
 void blk_requeue_request(struct request *request);
@@ -333,3 +343,29 @@ struct request *blk_mq_tag_to_rq(struct blk_mq_hw_ctx *hctx, uint32_t tag);
 // nothing changes meanwhile; visit may complete or requeue. Context: thread.
 void blk_mq_busy_iter(struct gendisk *disk, void (*visit)(struct request *request, void *arg),
                       void *arg);
+
+// ---- inline: one piece of memory, as most requests have -----------------------------------------
+
+// The same for any number of pieces. Context: any.
+int blk_rq_dma_map_many(struct request *request, struct device *dev);
+void blk_rq_dma_unmap_many(struct request *request, struct device *dev);
+
+static inline int blk_rq_dma_map(struct request *request, struct device *dev)
+{
+    struct blk_segment *only = request->segments;
+    if (unlikely(blk_rq_segments(request) != 1)) {
+        return blk_rq_dma_map_many(request, dev);
+    }
+    only->bus = dma_map_single(dev, only->data, only->length, rq_dma_dir(request));
+    return likely(!dma_mapping_error(dev, only->bus)) ? 0 : -ENOMEM;
+}
+
+static inline void blk_rq_dma_unmap(struct request *request, struct device *dev)
+{
+    const struct blk_segment *only = request->segments;
+    if (unlikely(blk_rq_segments(request) != 1)) {
+        blk_rq_dma_unmap_many(request, dev);
+        return;
+    }
+    dma_unmap_single(dev, only->bus, only->length, rq_dma_dir(request));
+}

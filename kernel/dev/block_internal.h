@@ -1,6 +1,7 @@
 // What the files of the block layer know of each other: block.c (a request's way down),
-// block_done.c (and up), block_merge.c (plug and merge), block_timeout.c (requests that take too
-// long), block_quiesce.c (disks that stand still), block_disk.c (which disks there are).
+// block_map.c (its memory, for the device), block_done.c (and up), block_merge.c (plug and merge),
+// block_timeout.c (requests that take too long), block_quiesce.c (disks that stand still),
+// block_disk.c (which disks there are).
 #pragma once
 
 #include <core/cpu.h>

@@ -39,42 +39,21 @@ uint32_t ahci_command_timeout_ms(const struct request *request)
 
 // ---- down ---------------------------------------------------------------------------------------
 
-static enum dma_data_direction slot_direction(const struct ahci_slot *slot)
-{
-    return slot->write ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
-}
-
-// Takes back the first `count` pieces of memory.
-static void slot_unmap(struct ahci_port *port, const struct ahci_slot *slot, unsigned count)
-{
-    struct request *part;
-    struct blk_segment *segment;
-    rq_for_each_segment (segment, part, slot->request) {
-        if (count-- == 0) {
-            return;
-        }
-        dma_unmap_single(port->hba->dev, segment->bus, segment->length, slot_direction(slot));
-    }
-}
-
-// Lists it in the slot's table.
+// Lists the memory in the slot's table.
 int ahci_slot_map(struct ahci_port *port, unsigned number)
 {
-    const struct ahci_slot *slot = &port->slots[number];
+    struct request *request = port->slots[number].request;
     uint8_t *table = port->tables + (size_t)number * AHCI_TABLE_SIZE;
-    struct ahci_prd *prds = (void *)(table + AHCI_TABLE_PRDT);
+    struct ahci_prd *prd = (void *)(table + AHCI_TABLE_PRDT);
     struct request *part;
     struct blk_segment *segment;
-    unsigned count = 0;
-    rq_for_each_segment (segment, part, slot->request) {
-        segment->bus =
-            dma_map_single(port->hba->dev, segment->data, segment->length, slot_direction(slot));
-        if (dma_mapping_error(port->hba->dev, segment->bus)) {
-            slot_unmap(port, slot, count);
-            return -ENOMEM;
-        }
-        if (ahci_build_prd(&prds[count++], segment->bus.value, segment->length) != 0) {
-            slot_unmap(port, slot, count);
+    int error = blk_rq_dma_map(request, port->hba->dev);
+    if (unlikely(error != 0)) {
+        return error;
+    }
+    rq_for_each_segment (segment, part, request) {
+        if (unlikely(ahci_build_prd(prd++, segment->bus.value, segment->length) != 0)) {
+            blk_rq_dma_unmap(request, port->hba->dev);
             return -EINVAL;
         }
     }
@@ -167,7 +146,7 @@ int ahci_slot_issue(struct ahci_port *port, unsigned slot, bool last)
     }
     spin_unlock_irqrestore(&port->lock, flags);
     if (unlikely(error != 0)) {
-        slot_unmap(port, &port->slots[slot], UINT32_MAX);
+        blk_rq_dma_unmap(port->slots[slot].request, port->hba->dev);
         port->slots[slot].request = NULL;
     }
     return error;
@@ -204,7 +183,7 @@ static struct request *slot_release(struct ahci_port *port, unsigned number)
 {
     struct ahci_slot *slot = &port->slots[number];
     struct request *request = slot->request;
-    slot_unmap(port, slot, UINT32_MAX);
+    blk_rq_dma_unmap(request, port->hba->dev);
     slot->request = NULL;
     return request;
 }

@@ -24,11 +24,6 @@ enum ide_mode ide_mode = IDE_DMA;
 bool ide_lba28;
 uint32_t ide_timeout_ms = IDE_TIMEOUT_MS;
 
-static enum dma_data_direction ide_direction(const struct ide_command *now)
-{
-    return now->write ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
-}
-
 // ---- PIO ----------------------------------------------------------------------------------------
 
 static void ide_in(uint16_t port, void *to, uint32_t bytes)
@@ -81,36 +76,20 @@ void ide_move_sector_locked(struct ide_channel *channel)
 
 // ---- DMA ----------------------------------------------------------------------------------------
 
-static void ide_unmap(struct ide_channel *channel, struct request *request, unsigned count)
-{
-    struct request *part;
-    struct blk_segment *segment;
-    rq_for_each_segment (segment, part, request) {
-        if (count-- == 0) {
-            return;
-        }
-        dma_unmap_single(channel->dev, segment->bus, segment->length, ide_direction(&channel->now));
-    }
-}
-
 static int ide_map_locked(struct ide_channel *channel, struct request *request)
 {
     struct request *part;
     struct blk_segment *segment;
-    unsigned mapped = 0;
     int count = 0;
+    int error = blk_rq_dma_map(request, channel->dev);
+    if (error != 0) {
+        return error;
+    }
     rq_for_each_segment (segment, part, request) {
-        segment->bus = dma_map_single(channel->dev, segment->data, segment->length,
-                                      ide_direction(&channel->now));
-        if (dma_mapping_error(channel->dev, segment->bus)) {
-            ide_unmap(channel, request, mapped);
-            return -ENOMEM;
-        }
-        mapped++;
         count = ide_prd_add(channel->prds, (unsigned)count, IDE_MAX_PRDS, segment->bus.value,
                             segment->length);
         if (count < 0) {
-            ide_unmap(channel, request, mapped);
+            blk_rq_dma_unmap(request, channel->dev);
             return count;
         }
     }
@@ -248,7 +227,7 @@ static struct request *ide_finish_locked(struct ide_channel *channel)
 
     if (channel->now.mode == IDE_DMA && request->op != REQ_OP_FLUSH) {
         ide_stop_dma_locked(channel);
-        ide_unmap(channel, request, UINT32_MAX);
+        blk_rq_dma_unmap(request, channel->dev);
         channel->counters.dma_sectors += blk_rq_sectors(request);
     }
     channel->now.request = NULL;

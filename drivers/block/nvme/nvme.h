@@ -183,11 +183,6 @@ static inline void nvme_wr64(struct nvme_ctrl *ctrl, enum nvme_register reg, uin
     writel((uint32_t)(value >> 32), at + 4);
 }
 
-static inline enum dma_data_direction nvme_direction(const struct request *request)
-{
-    return request->op == REQ_OP_WRITE ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
-}
-
 static inline enum nvme_state nvme_state(const struct nvme_ctrl *ctrl)
 {
     return (enum nvme_state)__atomic_load_n(&ctrl->state, __ATOMIC_ACQUIRE);
@@ -243,7 +238,7 @@ void nvme_event_work(struct work_struct *work);
 // size. 0; -EBUSY: no list just now, nvme_kick_work comes; -ENOMEM, -EINVAL. Context: as queue_rq.
 int nvme_data_map(struct nvme_queue *queue, uint16_t tag, struct request *request,
                   struct nvme_io *io);
-void nvme_data_release(struct nvme_queue *queue, struct nvme_slot *slot);
+void nvme_data_give_list(struct nvme_queue *queue, struct nvme_slot *slot);
 void nvme_kick_work(struct work_struct *work);
 
 // nvme_disk.c

@@ -21,38 +21,6 @@
 
 uint32_t nvme_sgl_threshold = NVME_SGL_THRESHOLD;
 
-// ---- whose memory it is -------------------------------------------------------------------------
-
-// Takes back the first `count` pieces.
-static void data_unmap(struct nvme_ctrl *ctrl, struct request *request, unsigned count)
-{
-    struct request *part;
-    struct blk_segment *segment;
-    rq_for_each_segment (segment, part, request) {
-        if (count-- == 0) {
-            return;
-        }
-        dma_unmap_single(ctrl->dev, segment->bus, segment->length, nvme_direction(request));
-    }
-}
-
-static int data_map(struct nvme_ctrl *ctrl, struct request *request)
-{
-    struct request *part;
-    struct blk_segment *segment;
-    unsigned mapped = 0;
-    rq_for_each_segment (segment, part, request) {
-        segment->bus =
-            dma_map_single(ctrl->dev, segment->data, segment->length, nvme_direction(request));
-        if (unlikely(dma_mapping_error(ctrl->dev, segment->bus))) {
-            data_unmap(ctrl, request, mapped);
-            return -ENOMEM;
-        }
-        mapped++;
-    }
-    return 0;
-}
-
 // ---- lists --------------------------------------------------------------------------------------
 
 // -EBUSY: all are in use.
@@ -72,7 +40,7 @@ static int data_take_list(struct nvme_queue *queue, struct nvme_slot *slot)
 }
 
 // Whoever was turned away is asked again: his own disk may have nothing under way that would.
-static void data_give_list(struct nvme_queue *queue, struct nvme_slot *slot)
+void nvme_data_give_list(struct nvme_queue *queue, struct nvme_slot *slot)
 {
     unsigned long flags;
     if (slot->list == NVME_NO_LIST) {
@@ -178,9 +146,9 @@ int nvme_data_map(struct nvme_queue *queue, uint16_t tag, struct request *reques
     if (error != 0) {
         return error;
     }
-    error = data_map(queue->ctrl, request);
+    error = blk_rq_dma_map(request, queue->ctrl->dev);
     if (error != 0) {
-        data_give_list(queue, slot);
+        nvme_data_give_list(queue, slot);
         return error;
     }
     slot->request = request;
@@ -189,13 +157,8 @@ int nvme_data_map(struct nvme_queue *queue, uint16_t tag, struct request *reques
         error = data_point_by_sgl(queue, request, slot, io);
     }
     if (error != 0) {
-        nvme_data_release(queue, slot);
+        blk_rq_dma_unmap(request, queue->ctrl->dev);
+        nvme_data_give_list(queue, slot);
     }
     return error;
-}
-
-void nvme_data_release(struct nvme_queue *queue, struct nvme_slot *slot)
-{
-    data_unmap(queue->ctrl, slot->request, UINT32_MAX);
-    data_give_list(queue, slot);
 }

@@ -97,11 +97,9 @@ static __always_inline int nvme_issue(struct nvme_queue *queue, uint16_t tag, st
 static inline void nvme_release(struct nvme_queue *queue, struct nvme_slot *slot,
                                 struct request *request)
 {
-    const struct blk_segment *only = request->segments;
-    if (likely(blk_rq_segments(request) == 1 && slot->list == NVME_NO_LIST)) {
-        dma_unmap_single(queue->ctrl->dev, only->bus, only->length, nvme_direction(request));
-    } else {
-        nvme_data_release(queue, slot);
+    blk_rq_dma_unmap(request, queue->ctrl->dev);
+    if (unlikely(slot->list != NVME_NO_LIST)) {
+        nvme_data_give_list(queue, slot);
     }
     slot->request = NULL;
 }
@@ -134,14 +132,13 @@ static inline bool nvme_is_short(const struct request *request)
 static inline int nvme_map_short(struct nvme_ctrl *ctrl, struct request *request,
                                  struct nvme_slot *slot, struct nvme_io *io)
 {
-    struct blk_segment *only = request->segments;
-    only->bus = dma_map_single(ctrl->dev, only->data, only->length, nvme_direction(request));
-    if (unlikely(dma_mapping_error(ctrl->dev, only->bus))) {
-        return -ENOMEM;
+    const struct blk_segment *only = request->segments;
+    int error = blk_rq_dma_map(request, ctrl->dev);
+    if (likely(error == 0)) {
+        *slot = (struct nvme_slot){.request = request, .list = NVME_NO_LIST};
+        nvme_prp_short(io->prp, only->bus.value, only->length);
     }
-    *slot = (struct nvme_slot){.request = request, .list = NVME_NO_LIST};
-    nvme_prp_short(io->prp, only->bus.value, only->length);
-    return 0;
+    return error;
 }
 
 // What has no cache has nothing to flush: done at once. True: it was.
