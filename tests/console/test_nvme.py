@@ -120,19 +120,38 @@ def test_several_namespaces(boot, tmp_path):
         extra += ["-drive", f"if=none,id=d{i},format=raw,file={path}{read_only}",
                   "-device", f"nvme-ns,drive=d{i},bus=c,nsid={nsid}"]
     m = boot(cpus=1, extra=extra)  # one queue for all three
-    for i, nsid in enumerate((1, 3, 7)):
-        m.output_of(f"sha256sum /dev/nvme0n{nsid} > /tmp/{i} &")
+    for i in range(3):
+        m.output_of(f"sha256sum /dev/nvme0n{i + 1} > /tmp/{i} &")
     m.output_of("wait")
     m.output_of("")
     for i in range(3):
         assert m.ok(f"cat /tmp/{i}").split()[0] == sha256(data[i])
     # The driver does not know that it is read-only: the disk says so, at once or when it is asked.
-    assert m.run("dd if=/dev/zero of=/dev/nvme0n7 count=1 oflag=direct")[1] == 1
-    output, status = m.run("dd if=/dev/zero of=/dev/nvme0n7 count=1 conv=fsync")
-    assert status == 1 and "error flushing '/dev/nvme0n7': Input/output error" in output
-    assert m.run("dd if=/dev/zero of=/dev/nvme0n3 count=1 conv=fsync")[1] == 0
+    assert m.run("dd if=/dev/zero of=/dev/nvme0n3 count=1 oflag=direct")[1] == 1
+    output, status = m.run("dd if=/dev/zero of=/dev/nvme0n3 count=1 conv=fsync")
+    assert status == 1 and "error flushing '/dev/nvme0n3': Input/output error" in output
+    assert m.run("dd if=/dev/zero of=/dev/nvme0n2 count=1 conv=fsync")[1] == 0
     m.ok("driver unbind nvme0")
     assert "nvme" not in m.ok("lsblk")
+    clean(m)
+
+
+def test_disks_are_counted(boot, tmp_path):
+    """The first namespace there is, is nvme0n1, whatever its identifier; one that is not used keeps
+    its number, so that the others are called what Linux calls them."""
+    extra = ["-device", "nvme,id=c,serial=x"]
+    for i, (nsid, more) in enumerate(((5, ""), (6, ",ms=8"), (200, ""))):
+        path = tmp_path / f"{i}.img"
+        random_image(path, MIB, seed=30 + i)
+        extra += ["-drive", f"if=none,id=d{i},format=raw,file={path}",
+                  "-device", f"nvme-ns,drive=d{i},bus=c,nsid={nsid}{more}"]
+    m = boot(extra=extra)
+    story = m.ok("cat /proc/driver/nvme")
+    assert re.findall(r"namespace (\d+): (\S+),", story) == [("5", "nvme0n1"), ("200", "nvme0n3")]
+    assert "namespace 6 not used: it keeps metadata with its blocks" in m.ok("dmesg")
+    for i, name in ((0, "nvme0n1"), (2, "nvme0n3")):
+        assert m.ok(f"sha256sum /dev/{name}").split()[0] == \
+            sha256((tmp_path / f"{i}.img").read_bytes())
     clean(m)
 
 

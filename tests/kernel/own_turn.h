@@ -8,8 +8,8 @@
 
 enum { OWN_TURN_MS = 20000 }; // only detects a hang
 
-// Turns bottom halves off, on a CPU whose ksoftirqd has nothing to do. False, and not turned off: it
-// always has.
+// Turns bottom halves off, on a CPU whose ksoftirqd has nothing to do. False, and not turned off:
+// it always has.
 static inline bool own_turn_bh_disable(void)
 {
     for (unsigned ms = 0; ms < OWN_TURN_MS; ms++) {

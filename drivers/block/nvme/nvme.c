@@ -367,23 +367,32 @@ static int nvme_start_admin(struct nvme_ctrl *ctrl)
 
 struct nvme_found {
     uint32_t nsid;
+    unsigned instance; // the 1 of nvme0n1
     struct nvme_format format;
 };
 
-// Which namespaces can be driven. How many, or -errno.
+// Which namespaces can be driven. How many, or -errno. As in Linux a disk is named by counting, not
+// by its identifier: nvme0n1 is the first there is, be it number 5. One that is there and not used
+// has its number all the same.
 static int nvme_find_namespaces(struct nvme_ctrl *ctrl, struct nvme_found *found)
 {
     uint32_t nsids[NVME_MAX_NAMESPACES];
     const char *why;
     int count = nvme_list_namespaces(ctrl, nsids, NVME_MAX_NAMESPACES), good = 0;
+    unsigned instance = 0;
 
     for (int i = 0; i < count; i++) {
-        found[good].nsid = nsids[i];
-        int error = nvme_identify_namespace(ctrl, nsids[i], &found[good].format, &why);
-        if (error != 0) {
-            dev_info(ctrl->dev, "namespace %u not used: %s", nsids[i], why);
-        } else {
+        struct nvme_found *next = &found[good];
+        int error = nvme_identify_namespace(ctrl, nsids[i], &next->format, &why);
+        if (error == 0 || error == -EOPNOTSUPP) {
+            instance++;
+        }
+        if (error == 0) {
+            next->nsid = nsids[i];
+            next->instance = instance;
             good++;
+        } else {
+            dev_info(ctrl->dev, "namespace %u not used: %s", nsids[i], why);
         }
     }
     return count < 0 ? count : good;
@@ -463,7 +472,7 @@ static int nvme_start_disks(struct nvme_ctrl *ctrl, const struct nvme_found *fou
 {
     int error = 0;
     for (unsigned i = 0; i < count && error == 0; i++) {
-        error = nvme_ns_create(ctrl, found[i].nsid, &found[i].format);
+        error = nvme_ns_create(ctrl, found[i].nsid, found[i].instance, &found[i].format);
     }
     for (unsigned i = 0; i < ctrl->queue_count && count != 0 && error == 0; i++) {
         error = nvme_request_irq(ctrl->queues[i]);

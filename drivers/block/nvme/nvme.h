@@ -111,6 +111,7 @@ struct nvme_queue {
 struct nvme_ns {
     struct nvme_ctrl *ctrl;    // I
     uint32_t nsid;             // I
+    unsigned instance;         // I: the 1 of nvme0n1
     unsigned index;            // I: among those that are driven
     uint16_t first_tag;        // I: of its requests in each queue
     uint8_t shift;             // I: from sectors to blocks
@@ -242,7 +243,8 @@ void nvme_data_give_list(struct nvme_queue *queue, struct nvme_slot *slot);
 void nvme_kick_work(struct work_struct *work);
 
 // nvme_disk.c
-int nvme_ns_create(struct nvme_ctrl *ctrl, uint32_t nsid, const struct nvme_format *format);
+int nvme_ns_create(struct nvme_ctrl *ctrl, uint32_t nsid, unsigned instance,
+                   const struct nvme_format *format);
 int nvme_ns_publish(struct nvme_ns *ns);
 bool nvme_ns_remove(struct nvme_ns *ns); // false: requests never came back
 irqreturn_t nvme_interrupt(int irq, void *dev_id);

@@ -332,7 +332,8 @@ static void nvme_describe(const struct nvme_ns *ns, struct gendisk *disk)
     strscpy(disk->firmware, ctrl->identity.firmware, sizeof(disk->firmware));
 }
 
-int nvme_ns_create(struct nvme_ctrl *ctrl, uint32_t nsid, const struct nvme_format *format)
+int nvme_ns_create(struct nvme_ctrl *ctrl, uint32_t nsid, unsigned instance,
+                   const struct nvme_format *format)
 {
     struct nvme_ns *ns = kzalloc(sizeof(*ns), GFP_KERNEL);
     if (ns == NULL) {
@@ -340,6 +341,7 @@ int nvme_ns_create(struct nvme_ctrl *ctrl, uint32_t nsid, const struct nvme_form
     }
     *ns = (struct nvme_ns){.ctrl = ctrl,
                            .nsid = nsid,
+                           .instance = instance,
                            .index = ctrl->ns_count,
                            .first_tag = (uint16_t)(ctrl->ns_count * ctrl->tags_per_ns),
                            .shift = (uint8_t)(format->block_shift - 9),
@@ -367,15 +369,16 @@ int nvme_ns_publish(struct nvme_ns *ns)
     const struct nvme_format *format = &ns->format;
     char name[24];
 
-    snprintf(name, sizeof(name), "%sn%u", ctrl->name, ns->nsid);
+    snprintf(name, sizeof(name), "%sn%u", ctrl->name, ns->instance);
     int error = add_disk(ns->disk, name);
     if (error != 0) {
         dev_err(ctrl->dev, "%s: %s", name, strerror(error));
         return error;
     }
-    dev_info(ctrl->dev, "%s: %s, %llu blocks of %u bytes (%llu MiB)%s", name, ctrl->identity.model,
-             (unsigned long long)format->blocks, 1u << format->block_shift,
-             (unsigned long long)ns->disk->capacity >> 11, format->read_only ? ", read-only" : "");
+    dev_info(ctrl->dev, "%s: %s, namespace %u, %llu blocks of %u bytes (%llu MiB)%s", name,
+             ctrl->identity.model, ns->nsid, (unsigned long long)format->blocks,
+             1u << format->block_shift, (unsigned long long)ns->disk->capacity >> 11,
+             format->read_only ? ", read-only" : "");
     return 0;
 }
 
