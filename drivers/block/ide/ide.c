@@ -151,7 +151,7 @@ static void ide_hand_over_locked(struct ide_channel *channel, unsigned timeout_u
             now->offering = !ide_atapi_hand_over_locked(channel);
         } else {
             now->offering = false;
-            ide_move_sector_locked(channel);
+            ide_move_first_locked(channel);
         }
     }
     if (now->offering) {
@@ -300,16 +300,17 @@ void ide_show(struct ide_channel *channel, struct text *t)
                         channel->disks[i].identity.model);
         }
     }
-    text_printf(t,
-                "  interrupts %llu, not ours %llu; sectors by PIO %llu, by DMA %llu; words %llu, "
-                "descriptors "
-                "%llu\n",
-                (unsigned long long)channel->counters.interrupts,
-                (unsigned long long)channel->counters.foreign,
-                (unsigned long long)channel->counters.pio_sectors,
-                (unsigned long long)channel->counters.dma_sectors,
-                (unsigned long long)channel->counters.words,
-                (unsigned long long)channel->counters.descriptors);
+    text_printf(
+        t,
+        "  interrupts %llu, not ours %llu; sectors by PIO %llu, by DMA %llu; words %llu (with "
+        "interrupts off %llu), descriptors %llu\n",
+        (unsigned long long)channel->counters.interrupts,
+        (unsigned long long)channel->counters.foreign,
+        (unsigned long long)channel->counters.pio_sectors,
+        (unsigned long long)channel->counters.dma_sectors,
+        (unsigned long long)channel->counters.words,
+        (unsigned long long)channel->counters.deaf_words,
+        (unsigned long long)channel->counters.descriptors);
     text_printf(t, "  errors %llu, time-outs %llu, resets %llu, looked again %llu\n",
                 (unsigned long long)channel->counters.errors,
                 (unsigned long long)channel->counters.timeouts,

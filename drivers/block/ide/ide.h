@@ -53,6 +53,9 @@ struct ide_command {
     struct request *part;       // L: PIO: where the next byte goes: of the merged requests,
     unsigned segment;           // L: its segment,
     uint32_t offset;            // L: and the byte in it
+    bool moving;                // L: the softirq moves data now, without the lock: the command is
+                                //    its own, part, segment and offset too, until it is done
+    uint32_t wanted, excess;    // L: of that: bytes for the request, and to be thrown away
     bool offering;              // L: it waits for what it must have first: ide_offer_locked
     bool sensing;               // L: of a CD drive: it is asked why the request failed
     struct atapi_packet packet; // L: of a CD drive: the one under way
@@ -76,7 +79,8 @@ struct ide_channel {
     struct {
         uint64_t interrupts, foreign;      // H
         uint64_t pio_sectors, dma_sectors; // L
-        uint64_t words, descriptors;       // L: what the CPU did for them: reads of the data port
+        uint64_t words, descriptors;       // L: what the CPU did for them: accesses to the data
+        uint64_t deaf_words;               // L: port, and how many with interrupts off
         uint64_t errors, timeouts, resets; // L
         uint64_t looks;                    // L: for a drive that did not take at once what it must
     } counters;
@@ -119,10 +123,16 @@ void ide_show(struct ide_channel *channel, struct text *t);
 // ---- ide_disk.c ----
 
 int ide_disk_add(struct ide_disk *disk);
-// For ide_atapi.c. Moves bytes, an even number and at most what is left, between the data register
-// and the memory of the channel's request. Caller holds the lock.
-void ide_move_locked(struct ide_channel *channel, uint32_t bytes);
-void ide_move_sector_locked(struct ide_channel *channel); // or what is left of it
+// What the last interrupt asks for: nothing more now, data is to be moved, the command is over.
+enum ide_step { IDE_STEP_WAIT, IDE_STEP_MOVE, IDE_STEP_OVER };
+// So many bytes, an even number and at most what is left, are to be moved next between the data
+// register and the memory of the channel's request, and `excess` more read and thrown away: the
+// caller goes on with IDE_STEP_MOVE. Caller holds the lock.
+void ide_plan_move_locked(struct ide_channel *channel, uint32_t bytes, uint32_t excess);
+// Moves what was planned; holds the lock before and after, not meanwhile. Context: softirq.
+void ide_move_unlocked(struct ide_channel *channel, unsigned long *flags);
+// For a write's first sector. Caller holds the lock, and keeps it.
+void ide_move_first_locked(struct ide_channel *channel);
 // Has the channel interrupted since this was asked last, for a command of this device that nobody
 // resets? Caller holds the lock.
 bool ide_interrupted_locked(const struct ide_disk *disk);

@@ -25,7 +25,7 @@
 #include "../ata/cdrom.h"
 
 enum {
-    ATAPI_LIMIT = 8192, // bytes at a time: the CPU moves them with interrupts off
+    ATAPI_LIMIT = 8192, // bytes at a time: no softirq but this one runs on the CPU meanwhile
     // The count register says what is asked for (9.8): a packet, or data and which way.
     ATAPI_REASON_PACKET = 1,
     ATAPI_REASON_TO_HOST = 2,
@@ -90,39 +90,39 @@ static int atapi_queue_rq(struct blk_mq_hw_ctx *hctx, struct request *request, b
 
 // ---- up -----------------------------------------------------------------------------------------
 
-static void atapi_read_words(const struct ide_channel *channel, uint8_t *to, uint32_t bytes)
+// Its answer to REQUEST SENSE is short, and for us, not for the request.
+static void atapi_take_sense_locked(struct ide_channel *channel, uint32_t bytes)
 {
+    struct ide_command *now = &channel->now;
+    uint8_t *to = now->disk->sense + ATAPI_SENSE_SIZE - now->left;
+
+    now->left -= bytes;
     for (uint32_t i = 0; i < bytes; i += 2) {
         uint16_t word = inw((uint16_t)(channel->command + IDE_DATA));
-        if (to != NULL) {
-            to[i] = (uint8_t)word;
-            to[i + 1] = (uint8_t)(word >> 8);
-        }
+        to[i] = (uint8_t)word;
+        to[i + 1] = (uint8_t)(word >> 8);
     }
 }
 
-// Takes what the drive offers. False: it is not what was asked for.
-static bool atapi_take_locked(struct ide_channel *channel)
+// Takes what the drive offers. IDE_STEP_OVER: it is not what was asked for.
+static enum ide_step atapi_take_locked(struct ide_channel *channel)
 {
     struct ide_command *now = &channel->now;
-    struct ide_disk *disk = now->disk;
     uint32_t offered =
         (uint32_t)ide_rd(channel, IDE_LBA_MID) | (uint32_t)ide_rd(channel, IDE_LBA_HIGH) << 8;
     uint32_t reason = ide_rd(channel, IDE_COUNT) & ATAPI_REASON_MASK;
-    uint32_t bytes = min(offered, now->left);
+    uint32_t bytes = min(offered, now->left), excess = offered - bytes;
 
     if (reason != ATAPI_REASON_TO_HOST || offered == 0 || offered > ATAPI_LIMIT ||
         (bytes & 1) != 0) {
-        return false;
+        return IDE_STEP_OVER;
     }
     if (now->sensing) {
-        atapi_read_words(channel, disk->sense + ATAPI_SENSE_SIZE - now->left, bytes);
-        now->left -= bytes;
-    } else {
-        ide_move_locked(channel, bytes);
+        atapi_take_sense_locked(channel, bytes);
+        bytes = 0;
     }
-    atapi_read_words(channel, NULL, offered - bytes);
-    return offered == bytes;
+    ide_plan_move_locked(channel, bytes, excess);
+    return IDE_STEP_MOVE;
 }
 
 static void atapi_ask_locked(struct ide_channel *channel)
@@ -133,32 +133,33 @@ static void atapi_ask_locked(struct ide_channel *channel)
     atapi_issue_locked(channel, &packet);
 }
 
-// What the last interrupt meant. True: the command is over, with its sense if it failed.
-static bool atapi_advance_locked(struct ide_channel *channel, bool *failed)
+// What the last interrupt meant. When the command is over, it has its sense if it failed.
+static enum ide_step atapi_advance_locked(struct ide_channel *channel, bool *failed)
 {
     uint8_t status = channel->status;
     *failed = (status & (ATA_STATUS_ERR | ATA_STATUS_DF)) != 0;
     if (!*failed && channel->now.offering) {
-        return false; // it works at nothing of ours yet
+        return IDE_STEP_WAIT; // it works at nothing of ours yet
     }
     if (!*failed && (status & ATA_STATUS_DRQ) != 0) {
-        *failed = !atapi_take_locked(channel);
-        return *failed;
+        enum ide_step step = atapi_take_locked(channel);
+        *failed = step == IDE_STEP_OVER;
+        return step;
     }
     if (!*failed && channel->now.sensing) {
         *failed = true; // the request did; how it came to that stands in the drive's answer
-        return true;
+        return IDE_STEP_OVER;
     }
     if (!*failed) {
         *failed = channel->now.left != 0; // it ends before all has come
-        return true;
+        return IDE_STEP_OVER;
     }
     channel->counters.errors++;
     if (channel->now.sensing) {
-        return true; // the question failed itself
+        return IDE_STEP_OVER; // the question failed itself
     }
     atapi_ask_locked(channel); // why?
-    return false;
+    return IDE_STEP_WAIT;
 }
 
 // Its sense is in disk->sense, all zero when it could not be had. No lock is held.
@@ -196,8 +197,17 @@ static unsigned atapi_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
     unsigned long flags;
 
     (void)budget;
+    enum ide_step step = IDE_STEP_WAIT;
     spin_lock_irqsave(&channel->lock, flags);
-    if (ide_interrupted_locked(disk) && atapi_advance_locked(channel, &failed)) {
+    if (ide_interrupted_locked(disk)) {
+        step = atapi_advance_locked(channel, &failed);
+    }
+    if (step == IDE_STEP_MOVE) {
+        ide_move_unlocked(channel, &flags);
+        failed = channel->now.excess != 0;
+        step = failed ? IDE_STEP_OVER : IDE_STEP_WAIT;
+    }
+    if (step == IDE_STEP_OVER) {
         request = channel->now.request;
         channel->now.request = NULL;
         channel->now.offering = false;

@@ -4,9 +4,11 @@
 //   DMA   list of memory, command, start ──> ... the bus master moves all of it ... ──> irq: done
 //
 // The interrupt handler (ide.c) acknowledges in both cases and leaves the data to the BLOCK
-// softirq: a sector by PIO is some hundred port accesses' worth of time, too long for a hard
-// interrupt. The disk waits meanwhile: it raises the next interrupt only when its sector has been
-// taken.
+// softirq: each word takes an old disk 0.6 us (PIO mode 0), a sector so 150 us, too long for a
+// hard interrupt. Nor is the channel's lock held meanwhile, as it turns interrupts off: the
+// command bears a mark instead (ide_command.moving) and is left alone. The disk waits: it raises
+// the next interrupt only when its sector has been taken. Only a write's first sector is moved
+// with interrupts off, by whoever starts the command.
 //
 // One command at a time on a channel, whichever disk it is for: a request that finds it busy is
 // refused with -EBUSY and offered again when the other disk's is done.
@@ -38,18 +40,27 @@ static void ide_out(uint16_t port, const void *from, uint32_t bytes)
     __asm__ volatile("rep outsw" : "+S"(from), "+c"(words) : "d"(port) : "memory");
 }
 
+void ide_plan_move_locked(struct ide_channel *channel, uint32_t bytes, uint32_t excess)
+{
+    struct ide_command *now = &channel->now;
+
+    now->left -= bytes;
+    now->wanted = bytes;
+    now->excess = excess;
+    channel->counters.pio_sectors += DIV_ROUND_UP(bytes, SECTOR_SIZE);
+    channel->counters.words += (bytes + excess) / 2;
+}
+
 // The request's memory may be in several pieces.
-void ide_move_locked(struct ide_channel *channel, uint32_t left)
+static void ide_move(struct ide_channel *channel)
 {
     struct ide_command *now = &channel->now;
     uint16_t port = (uint16_t)(channel->command + IDE_DATA);
 
-    now->left -= left;
-    channel->counters.pio_sectors += DIV_ROUND_UP(left, SECTOR_SIZE);
-    channel->counters.words += left / 2;
-    while (left > 0 && now->part != NULL) {
+    channel->counters.deaf_words += irqs_disabled() ? (now->wanted + now->excess) / 2 : 0;
+    while (now->wanted > 0 && now->part != NULL) {
         const struct blk_segment *segment = &now->part->segments[now->segment];
-        uint32_t bytes = min(left, segment->length - now->offset);
+        uint32_t bytes = min(now->wanted, segment->length - now->offset);
         char *at = (char *)segment->data + now->offset;
 
         if (now->write) {
@@ -57,7 +68,7 @@ void ide_move_locked(struct ide_channel *channel, uint32_t left)
         } else {
             ide_in(port, at, bytes);
         }
-        left -= bytes;
+        now->wanted -= bytes;
         now->offset += bytes;
         if (now->offset == segment->length) {
             now->offset = 0;
@@ -67,11 +78,24 @@ void ide_move_locked(struct ide_channel *channel, uint32_t left)
             }
         }
     }
+    for (uint32_t words = DIV_ROUND_UP(now->excess, 2); words > 0; words--) {
+        (void)inw(port);
+    }
 }
 
-void ide_move_sector_locked(struct ide_channel *channel)
+void ide_move_unlocked(struct ide_channel *channel, unsigned long *flags)
 {
-    ide_move_locked(channel, min((uint32_t)SECTOR_SIZE, channel->now.left));
+    channel->now.moving = true;
+    spin_unlock_irqrestore(&channel->lock, *flags);
+    ide_move(channel);
+    spin_lock_irqsave(&channel->lock, *flags);
+    channel->now.moving = false;
+}
+
+void ide_move_first_locked(struct ide_channel *channel)
+{
+    ide_plan_move_locked(channel, min((uint32_t)SECTOR_SIZE, channel->now.left), 0);
+    ide_move(channel);
 }
 
 // ---- DMA ----------------------------------------------------------------------------------------
@@ -288,8 +312,8 @@ bool ide_interrupted_locked(const struct ide_disk *disk)
            channel->now.request != NULL && channel->now.disk == disk && !channel->resetting;
 }
 
-// What the last interrupt meant. True: the command is over, `*failed` says how.
-static bool ide_advance_locked(struct ide_channel *channel, bool *failed)
+// What the last interrupt meant. When the command is over, `*failed` says how.
+static enum ide_step ide_advance_locked(struct ide_channel *channel, bool *failed)
 {
     struct ide_command *now = &channel->now;
     uint8_t status = channel->status;
@@ -297,19 +321,19 @@ static bool ide_advance_locked(struct ide_channel *channel, bool *failed)
     *failed = (status & (ATA_STATUS_ERR | ATA_STATUS_DF)) != 0 ||
               (now->mode == IDE_DMA && (channel->bm_status & IDE_BM_ERROR) != 0);
     if (!*failed && now->offering) {
-        return false; // it works at nothing of ours yet
+        return IDE_STEP_WAIT; // it works at nothing of ours yet
     }
     if (*failed || now->mode == IDE_DMA || now->left == 0) {
         // More data than was asked for, or less: the disk and we do not mean the same command.
         *failed = *failed || (status & ATA_STATUS_DRQ) != 0;
-        return true;
+        return IDE_STEP_OVER;
     }
     if ((status & ATA_STATUS_DRQ) == 0) {
         *failed = true;
-        return true;
+        return IDE_STEP_OVER;
     }
-    ide_move_sector_locked(channel);
-    return now->left == 0 && !now->write; // a write ends with an interrupt behind the last sector
+    ide_plan_move_locked(channel, min((uint32_t)SECTOR_SIZE, now->left), 0);
+    return IDE_STEP_MOVE;
 }
 
 // Context: BLOCK softirq.
@@ -323,8 +347,17 @@ static unsigned ide_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
     unsigned long flags;
 
     (void)budget;
+    enum ide_step step = IDE_STEP_WAIT;
     spin_lock_irqsave(&channel->lock, flags);
-    if (ide_interrupted_locked(disk) && ide_advance_locked(channel, &failed)) {
+    if (ide_interrupted_locked(disk)) {
+        step = ide_advance_locked(channel, &failed);
+    }
+    if (step == IDE_STEP_MOVE) {
+        ide_move_unlocked(channel, &flags);
+        // A write ends with an interrupt behind the last sector, a read with the sector itself.
+        step = channel->now.left == 0 && !channel->now.write ? IDE_STEP_OVER : IDE_STEP_WAIT;
+    }
+    if (step == IDE_STEP_OVER) {
         status = channel->status;
         if (failed) {
             error = ide_rd(channel, IDE_ERROR);
@@ -345,7 +378,8 @@ static unsigned ide_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
 }
 
 // Overdue: the channel is reset, which ends the command for sure, and then the request is tried
-// again or failed. An interrupt that comes later finds nothing to do.
+// again or failed. An interrupt that comes later finds nothing to do. Whose data is being moved at
+// this moment is not dead: it gets its time once more.
 enum blk_eh_timer_return ide_timeout(struct request *request)
 {
     struct ide_disk *disk = request->hctx->private_data;
@@ -353,7 +387,7 @@ enum blk_eh_timer_return ide_timeout(struct request *request)
     unsigned long flags;
 
     spin_lock_irqsave(&channel->lock, flags);
-    bool ours = channel->now.request == request && !channel->resetting;
+    bool ours = channel->now.request == request && !channel->resetting && !channel->now.moving;
     channel->resetting = channel->resetting || ours;
     spin_unlock_irqrestore(&channel->lock, flags);
     if (!ours) {
