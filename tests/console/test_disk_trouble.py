@@ -278,3 +278,51 @@ def test_driver_goes_under_load(boot, tmp_path):
 @pytest.mark.long
 def test_driver_goes_under_load_100_times(boot, tmp_path):
     mixed_load(boot, tmp_path, 100)
+
+
+def throttled(number, per_second, file):
+    """QEMU arguments for the disk of this port, whose file does so many commands a second."""
+    node = {"driver": "throttle", "node-name": f"slow{number}", "throttle-group": f"limit{number}",
+            "file": file}
+    return ["-object", f"throttle-group,id=limit{number},x-iops-total={per_second}",
+            "-blockdev", json.dumps(node), "-device",
+            f"ide-hd,bus=ide.{number},drive=slow{number},rerror=report,werror=report"]
+
+
+def logical_partitions(path, count):
+    """An image whose partition table is a chain: each link is a read of its own."""
+    step = 1024
+    data = bytearray(count * step * 512 + MIB)
+    data[:512] = mbr([(5, step, count * step)])
+    for link in range(count):
+        at = (link + 1) * step * 512
+        more = [(5, (link + 1) * step, step)] if link + 1 < count else []
+        data[at:at + 512] = mbr([(0x83, 1, 8)] + more)
+    path.write_bytes(data)
+
+
+def test_driver_goes_while_a_port_recovers(boot, tmp_path):
+    """The driver is taken away while the scan is still at one disk's long partition table (for some
+    four seconds), and a write of the other, which failed, is tried again. Who looks for disks may
+    give up; whoever has one waits for each try. A command that is given up while the disk does it
+    would be told as failed, and its memory reused under the disk's hands (QEMU dies of the list it
+    finds then)."""
+    bad, chain = tmp_path / "bad.img", tmp_path / "chain.img"
+    random_image(bad, MIB, seed=53)
+    logical_partitions(chain, 10)
+    fails = {"driver": "blkdebug", "image": {"driver": "file", "filename": str(bad)},
+             "inject-error": [{"event": "none", "iotype": "write", "sector": 12, "errno": 5,
+                               "once": False}]}
+    m = boot(cpus=2, extra=throttled(0, 5, fails) +
+             throttled(1, 3, {"driver": "file", "filename": str(chain)}))
+    wait_until(lambda: "sda" in m.ok("lsblk"), "the first disk")
+    m.output_of("dd if=/dev/zero of=/dev/sda bs=4K seek=1 count=1 oflag=direct &")
+    wait_until(lambda: "sda, recovering" in m.ok("cat /proc/driver/ahci"), "a recovery")
+    m.ok("driver unbind 0000:00:1f.2")
+    m.output_of("wait")
+    log = m.ok("dmesg")
+    assert re.findall(r"(\w+ of .* failed)", log) == ["write of 8 sectors at 8 failed"]
+    assert "BUG" not in log and "WARN" not in log and "DMA-API" not in log
+    m.ok("driver bind 0000:00:1f.2")
+    scanned(m)
+    assert m.run("dd if=/dev/zero of=/dev/sda bs=4K seek=2 count=1 oflag=direct")[1] == 0

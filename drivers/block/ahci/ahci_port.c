@@ -94,6 +94,14 @@ void ahci_port_destroy(struct ahci_port *port)
 
 // ---- waiting ------------------------------------------------------------------------------------
 
+// The driver goes, and the port has no disk yet: nobody needs the answer. Where there is a disk,
+// its requests are to end as they would have; a command that is given up while the device does it
+// could be taken for a failed one.
+static bool port_hurries(const struct ahci_port *port)
+{
+    return READ_ONCE(port->hba->stopping) && READ_ONCE(port->state) == AHCI_PORT_STOPPED;
+}
+
 // Waits until the masked register has this value: awake for a moment, then asleep.
 bool ahci_port_wait(const struct ahci_port *port, enum ahci_port_register reg, uint32_t mask,
                     uint32_t value, uint32_t timeout_ms)
@@ -102,7 +110,7 @@ bool ahci_port_wait(const struct ahci_port *port, enum ahci_port_register reg, u
     if (wait_until((port_rd(port, reg) & mask) == value, SPIN_US)) {
         return true;
     }
-    while (clock_ns() < deadline_ns && !READ_ONCE(port->hba->stopping)) {
+    while (clock_ns() < deadline_ns && !port_hurries(port)) {
         msleep(1);
         if ((port_rd(port, reg) & mask) == value) {
             return true;
@@ -214,7 +222,7 @@ int ahci_port_execute(struct ahci_port *port, unsigned slot, uint32_t timeout_ms
         issued = port_rd(port, AHCI_PXCI);
         cause = port_rd(port, AHCI_PXIS);
         if ((issued & bit) == 0 || (cause & AHCI_PXIS_STOPS) != 0 || clock_ns() >= deadline_ns ||
-            READ_ONCE(port->hba->stopping)) {
+            port_hurries(port)) {
             break;
         }
         if (clock_ns() < awake_ns) {
@@ -223,12 +231,13 @@ int ahci_port_execute(struct ahci_port *port, unsigned slot, uint32_t timeout_ms
             msleep(1);
         }
     }
+    // What PxTFD says of a command that is not over is what it said of the one before.
+    if ((issued & bit) != 0 && (cause & AHCI_PXIS_STOPS) == 0) {
+        return -ETIMEDOUT;
+    }
     uint32_t status = port_rd(port, AHCI_PXTFD);
     if ((cause & AHCI_PXIS_STOPS) != 0 || (status & (ATA_STATUS_ERR | ATA_STATUS_DF)) != 0) {
         return -EIO;
-    }
-    if ((issued & bit) != 0) {
-        return -ETIMEDOUT;
     }
     dma_observe();
     return 0;
