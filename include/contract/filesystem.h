@@ -46,6 +46,7 @@ struct filesystem {
     long (*read)(struct file *file, void *to,
                  size_t size); // from file->position, which vfs advances
     long (*write)(struct file *file, const void *from, size_t size); // likewise
+    int (*seek)(struct file *file, uint64_t position); // may it go there? NULL: anywhere
     int (*stat)(struct super_block *sb, const char *path, struct file_info *info);
     // The k-th name in a directory: 0, or -ENOENT past the end.
     int (*list)(struct super_block *sb, const char *path, unsigned k, char *name, size_t size);

@@ -11,7 +11,7 @@ int vfs_open(const char *path, unsigned flags, struct file **file);
 void vfs_close(struct file *file);
 long vfs_read(struct file *file, void *to, size_t size); // 0 at the end
 long vfs_write(struct file *file, const void *from, size_t size);
-int vfs_seek(struct file *file, uint64_t position);
+int vfs_seek(struct file *file, uint64_t position); // -EINVAL: behind the end of a disk
 int vfs_sync(struct file *file);
 int vfs_truncate(struct file *file,
                  uint64_t size);        // -EINVAL: no file whose size can be set; -EFBIG

@@ -21,6 +21,7 @@
 #define EINVAL       22
 #define EFBIG        27
 #define ENOSPC       28
+#define ESPIPE       29
 #define EROFS        30
 #define EPIPE        32
 #define ERANGE       34

@@ -277,6 +277,13 @@ static long dev_write(struct file *file, const void *from, size_t size)
     return node ? node->write(from, size) : dev_write_disk(file, from, size);
 }
 
+// Up to the end of a disk, as in Linux; the others have none.
+static int dev_seek(struct file *file, uint64_t position)
+{
+    const struct page_cache_file *open = file->state;
+    return open && position > READ_ONCE(open->disk->capacity) * SECTOR_SIZE ? -EINVAL : 0;
+}
+
 static int dev_sync(struct file *file)
 {
     return file->state ? page_cache_fsync(file->state) : 0;
@@ -337,6 +344,7 @@ FILESYSTEM(dev_filesystem)
     .close = dev_close,
     .read = dev_read,
     .write = dev_write,
+    .seek = dev_seek,
     .stat = dev_stat,
     .list = dev_list,
     .sync = dev_sync,

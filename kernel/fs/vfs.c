@@ -142,8 +142,11 @@ int vfs_seek(struct file *file, uint64_t position)
     if (position > INT64_MAX) {
         return -EINVAL;
     }
-    file->position = position;
-    return 0;
+    int error = file->fs->seek ? file->fs->seek(file, position) : 0;
+    if (error == 0) {
+        file->position = position;
+    }
+    return error;
 }
 
 void vfs_end_direct(struct file *file)

@@ -26,6 +26,7 @@ static const struct {
     {EINVAL, "Invalid argument"},
     {EFBIG, "File too large"},
     {ENOSPC, "No space left on device"},
+    {ESPIPE, "Illegal seek"},
     {EROFS, "Read-only file system"},
     {EPIPE, "Broken pipe"},
     {ERANGE, "Numerical result out of range"},

@@ -75,6 +75,7 @@ static int dump_source(struct dump *dump, struct source *source, uint8_t *buffer
 {
     uint64_t start = dump->offset;
     int error = source_skip(source, dump->offset);
+    error = error == SOURCE_ENDED ? 0 : error; // then there is nothing to show
     while (error == 0 && dump->left != 0) {
         size_t want = (size_t)min(dump->left, (uint64_t)BYTES_BUFFER);
         long count = source_read(source, buffer, want);

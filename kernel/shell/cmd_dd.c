@@ -21,9 +21,10 @@ struct dd {
     struct shell *sh;
     const char *input, *output; // NULL: the command's own
     uint64_t block, count, skip, seek;
+    uint64_t rest;                            // bytes of a last block, after `count` whole ones
     bool full_blocks, append, keep, sync_end; // iflag, oflag, conv
     unsigned in_flags, out_flags;             // OPEN_*, of iflag and oflag
-    bool skip_bytes, seek_bytes;              // skip= and seek= are bytes, not blocks
+    bool count_bytes, skip_bytes, seek_bytes; // bytes, not blocks
     bool no_status, no_rate;
 
     struct source from;
@@ -42,7 +43,7 @@ static bool dd_number(const char *s, uint64_t *value)
     } suffixes[] = {
         {"KiB", 1 << 10}, {"MiB", 1 << 20},   {"GiB", 1 << 30}, {"kB", 1000},   {"KB", 1000},
         {"MB", 1000000},  {"GB", 1000000000}, {"K", 1 << 10},   {"k", 1 << 10}, {"M", 1 << 20},
-        {"G", 1 << 30},   {"c", 1},           {"w", 2},         {"b", 512},
+        {"G", 1 << 30},   {"c", 1},           {"w", 2},         {"b", 512},     {"B", 1},
     };
     uint64_t product = 1;
     do {
@@ -99,6 +100,10 @@ static bool dd_flag(struct dd *dd, const char *key, const char *word, size_t len
         dd->full_blocks = true;
         return true;
     }
+    if (in && dd_word_is(word, length, "count_bytes")) {
+        dd->count_bytes = true;
+        return true;
+    }
     if (in && dd_word_is(word, length, "skip_bytes")) {
         dd->skip_bytes = true;
         return true;
@@ -146,14 +151,26 @@ static int dd_operand(struct dd *dd, const char *word)
     struct {
         const char *key;
         uint64_t *value;
+        bool *bytes; // set by a B anywhere in it: "5B", but "1kB" too
     } numbers[] = {
-        {"bs=", &dd->block}, {"count=", &dd->count}, {"skip=", &dd->skip}, {"seek=", &dd->seek}};
+        {"bs=", &dd->block, NULL},
+        {"count=", &dd->count, &dd->count_bytes},
+        {"skip=", &dd->skip, &dd->skip_bytes},
+        {"iseek=", &dd->skip, &dd->skip_bytes},
+        {"seek=", &dd->seek, &dd->seek_bytes},
+        {"oseek=", &dd->seek, &dd->seek_bytes},
+    };
     for (unsigned i = 0; i < ARRAY_SIZE(numbers); i++) {
-        if (str_starts(word, numbers[i].key)) {
-            return dd_number(word + strlen(numbers[i].key), numbers[i].value)
-                       ? 0
-                       : shell_error(dd->sh, "%s: not a number from 0 to 2^63", word);
+        if (!str_starts(word, numbers[i].key)) {
+            continue;
         }
+        const char *number = word + strlen(numbers[i].key);
+        if (numbers[i].bytes != NULL && strchr(number, 'B') != NULL) {
+            *numbers[i].bytes = true;
+        }
+        return dd_number(number, numbers[i].value)
+                   ? 0
+                   : shell_error(dd->sh, "%s: not a number from 0 to 2^63", word);
     }
     for (unsigned i = 0; i < ARRAY_SIZE(flag_keys); i++) {
         if (str_starts(word, flag_keys[i])) {
@@ -208,8 +225,11 @@ static int dd_fail(struct dd *dd, const char *doing, const char *name, int error
 
 static int dd_copy(struct dd *dd, uint8_t *buffer)
 {
-    for (uint64_t i = 0; i < dd->count; i++) {
-        size_t size = (size_t)dd->block, written;
+    for (uint64_t i = 0; i <= dd->count; i++) {
+        size_t size = (size_t)(i < dd->count ? dd->block : dd->rest), written;
+        if (size == 0) {
+            break;
+        }
         long count = dd->full_blocks ? source_read(&dd->from, buffer, size)
                                      : source_read_some(&dd->from, buffer, size);
         if (count < 0) {
@@ -218,11 +238,11 @@ static int dd_copy(struct dd *dd, uint8_t *buffer)
         if (count == 0) {
             break;
         }
-        *((size_t)count == size ? &dd->in_whole : &dd->in_part) += 1;
+        *((uint64_t)count == dd->block ? &dd->in_whole : &dd->in_part) += 1;
         int error = dd_write(dd, buffer, (size_t)count, &written);
         dd->bytes += written;
         if (written != 0) {
-            *(written == size ? &dd->out_whole : &dd->out_part) += 1;
+            *(written == dd->block ? &dd->out_whole : &dd->out_part) += 1;
         }
         if (error != 0) {
             return dd_fail(dd, "error writing", dd_output_name(dd), error);
@@ -232,15 +252,46 @@ static int dd_copy(struct dd *dd, uint8_t *buffer)
     return error != 0 ? dd_fail(dd, "error flushing", dd_output_name(dd), error) : 0;
 }
 
-// As coreutils: what lies before seek= stays, what lies behind goes, unless conv=notrunc. A disk,
-// and what else has no size that can be set, stays as it is.
-static int dd_seek_output(struct dd *dd)
+// ---- its ends -----------------------------------------------------------------------------------
+
+// Less than is to be left out is no error, unless it is a disk. 0, or the exit status after a
+// message.
+static int dd_skip_input(struct dd *dd)
 {
-    if (dd->to == NULL || dd->seek == 0) {
+    const char *name = dd->from.file == NULL ? "'standard input'" : dd->from.name;
+    int error = dd->skip == 0 ? 0 : source_skip(&dd->from, dd->skip);
+    if (error == SOURCE_ENDED && !dd->no_status) {
+        shell_error(dd->sh, "%s: cannot skip to specified offset", name);
+    }
+    if (error >= 0) {
         return 0;
     }
-    int error = dd->keep || dd->append ? 0 : vfs_truncate(dd->to, dd->seek);
-    return error != 0 && error != -EINVAL ? error : vfs_seek(dd->to, dd->seek);
+    return error == -EINTR ? 130
+                           : shell_error(dd->sh, "%s: cannot skip: %s", name, strerror(error));
+}
+
+static int dd_seek_output(struct dd *dd)
+{
+    const char *name = dd->to == NULL ? "'standard output'" : dd->output;
+    if (dd->seek == 0) {
+        return 0;
+    }
+    int error = dd->to == NULL ? -ESPIPE : vfs_seek(dd->to, dd->seek);
+    return error == 0 ? 0 : shell_error(dd->sh, "%s: cannot seek: %s", name, strerror(error));
+}
+
+// As coreutils: what lies before seek= stays, what lies behind goes, unless conv=notrunc, though it
+// be appended to. A disk, and what else has no size that can be set, stays as it is.
+static int dd_cut_output(struct dd *dd)
+{
+    if (dd->append && !dd->keep) {
+        shell_error(dd->sh, "you probably want conv=notrunc with oflag=append");
+    }
+    int error = dd->to == NULL || dd->keep || dd->seek == 0 ? 0 : vfs_truncate(dd->to, dd->seek);
+    return error == 0 || error == -EINVAL
+               ? 0
+               : shell_error(dd->sh, "failed to truncate to %llu bytes in output file '%s': %s",
+                             (unsigned long long)dd->seek, dd->output, strerror(error));
 }
 
 static int dd_open_output(struct dd *dd)
@@ -249,24 +300,9 @@ static int dd_open_output(struct dd *dd)
     if (dd->output == NULL) {
         return dd->out_flags & OPEN_DIRECT ? -EINVAL : 0; // no disk
     }
-    if (dd->append) {
-        flags |= OPEN_APPEND;
-    } else if (!dd->keep && dd->seek == 0) {
-        flags |= OPEN_TRUNCATE;
-    }
+    flags |= dd->append ? OPEN_APPEND : 0;
+    flags |= !dd->keep && dd->seek == 0 ? OPEN_TRUNCATE : 0;
     return vfs_open(dd->output, flags, &dd->to);
-}
-
-static int dd_open_input(struct dd *dd)
-{
-    int error = source_open_flags(&dd->from, dd->sh, dd->input, dd->in_flags);
-    if (error == 0 && dd->skip != 0) {
-        error = source_skip(&dd->from, dd->skip);
-        if (error != 0) {
-            source_close(&dd->from);
-        }
-    }
-    return error;
 }
 
 // ---- the report ---------------------------------------------------------------------------------
@@ -377,26 +413,29 @@ static void dd_report(const struct dd *dd, uint64_t ns)
 
 // ---- the command --------------------------------------------------------------------------------
 
+static int dd_run_open(struct dd *dd, uint8_t *buffer)
+{
+    int status = dd_cut_output(dd);
+    if (status != 0) {
+        return status;
+    }
+    uint64_t start_ns = clock_ns();
+    status = dd_skip_input(dd);
+    status = status != 0 ? status : dd_seek_output(dd);
+    status = status != 0 ? status : dd_copy(dd, buffer);
+    dd_report(dd, clock_ns() - start_ns);
+    return status;
+}
+
 static int dd_run(struct dd *dd, uint8_t *buffer)
 {
-    int error = dd_open_input(dd);
+    int error = source_open_flags(&dd->from, dd->sh, dd->input, dd->in_flags);
     if (error != 0) {
         return dd_fail(dd, "failed to open", dd->from.name, error);
     }
     error = dd_open_output(dd);
-    if (error != 0) {
-        source_close(&dd->from);
-        return dd_fail(dd, "failed to open", dd_output_name(dd), error);
-    }
-    error = dd_seek_output(dd);
-    int status;
-    if (error != 0) {
-        status = dd_fail(dd, "failed to seek in", dd_output_name(dd), error);
-    } else {
-        uint64_t start_ns = clock_ns();
-        status = dd_copy(dd, buffer);
-        dd_report(dd, clock_ns() - start_ns);
-    }
+    int status = error != 0 ? dd_fail(dd, "failed to open", dd_output_name(dd), error)
+                            : dd_run_open(dd, buffer);
     if (dd->to != NULL) {
         vfs_close(dd->to);
     }
@@ -427,6 +466,10 @@ static int cmd_dd(struct shell *sh, int argc, char **argv)
         !dd_bytes(&dd.seek, dd.seek_bytes ? 1 : dd.block)) {
         return shell_error(sh, "skip= or seek= times bs= is too large");
     }
+    if (dd.count_bytes) {
+        dd.rest = dd.count % dd.block;
+        dd.count /= dd.block;
+    }
     uint8_t *buffer = kmalloc((size_t)dd.block, GFP_KERNEL);
     if (buffer == NULL) {
         return shell_error(sh, "no memory for a block of %llu bytes", (unsigned long long)dd.block);
@@ -440,8 +483,9 @@ COMMAND(
     "dd", cmd_dd,
     "dd [if=FILE] [of=FILE] [bs=N] [count=N] [skip=N] [seek=N] [iflag=..] [oflag=..] [conv=..]",
     "copy blocks, and tell how fast\nbs: bytes a block, up to 4M (512). count: blocks. skip, "
-    "seek: blocks to leave out of the input, of the output.\n"
-    "N: 512, 4K, 1M, 1kB, 2x512. iflag: fullblock direct skip_bytes. oflag: append direct sync "
-    "dsync seek_bytes.\ndirect: past the page cache, whole blocks of the disk. sync: each write "
+    "seek: blocks to leave out of the input, of the output; also iseek, oseek.\n"
+    "N: 512, 4K, 1M, 2x512. With a B in it, 5B, 1kB, it is bytes, not blocks.\n"
+    "iflag: fullblock direct count_bytes skip_bytes. oflag: append direct sync dsync seek_bytes.\n"
+    "direct: past the page cache, whole blocks of the disk. sync: each write "
     "waits for the medium.\n"
     "conv: notrunc fsync fdatasync. status=none, status=noxfer: say less.");

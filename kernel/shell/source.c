@@ -53,16 +53,35 @@ long source_read(struct source *source, void *to, size_t size)
     return (long)length;
 }
 
+// Where a file was sought to, does it have anything there, or end there? What has a size says so;
+// /proc's files have none, and are tried.
+static int source_skip_file(const struct source *source, uint64_t bytes)
+{
+    struct file_info info;
+    char next;
+    int error = vfs_seek(source->file, bytes);
+    if (error != 0) {
+        return error;
+    }
+    error = vfs_stat(source->name, &info);
+    if (error != 0 || info.type != FILE_REGULAR || bytes <= info.size) {
+        return 0;
+    }
+    long count = vfs_read(source->file, &next, 1);
+    error = vfs_seek(source->file, bytes);
+    return count == 0 && error == 0 ? SOURCE_ENDED : error;
+}
+
 int source_skip(struct source *source, uint64_t bytes)
 {
     if (source->file != NULL) {
-        return vfs_seek(source->file, bytes);
+        return source_skip_file(source, bytes);
     }
     char scrap[256];
     while (bytes != 0) {
         long count = source_read_some(source, scrap, (size_t)min(bytes, (uint64_t)sizeof(scrap)));
         if (count <= 0) {
-            return (int)count;
+            return count == 0 ? SOURCE_ENDED : (int)count;
         }
         bytes -= (uint64_t)count;
     }

@@ -21,5 +21,7 @@ void source_close(struct source *source);
 long source_read(struct source *source, void *to, size_t size);
 // One read as it comes: possibly less than size.
 long source_read_some(struct source *source, void *to, size_t size);
-// Leaves out the first bytes. 0; -errno.
+// Leaves out the first bytes. 0; SOURCE_ENDED: there are not so many; -errno: -EINVAL: a disk has
+// not so many.
+enum { SOURCE_ENDED = 1 };
 int source_skip(struct source *source, uint64_t bytes);
