@@ -41,11 +41,13 @@
 
 enum {
     UART_BAUD = 115200,
-    UART_RING = 4096,     // bytes that wait for the transmitter; a power of two
-    UART_BUDGET = 64,     // bytes that one run of the tasklet takes from the receiver
-    UART_LOOKS = 100000,  // at LSR before a polled byte is given up: 0.1 s at a microsecond each
-    UART_STALL_MS = 1000, // a writer waits so long for the first free byte
-    UART_STALLS = 5,      // so often, before the port is called stuck
+    UART_RING = 4096, // bytes that wait for the transmitter; a power of two
+    UART_BUDGET = 64, // bytes that one run of the tasklet takes from the receiver
+    // At LSR before a polled byte is given up: 2 s at a microsecond each. A chip needs 1.4 ms for a
+    // full FIFO; who reads a virtual one, on a busy host, may need a hundred times that.
+    UART_LOOKS = 2000000,
+    UART_STALL_MS = 1000,       // a writer waits so long for the first free byte
+    UART_STALLS = 5,            // so often, before the port is called stuck
     UART_IDLE_INTERRUPTS = 500, // in a row that found nothing to do: the chip's IIR lies
     UART_LOST_MAX = 3,          // lost transmit interrupts in a row: there are none
     UART_WATCH_MS = 100,        // between two looks whether the interrupt comes
