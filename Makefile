@@ -28,6 +28,7 @@ APPEND     ?=#          ## boot options, as in "loglevel=7 ip=dhcp"
 QEMU_EXTRA ?=#          ## more arguments for QEMU
 BUILD      ?= build#    ## where everything that is made goes
 T          ?=#          ## make test-console T=name: only the tests whose name holds it
+JOBS       ?=#          ## make test JOBS=4: so many machines at a time; half of the host's CPUs
 
 PYTHON ?= $(if $(wildcard /usr/bin/python3),/usr/bin/python3,python3)
 
@@ -231,29 +232,31 @@ debug-auto: ## both in one terminal; the console goes to build/serial.log
 
 # ---- checking ----------------------------------------------------------------------------------
 
+run_tests = $(PYTHON) tests/run.py --build '$(BUILD)' $(JOBS:%=-j%)
+
 test: test-build ## everything that tells whether the tree is right, then one line of sums
-	@$(PYTHON) tests/run.py --build '$(BUILD)' all
+	@$(run_tests) all
 
 test-host: $(BUILD)/host/.built ## pure code on this machine, under ASan and UBSan, and short fuzzing
-	@$(PYTHON) tests/run.py --build '$(BUILD)' host
+	@$(run_tests) host
 
 test-kernel: $(ELF) ## the tests inside the kernel, on 1, 2 and 4 CPUs
-	@$(PYTHON) tests/run.py --build '$(BUILD)' kernel
+	@$(run_tests) kernel
 
 test-console: $(ELF) $(ISO) ## the tests on the serial console; T=name picks some
-	@$(PYTHON) tests/run.py --build '$(BUILD)' console $(if $(T),-k '$(T)')
+	@$(run_tests) console $(if $(T),-k '$(T)')
 
 test-matrix: $(ELF) $(ISO) ## the whole boot matrix: machines, firmware, CPUs, memory, devices
-	@$(PYTHON) tests/run.py --build '$(BUILD)' matrix
+	@$(run_tests) matrix
 
 test-iommu: $(ELF) $(ISO) ## the tests of devices behind translation hardware: strict, lazy, pass-through
-	@$(PYTHON) tests/run.py --build '$(BUILD)' iommu $(if $(T),-k '$(T)')
+	@$(run_tests) iommu $(if $(T),-k '$(T)')
 
 test-long: $(ELF) $(ISO) ## the long campaigns, minutes to hours; T=name picks some
-	@$(PYTHON) tests/run.py --build '$(BUILD)' long $(if $(T),-k '$(T)')
+	@$(run_tests) long $(if $(T),-k '$(T)')
 
 test-static: $(ELF) ## layers, headers, the map of the documents, contexts
-	@$(PYTHON) tests/run.py --build '$(BUILD)' static
+	@$(run_tests) static
 
 .PHONY: test-build
 test-build: $(ELF) $(ISO) $(BUILD)/host/.built $(BUILD)/compile_commands.json

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Run the tests and sum them up. The Makefile builds what is needed and calls this.
 
-usage: tests/run.py [--build DIR] [-k NAME] host|kernel|console|iommu|matrix|long|static|all
+usage: tests/run.py [--build DIR] [-k NAME] [-j JOBS] host|kernel|console|iommu|matrix|long|static|all
 
 Every part is split into jobs (a host program, a boot of the kernel's tests, a file of console
-tests, a static check); two run at a time. A job's line is printed when it ends, with its output
-when something failed. The last line is always
+tests, a static check). A machine has up to four CPUs, each a thread of the host that wants to run
+with the others: of jobs that boot some, only half as many run at a time as the host has CPUs. A
+job's line is printed when it ends, with its output when something failed. The last line is always
 
     N passed, N failed, N skipped
 
@@ -32,7 +33,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(TOP, "tools"))
 import qemu  # noqa: E402
 
-WORKERS = 2
+CPUS = len(os.sched_getaffinity(0))
 HOST_TIMEOUT = 120  # seconds; these are hang detectors, not measurements
 KERNEL_TIMEOUT = 240
 CONSOLE_TIMEOUT = 600
@@ -304,6 +305,7 @@ def static_jobs(build, _):
 
 # ---- all -----------------------------------------------------------------------------------------
 
+BOOTLESS = [host_jobs, static_jobs]  # they boot no machine
 PARTS = {"host": [host_jobs], "kernel": [kernel_jobs], "console": [console_jobs],
          "matrix": [matrix_jobs], "iommu": [iommu_jobs], "long": [long_jobs, iommu_jobs],
          "static": [static_jobs],
@@ -320,11 +322,10 @@ def timed(job):
     return result, time.monotonic() - start
 
 
-def run(jobs, times):
-    """Run the jobs, the long ones first, two at a time; the sums."""
-    total = Result()
+def run(jobs, workers, times, total):
+    """Run the jobs, the long ones first, so many at a time; adds to the sums."""
     jobs.sort(key=lambda job: -times.get(job[0], 30))
-    with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         futures = {pool.submit(timed, job): name for name, job in jobs}
         for future in concurrent.futures.as_completed(futures):
             name = futures[future]
@@ -336,7 +337,6 @@ def run(jobs, times):
             if result.passed or result.failed or result.skipped:
                 print(f"  {name:24} {sums_of(result)}  ({seconds:.1f} s)")
                 print(result.notes + (result.output if result.failed else ""), end="", flush=True)
-    return total
 
 
 def sums_of(result):
@@ -356,6 +356,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build")
     parser.add_argument("-k", dest="select", default="", help="console: tests whose name holds it")
+    parser.add_argument("-j", dest="jobs", type=int, default=max(1, CPUS // 2),
+                        help="so many jobs that boot machines at a time; half the CPUs")
     parser.add_argument("part", choices=PARTS)
     options = parser.parse_args()
     build = os.path.abspath(options.build.strip())
@@ -368,8 +370,10 @@ def main():
             times = json.load(file)
     except (OSError, ValueError):
         times = {}
-    jobs = [job for part in PARTS[options.part] for job in part(build, options.select)]
-    total = run(jobs, times)
+    total = Result()
+    for bootless, workers in ((False, options.jobs), (True, CPUS)):
+        run([job for part in PARTS[options.part] if (part in BOOTLESS) == bootless
+             for job in part(build, options.select)], workers, times, total)
     with open(times_path, "w") as file:
         json.dump(times, file, indent=1)
     print(sums_of(total))
