@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Run the tests and sum them up. The Makefile builds what is needed and calls this.
 
-usage: tests/run.py [--build DIR] [-k NAME] [-j JOBS] host|kernel|console|iommu|matrix|long|static|all
+usage: tests/run.py [--build DIR] [-k NAME] [-j JOBS]
+                    host|kernel|console|iommu|matrix|long|static|all
 
 Every part is split into jobs (a host program, a boot of the kernel's tests, a file of console
 tests, a static check). A machine has up to four CPUs, each a thread of the host that wants to run
