@@ -391,9 +391,26 @@ static int (*irq_look(const char *word))(struct irq_walk *walk)
                                         : NULL;
 }
 
+// One irq, or all those of a device that are requested. The worst status.
+static int irq_look_at(struct irq_walk *walk, int (*look)(struct irq_walk *walk), bool whole_device)
+{
+    walk->brief = whole_device && pci_irq_vector(walk->dev, 1) >= 0;
+    int status = look(walk);
+    for (unsigned i = 1; whole_device && pci_irq_vector(walk->dev, i) >= 0; i++) {
+        walk->irq = (unsigned)pci_irq_vector(walk->dev, i);
+        walk->desc = irq_to_desc(walk->irq);
+        if (walk->desc != NULL && walk->desc->started) {
+            walk->broken = 0;
+            status = max(status, look(walk));
+        }
+    }
+    return status;
+}
+
 static int cmd_irq(struct shell *sh, int argc, char **argv)
 {
     struct irq_walk walk;
+    uint32_t number;
 
     if (argc == 1 || (argc == 2 && strcmp(argv[1], "list") == 0)) {
         return irq_list(sh);
@@ -414,7 +431,7 @@ static int cmd_irq(struct shell *sh, int argc, char **argv)
     int status = irq_name(sh, argv[2], &walk);
     int (*const look)(struct irq_walk * walk) = argc == 3 && status == 0 ? irq_look(argv[1]) : NULL;
     if (look != NULL) {
-        status = look(&walk);
+        status = irq_look_at(&walk, look, kstrtou32(argv[2], 10, &number) != 0);
     }
     pci_unlock_binding();
     if (status != 0 || look != NULL) {
@@ -437,4 +454,4 @@ COMMAND("irq", cmd_irq,
         "irq shuffle N COUNT | irq mode DEVICE intx|msi|msix|poll|auto",
         "one interrupt from pin to handler: its way, the first broken link, its mode\n"
         "check compares every redirection entry and every message with the kernel's own map\n"
-        "DEVICE is eth0, 00:1f.2 or a driver's name");
+        "DEVICE is eth0, 00:1f.2 or a driver's name: route, why and reset take all of its irqs");

@@ -11,6 +11,7 @@ struct irq_walk {
     unsigned irq;
     struct pci_dev *dev; // NULL: not a PCI device's, or not known
     struct irq_desc *desc;
+    bool brief; // one of several: only what is broken is said
     unsigned broken;
     char verdict[192], cure[128]; // of the first broken link
 };

@@ -48,6 +48,9 @@ static void __printf(3, 4) why_ok(struct irq_walk *walk, const char *link, const
     va_list args;
     struct text t = TEXT_INIT(line);
 
+    if (walk->brief) {
+        return;
+    }
     va_start(args, format);
     text_vprintf(&t, format, args);
     va_end(args);
@@ -269,6 +272,7 @@ struct why_cpu {
     uint8_t vector;
     bool asked;
     bool irr, isr;
+    uint64_t total; // of the irq's interrupts, before it was asked
     uint8_t tpr, ppr;
     uint8_t highest_isr; // 0: none
     bool own_idt;
@@ -295,11 +299,9 @@ static void why_judge_cpu(struct irq_walk *walk, const struct why_cpu *c)
     unsigned cpu = walk->desc->data.cpu;
     bool stuck = c->irr;
 
-    if (c->irr) { // on a busy line the next one waits already; that is no fault if it is taken
-        uint64_t before = irq_desc_total(walk->desc);
-
+    if (c->irr) { // one that waited when it was asked is no fault if it was taken since
         msleep(WHY_SETTLE_MS);
-        stuck = irq_desc_total(walk->desc) == before;
+        stuck = irq_desc_total(walk->desc) == c->total;
     }
 
     if (c->tpr >> 4 >= c->vector >> 4) {
@@ -334,7 +336,8 @@ static bool why_cpu_answers(struct irq_walk *walk)
 {
     unsigned cpu = walk->desc->data.cpu;
 
-    why_answer = (struct why_cpu){.vector = walk->desc->data.vector};
+    why_answer =
+        (struct why_cpu){.vector = walk->desc->data.vector, .total = irq_desc_total(walk->desc)};
     smp_call_function_single(cpu, why_ask_cpu, &why_answer, false);
     for (unsigned ms = 0; ms < 500 && !__atomic_load_n(&why_answer.asked, __ATOMIC_ACQUIRE);
          ms += 4) {

@@ -270,6 +270,8 @@ enum blk_eh_timer_return ahci_timeout(struct request *request)
         uint32_t busy = port_rd(port, port->queued ? AHCI_PXSACT : AHCI_PXCI);
         if ((busy & bit) == 0 && ahci_port_runs(port)) {
             port->counters.lost_interrupts++;
+            pr_ratelimited(LOG_WARNING, "%s: an interrupt was lost (irq why %d)", port->disk->name,
+                           port->hba->irq);
             ahci_recover_interrupts_locked(port);
             blk_mq_reap(port->hctx);
         } else {

@@ -184,12 +184,10 @@ static void ide_offer_again(struct timer_list *timer)
 
 // ---- interrupts ---------------------------------------------------------------------------------
 
-// Context: hard irq. With DMA the bus master says whether it was the disk; without one, a disk that
-// is busy cannot have interrupted.
-static irqreturn_t ide_interrupt(int irq, void *dev_id)
+// Has the disk interrupted? Then that is acknowledged, and the softirq asked to look. With DMA the
+// bus master says whether it was the disk; without one, a disk that is busy cannot have.
+static bool ide_take_interrupt(struct ide_channel *channel)
 {
-    (void)irq;
-    struct ide_channel *channel = dev_id;
     uint8_t bm_status = 0;
 
     if (channel->bus_master != 0) {
@@ -197,8 +195,7 @@ static irqreturn_t ide_interrupt(int irq, void *dev_id)
     }
     if ((channel->bus_master != 0 && (bm_status & IDE_BM_INTERRUPT) == 0) ||
         (ide_alternate_status(channel) & ATA_STATUS_BSY) != 0) {
-        channel->counters.foreign++;
-        return IRQ_NONE;
+        return false;
     }
     channel->status = ide_rd(channel, IDE_STATUS); // takes the interrupt back
     if (channel->bus_master != 0) {
@@ -206,13 +203,31 @@ static irqreturn_t ide_interrupt(int irq, void *dev_id)
              (uint16_t)(channel->bus_master + IDE_BM_STATUS));
     }
     channel->bm_status = bm_status;
-    channel->counters.interrupts++;
     __atomic_store_n(&channel->interrupted, 1, __ATOMIC_RELEASE);
     const struct ide_disk *disk = READ_ONCE(channel->now.disk);
     if (disk != NULL && disk->disk != NULL) {
         blk_mq_reap(&disk->disk->queues[0]);
     }
-    return IRQ_HANDLED;
+    return true;
+}
+
+// Context: hard irq.
+static irqreturn_t ide_interrupt(int irq, void *dev_id)
+{
+    (void)irq;
+    struct ide_channel *channel = dev_id;
+    bool ours = ide_take_interrupt(channel);
+
+    *(ours ? &channel->counters.interrupts : &channel->counters.foreign) += 1;
+    return ours ? IRQ_HANDLED : IRQ_NONE;
+}
+
+bool ide_find_lost_interrupt(struct ide_channel *channel)
+{
+    disable_irq((unsigned)channel->irq); // the handler runs nowhere meanwhile
+    bool lost = ide_take_interrupt(channel);
+    enable_irq((unsigned)channel->irq);
+    return lost;
 }
 
 // ---- the channel --------------------------------------------------------------------------------
@@ -311,9 +326,11 @@ void ide_show(struct ide_channel *channel, struct text *t)
         (unsigned long long)channel->counters.words,
         (unsigned long long)channel->counters.deaf_words,
         (unsigned long long)channel->counters.descriptors);
-    text_printf(t, "  errors %llu, time-outs %llu, resets %llu, looked again %llu\n",
-                (unsigned long long)channel->counters.errors,
-                (unsigned long long)channel->counters.timeouts,
-                (unsigned long long)channel->counters.resets,
-                (unsigned long long)channel->counters.looks);
+    text_printf(
+        t, "  errors %llu, time-outs %llu, resets %llu, lost interrupts %llu, looked again %llu\n",
+        (unsigned long long)channel->counters.errors,
+        (unsigned long long)channel->counters.timeouts,
+        (unsigned long long)channel->counters.resets,
+        (unsigned long long)channel->counters.lost_interrupts,
+        (unsigned long long)channel->counters.looks);
 }

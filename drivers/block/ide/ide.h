@@ -82,6 +82,7 @@ struct ide_channel {
         uint64_t words, descriptors;       // L: what the CPU did for them: accesses to the data
         uint64_t deaf_words;               // L: port, and how many with interrupts off
         uint64_t errors, timeouts, resets; // L
+        uint64_t lost_interrupts;          // L
         uint64_t looks;                    // L: for a drive that did not take at once what it must
     } counters;
 };
@@ -118,6 +119,8 @@ void ide_offer_locked(struct ide_channel *channel);
 void ide_select(const struct ide_channel *channel, const struct ide_disk *disk, uint8_t lba_high);
 // Both devices start anew; what they did is over. Context: thread; `resetting` is set.
 void ide_reset(struct ide_channel *channel);
+// The disk has interrupted, and nobody came: as if he had come now. Context: thread.
+bool ide_find_lost_interrupt(struct ide_channel *channel);
 void ide_show(struct ide_channel *channel, struct text *t);
 
 // ---- ide_disk.c ----

@@ -377,20 +377,49 @@ static unsigned ide_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
     return 1;
 }
 
-// Overdue: the channel is reset, which ends the command for sure, and then the request is tried
-// again or failed. An interrupt that comes later finds nothing to do. Whose data is being moved at
-// this moment is not dead: it gets its time once more.
+// Is it the channel's, and nobody else at it? Whose data is being moved at this moment is not dead.
+static bool ide_is_stuck_locked(const struct ide_channel *channel, const struct request *request)
+{
+    return channel->now.request == request && !channel->resetting && !channel->now.moving;
+}
+
+// The command has an end, or a sector ready, and only its interrupt is missing. One that has not
+// got its packet or first sector yet has nothing to tell.
+static bool ide_only_lost_its_interrupt(struct ide_disk *disk, const struct request *request)
+{
+    struct ide_channel *channel = disk->channel;
+    unsigned long flags;
+
+    spin_lock_irqsave(&channel->lock, flags);
+    bool may = ide_is_stuck_locked(channel, request) && !channel->now.offering;
+    spin_unlock_irqrestore(&channel->lock, flags);
+    if (!may || !ide_find_lost_interrupt(channel)) {
+        return false;
+    }
+    spin_lock_irqsave(&channel->lock, flags);
+    channel->counters.lost_interrupts++;
+    spin_unlock_irqrestore(&channel->lock, flags);
+    pr_ratelimited(LOG_WARNING, "%s: an interrupt was lost (irq why %d)", disk->disk->name,
+                   channel->irq);
+    return true;
+}
+
+// Overdue. If no interrupt was lost, the channel is reset, which ends the command for sure, and
+// then the request is tried again or failed. An interrupt that comes later finds nothing to do.
 enum blk_eh_timer_return ide_timeout(struct request *request)
 {
     struct ide_disk *disk = request->hctx->private_data;
     struct ide_channel *channel = disk->channel;
     unsigned long flags;
 
+    if (ide_only_lost_its_interrupt(disk, request)) {
+        return BLK_EH_RESET_TIMER;
+    }
     spin_lock_irqsave(&channel->lock, flags);
-    bool ours = channel->now.request == request && !channel->resetting && !channel->now.moving;
-    channel->resetting = channel->resetting || ours;
+    bool stuck = ide_is_stuck_locked(channel, request);
+    channel->resetting = channel->resetting || stuck;
     spin_unlock_irqrestore(&channel->lock, flags);
-    if (!ours) {
+    if (!stuck) {
         return BLK_EH_RESET_TIMER;
     }
     dev_err(channel->dev, "%s: no answer in %u ms (status 0x%02x): channel %u is reset",

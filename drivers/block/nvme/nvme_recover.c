@@ -286,8 +286,8 @@ enum blk_eh_timer_return nvme_timeout(struct request *request)
     enum blk_eh_timer_return result = BLK_EH_DONE;
 
     if (recover_look(queue, tag)) {
-        pr_ratelimited(LOG_WARNING, "%s: queue %u: an interrupt was lost", ctrl->name,
-                       queue->ring.id);
+        pr_ratelimited(LOG_WARNING, "%s: queue %u: an interrupt was lost (irq why %d)", ctrl->name,
+                       queue->ring.id, queue->irq);
         return BLK_EH_DONE;
     }
     mutex_lock(&ctrl->reset_mutex);
