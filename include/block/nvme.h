@@ -19,5 +19,6 @@ struct nvme_read_steps {
 
 // Reads 4 KiB of the disk ("" for any NVMe disk) while this CPU, its interrupts off, watches the
 // memory that the device writes. 0, -ENODEV (no such NVMe disk), -ENOMEM, -EIO, -ETIMEDOUT (the
-// steps did not come within a tenth of a second). Context: thread; one at a time.
+// steps did not come within a second), -ENODATA (the device answered, but wrote nothing into the
+// memory). Context: thread; one at a time.
 int nvme_watch_read(const char *disk, struct nvme_read_steps *steps);

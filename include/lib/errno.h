@@ -28,6 +28,7 @@
 #define ENAMETOOLONG 36
 #define ENOSYS       38
 #define ENOTEMPTY    39
+#define ENODATA      61
 #define EPROTO       71
 #define EOVERFLOW    75
 #define EMSGSIZE     90

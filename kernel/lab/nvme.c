@@ -64,6 +64,10 @@ static int lab_nvme_read(struct shell *sh, int argc, char **argv)
             return shell_error(sh, "no %s (lsblk lists the disks; QEMU: -device nvme,drive=...)",
                                argc == 2 ? argv[1] : "NVMe disk");
         }
+        if (error == -ENODATA) {
+            return shell_error(sh, "the disk answers, but writes no data that could be seen coming "
+                                   "(QEMU's null-co does with read-zeroes=on)");
+        }
         if (error != 0) {
             return shell_error(sh, "the read: %s", strerror(error));
         }

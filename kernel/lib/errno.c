@@ -33,6 +33,7 @@ static const struct {
     {ENAMETOOLONG, "File name too long"},
     {ENOSYS, "Function not implemented"},
     {ENOTEMPTY, "Directory not empty"},
+    {ENODATA, "No data available"},
     {EPROTO, "Protocol error"},
     {EOVERFLOW, "Value too large for defined data type"},
     {EMSGSIZE, "Message too long"},

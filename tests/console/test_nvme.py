@@ -72,6 +72,14 @@ def test_lab_shows_the_seven_steps(shared_disk):
     assert len(cycles) == 6 and cycles == sorted(cycles)  # step 3 is the device's secret
 
 
+def test_lab_needs_data_to_see(boot):
+    """A device that answers and writes nothing, as null-co does of itself."""
+    m = boot(extra=["-blockdev", "driver=null-co,size=1048576,node-name=null",
+                    "-device", "nvme,drive=null,serial=a"])
+    output, status = m.run("lab nvme-read")
+    assert status == 1 and "answers, but writes no data" in output
+
+
 def test_lab_queue_depth(shared_disk):
     m, _ = shared_disk
     said = m.ok("lab queue-depth nvme0n1")

@@ -15,7 +15,10 @@
 
 #include "nvme.h"
 
-enum { WATCH_NS = 100 * 1000 * 1000, WATCH_SECTORS = PAGE_SIZE / SECTOR_SIZE };
+enum {
+    WATCH_NS = 1000 * 1000 * 1000, // interrupts are off, but an emulator on a busy host takes long
+    WATCH_SECTORS = PAGE_SIZE / SECTOR_SIZE
+};
 
 static DEFINE_MUTEX(watch_mutex);
 static struct nvme_stamps watch_stamps; // not on a stack: a CPU may be late in writing to it
@@ -34,32 +37,37 @@ static void watch_done(struct request *request)
     complete(&watch->done);
 }
 
-// With interrupts off. False: the device did not write in time.
-static bool watch_memory(const struct watch *watch, const struct nvme_queue *queue,
-                         struct nvme_read_steps *steps)
+// With interrupts off. 0; -ETIMEDOUT: the device gave no answer in time; -ENODATA: it did, but
+// wrote no data before it.
+static int watch_memory(const struct watch *watch, const struct nvme_queue *queue,
+                        struct nvme_read_steps *steps)
 {
     const volatile uint32_t *last = &watch->page[PAGE_SIZE / 4 - 1];
     uint64_t deadline_ns = clock_ns() + WATCH_NS;
 
-    while (*last == watch->sentinel) {
+    while (*last == watch->sentinel && !nvme_ring_has_answer(&queue->ring)) {
         if (clock_ns() >= deadline_ns) {
-            return false;
+            return -ETIMEDOUT;
         }
         cpu_relax();
+    }
+    dma_observe(); // data that came between the two looks is there now
+    if (*last == watch->sentinel) {
+        return -ENODATA;
     }
     steps->data = rdtsc();
     while (!nvme_ring_has_answer(&queue->ring)) {
         if (clock_ns() >= deadline_ns) {
-            return false;
+            return -ETIMEDOUT;
         }
         cpu_relax();
     }
     steps->answer = rdtsc();
-    return true;
+    return 0;
 }
 
 // The read itself: preemption is off until it has been seen to end.
-static bool watch_submit(struct watch *watch, struct nvme_ctrl *ctrl, struct nvme_read_steps *steps)
+static int watch_submit(struct watch *watch, struct nvme_ctrl *ctrl, struct nvme_read_steps *steps)
 {
     preempt_disable();
     struct nvme_queue *queue = ctrl->queues[cpu_id() % ctrl->queue_count];
@@ -72,13 +80,13 @@ static bool watch_submit(struct watch *watch, struct nvme_ctrl *ctrl, struct nvm
     unsigned long flags = local_irq_save();
     steps->submitted = rdtsc();
     blk_submit(&watch->request);
-    bool seen = watch_memory(watch, queue, steps);
+    int error = watch_memory(watch, queue, steps);
     local_irq_restore(flags);
     preempt_enable();
     wait_for_completion(&watch->done);
     steps->woken = rdtsc();
     WRITE_ONCE(queue->stamps, NULL);
-    return seen;
+    return error;
 }
 
 static int watch_read(struct watch *watch, struct nvme_ctrl *ctrl, struct nvme_read_steps *steps)
@@ -91,7 +99,7 @@ static int watch_read(struct watch *watch, struct nvme_ctrl *ctrl, struct nvme_r
     watch->sentinel = ~watch->page[PAGE_SIZE / 4 - 1];
     watch->page[PAGE_SIZE / 4 - 1] = watch->sentinel;
     init_completion(&watch->done);
-    bool seen = watch_submit(watch, ctrl, steps);
+    error = watch_submit(watch, ctrl, steps);
     if (watch->request.status != 0) {
         return watch->request.status;
     }
@@ -99,7 +107,7 @@ static int watch_read(struct watch *watch, struct nvme_ctrl *ctrl, struct nvme_r
     steps->doorbell = watch_stamps.doorbell;
     steps->interrupt = watch_stamps.interrupt;
     steps->reaped = watch_stamps.head_doorbell;
-    return seen && steps->interrupt != 0 ? 0 : -ETIMEDOUT;
+    return error == 0 && steps->interrupt == 0 ? -ETIMEDOUT : error;
 }
 
 int nvme_watch_read(const char *name, struct nvme_read_steps *steps)
