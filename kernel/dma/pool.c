@@ -1,9 +1,14 @@
 // Small coherent blocks: descriptors and lists that a driver needs by the dozen, cut from pages
 // that the device may touch as long as the pool lives.
 //
-//   page  [ block | block | block | ... ]      free ones are linked through their first word: the
-//             |               ^                device does not own a free block, so it may hold
-//             +---------------+                our link
+//   page  [ block | block | block | ... ]      the device's to read and write, all of it, always
+//   taken   1       0       1                  ours, in other memory
+//
+// Which blocks are free is therefore not written into them, as an allocator of our own memory would
+// (kernel/mm/slab.c): a device that writes where it should not, out of error or of malice, must not
+// be able to choose what the next caller gets. That also tells a block that is given back twice.
+//
+//   pages   [ with room ] -> [ with room ] -> [ full ] -> [ full ]
 //
 // Context: create, destroy, alloc: thread; free: any. Previous: kernel/dma/dma.c.
 #include <lib/list.h>
@@ -14,26 +19,34 @@
 #include <mm/slab.h>
 #include <dma/dma.h>
 
+enum {
+    POOL_MIN_STRIDE = 8,
+    POOL_MAX_BLOCKS = PAGE_SIZE / POOL_MIN_STRIDE, // of a page
+    POOL_WORDS = POOL_MAX_BLOCKS / 64,
+};
+
 struct dma_pool_page {
-    struct list_head link; // L
-    char *cpu;             // I
-    dma_addr_t handle;     // I
+    struct list_head link;      // L
+    char *cpu;                  // I
+    dma_addr_t handle;          // I
+    unsigned taken_count;       // L
+    uint64_t taken[POOL_WORDS]; // L: a bit a block
 };
 
 struct dma_pool {
     const char *name;   // I
     struct device *dev; // I
     size_t stride;      // I: bytes from block to block
+    unsigned blocks;    // I: of a page
     struct spinlock lock;
-    struct list_head pages; // L
-    void *free;             // L: first free block
+    struct list_head pages; // L: those with room first
     unsigned out;           // L: blocks that are in use
 };
 
 struct dma_pool *dma_pool_create(const char *name, struct device *dev, size_t size, size_t align)
 {
     might_sleep();
-    align = max(align, sizeof(void *));
+    align = max(align, (size_t)POOL_MIN_STRIDE);
     if (size == 0 || size > PAGE_SIZE || align > PAGE_SIZE || (align & (align - 1)) != 0) {
         return NULL;
     }
@@ -42,6 +55,7 @@ struct dma_pool *dma_pool_create(const char *name, struct device *dev, size_t si
         pool->name = name;
         pool->dev = dev;
         pool->stride = ALIGN_UP(size, align);
+        pool->blocks = (unsigned)(PAGE_SIZE / pool->stride);
         spin_lock_init(&pool->lock, "dma pool");
         INIT_LIST_HEAD(&pool->pages);
     }
@@ -50,7 +64,7 @@ struct dma_pool *dma_pool_create(const char *name, struct device *dev, size_t si
 
 static bool dma_pool_grow(struct dma_pool *pool)
 {
-    struct dma_pool_page *page = kmalloc(sizeof(*page), GFP_KERNEL);
+    struct dma_pool_page *page = kzalloc(sizeof(*page), GFP_KERNEL);
     unsigned long flags;
 
     if (page == NULL) {
@@ -63,10 +77,6 @@ static bool dma_pool_grow(struct dma_pool *pool)
     }
     spin_lock_irqsave(&pool->lock, flags);
     list_add(&page->link, &pool->pages);
-    for (size_t at = 0; at + pool->stride <= PAGE_SIZE; at += pool->stride) {
-        *(void **)(page->cpu + at) = pool->free;
-        pool->free = page->cpu + at;
-    }
     spin_unlock_irqrestore(&pool->lock, flags);
     return true;
 }
@@ -84,21 +94,39 @@ static struct dma_pool_page *dma_pool_page_locked(struct dma_pool *pool, const c
     return NULL;
 }
 
+// A free block of a page that has one.
+static unsigned dma_pool_take_locked(struct dma_pool *pool, struct dma_pool_page *page)
+{
+    unsigned word = 0;
+
+    while (page->taken[word] == UINT64_MAX) {
+        word++;
+    }
+    unsigned bit = (unsigned)__builtin_ctzll(~page->taken[word]);
+    page->taken[word] |= BIT64(bit);
+    pool->out++;
+    if (++page->taken_count == pool->blocks) {
+        list_del(&page->link);
+        list_add_tail(&page->link, &pool->pages);
+    }
+    return word * 64 + bit;
+}
+
 void *dma_pool_alloc(struct dma_pool *pool, dma_addr_t *handle)
 {
     unsigned long flags;
-    char *block;
+    char *block = NULL;
 
     might_sleep();
     do {
         spin_lock_irqsave(&pool->lock, flags);
-        block = pool->free;
-        if (block != NULL) {
-            const struct dma_pool_page *page = dma_pool_page_locked(pool, block);
-
-            pool->free = *(void **)block;
-            pool->out++;
-            handle->value = page->handle.value + (uint64_t)(block - page->cpu);
+        struct dma_pool_page *page =
+            list_empty(&pool->pages) ? NULL
+                                     : list_first_entry(&pool->pages, struct dma_pool_page, link);
+        if (page != NULL && page->taken_count < pool->blocks) {
+            size_t offset = dma_pool_take_locked(pool, page) * pool->stride;
+            block = page->cpu + offset;
+            handle->value = page->handle.value + offset;
         }
         spin_unlock_irqrestore(&pool->lock, flags);
     } while (block == NULL && dma_pool_grow(pool));
@@ -108,23 +136,38 @@ void *dma_pool_alloc(struct dma_pool *pool, dma_addr_t *handle)
     return block;
 }
 
+// Takes a block back. False: it is none, or is not out.
+static bool dma_pool_give_locked(struct dma_pool *pool, const char *cpu, dma_addr_t handle)
+{
+    struct dma_pool_page *page = dma_pool_page_locked(pool, cpu);
+
+    if (page == NULL) {
+        return false;
+    }
+    size_t offset = (size_t)(cpu - page->cpu), index = offset / pool->stride;
+    uint64_t bit = BIT64(index % 64);
+    if (offset % pool->stride != 0 || handle.value != page->handle.value + offset ||
+        (page->taken[index / 64] & bit) == 0) {
+        return false;
+    }
+    page->taken[index / 64] &= ~bit;
+    page->taken_count--;
+    pool->out--;
+    list_del(&page->link);
+    list_add(&page->link, &pool->pages);
+    return true;
+}
+
 void dma_pool_free(struct dma_pool *pool, void *cpu, dma_addr_t handle)
 {
     unsigned long flags;
 
     spin_lock_irqsave(&pool->lock, flags);
-    const struct dma_pool_page *page = dma_pool_page_locked(pool, cpu);
-    bool ours = page != NULL &&
-                handle.value == page->handle.value + (uint64_t)((char *)cpu - page->cpu) &&
-                (size_t)((char *)cpu - page->cpu) % pool->stride == 0;
-    if (ours) {
-        *(void **)cpu = pool->free;
-        pool->free = cpu;
-        pool->out--;
-    }
+    bool ours = dma_pool_give_locked(pool, cpu, handle);
     spin_unlock_irqrestore(&pool->lock, flags);
     if (!ours) {
-        dev_err(pool->dev, "pool %s: %p is none of its blocks, not freed", pool->name, cpu);
+        dev_err(pool->dev, "pool %s: %p is none of its blocks, or was freed before: not freed",
+                pool->name, cpu);
     }
 }
 

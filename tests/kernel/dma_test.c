@@ -153,6 +153,44 @@ KTEST(dma, pools_cut_blocks_from_pages)
     EXPECT_EQ(dma_outstanding(&dev), 0);
 }
 
+// A device may write into all of a pool's pages at all times. What it writes into a free block must
+// not lead the next caller anywhere.
+KTEST(dma, a_pool_believes_nothing_that_a_device_can_write)
+{
+    enum { BLOCKS = 3 * PAGE_SIZE / 64 };
+    static char *blocks[BLOCKS];
+    static dma_addr_t handles[BLOCKS];
+    struct device dev = dma_nobody();
+    struct dma_pool *pool = dma_pool_create("test", &dev, 64, 64);
+
+    REQUIRE(pool != NULL);
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        blocks[i] = dma_pool_alloc(pool, &handles[i]);
+        REQUIRE(blocks[i] != NULL);
+    }
+    EXPECT_EQ(dma_outstanding(&dev), 3);
+    for (unsigned i = 0; i < BLOCKS; i += 2) {
+        dma_pool_free(pool, blocks[i], handles[i]);
+        memset(blocks[i], 0x5a, 64); // the device, whom nobody has told
+    }
+    dma_pool_free(pool, blocks[2], handles[2]);                             // twice
+    dma_pool_free(pool, blocks[1] + 8, (dma_addr_t){handles[1].value + 8}); // no block
+    dma_pool_free(pool, blocks[1], handles[3]);                             // another's address
+    for (unsigned i = 0; i < BLOCKS; i += 2) {
+        blocks[i] = dma_pool_alloc(pool, &handles[i]);
+        REQUIRE(blocks[i] != NULL);
+        EXPECT_EQ(blocks[i][0] | blocks[i][63], 0);
+        memset(blocks[i], (int)i, 64);
+    }
+    EXPECT_EQ(dma_outstanding(&dev), 3); // all were there again, none twice
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        EXPECT_EQ((unsigned char)blocks[i][63], i % 2 == 0 ? i % 256 : 0);
+        dma_pool_free(pool, blocks[i], handles[i]);
+    }
+    dma_pool_destroy(pool);
+    EXPECT_EQ(dma_outstanding(&dev), 0);
+}
+
 KTEST(dma, misuse_is_reported_once_each)
 {
     if (!dma_debug_is_on()) {
