@@ -22,6 +22,6 @@ void synchronize_rcu(void);
 // or the memory that they use goes away. Context: thread.
 void rcu_barrier(void);
 
-// The tick's word, at its beginning: what it interrupted may be a quiescent state. Context: hard
-// irq.
+// The tick's word, at its beginning: what it interrupted may be a quiescent state, or a reader that
+// does not end. Context: hard irq.
 void rcu_tick(void);

@@ -26,9 +26,10 @@
 // the change.
 //
 // A grace period that does not end for rcu_stall_seconds is told in the log, with the CPUs that
-// hold it up and what they do.
+// hold it up and what they do. That is the tick's to find: a reader that does not end may hold up
+// the softirq too.
 //
-// Context: RCU_SOFTIRQ, and as <defer/rcu.h> says.
+// Context: RCU_SOFTIRQ, the tick, and as <defer/rcu.h> says.
 #include <lib/errno.h>
 #include <lib/parse.h>
 #include <contract/boot_option.h>
@@ -67,7 +68,8 @@ static struct {
     uint64_t wanted;                // L: the last one that somebody needs
     struct cpumask waiting;         // L: CPUs that have not passed a quiescent state
     uint16_t passes[MAX_CPUS];      // L: their counters at the beginning
-    uint32_t begun_at, stall_at;    // L: jiffies
+    uint32_t begun_at;              // L: jiffies
+    uint32_t told_at;               // L: jiffies, of the beginning or the last word on a stall
     uint32_t longest_ticks, stalls; // L
 } rcu;
 
@@ -77,18 +79,6 @@ static unsigned rcu_barriers;                          // A: threads in rcu_barr
 static DECLARE_WAIT_QUEUE_HEAD(rcu_called);
 
 // ---- quiescent states ---------------------------------------------------------------------------
-
-// What the tick interrupted was no reader, if it could have been preempted: a program, the idle
-// loop, a thread without locks.
-void rcu_tick(void)
-{
-    lockdep_assert_irqs_disabled();
-    const struct cpu *cpu = cpu_self();
-
-    if (unlikely(READ_ONCE(rcu_watching)) && cpu->preempt_off == 0 && cpu->irq_depth == 1) {
-        rcu_quiescent();
-    }
-}
 
 static bool rcu_has_passed(unsigned cpu)
 {
@@ -103,7 +93,7 @@ static void rcu_begin(void)
 {
     rcu.begun++;
     rcu.begun_at = jiffies;
-    rcu.stall_at = jiffies + READ_ONCE(rcu_stall_seconds) * HZ;
+    rcu.told_at = jiffies;
     rcu.waiting = cpu_online_mask;
     __atomic_thread_fence(__ATOMIC_SEQ_CST); // the changes before, the counters after
     for_each_cpu (cpu, &rcu.waiting) {
@@ -119,33 +109,29 @@ static void rcu_end(void)
     WRITE_ONCE(rcu_watching, false);
 }
 
+// Has everybody passed since it began? With rcu_lock held.
+static bool rcu_all_passed(void)
+{
+    for_each_cpu (cpu, &rcu.waiting) {
+        if (rcu_has_passed(cpu)) {
+            cpumask_clear(&rcu.waiting, cpu);
+        }
+    }
+    return cpumask_empty(&rcu.waiting);
+}
+
 // Ends the grace period if everybody has passed, begins the next if somebody needs it. Once more,
-// because the next may be over as soon as it begins: when all others are idle. True when one has
-// lasted too long: the mask says who holds it up. With rcu_lock held.
-static bool rcu_drive(struct cpumask *late)
+// because the next may be over as soon as it begins: when all others are idle. With rcu_lock held.
+static void rcu_drive(void)
 {
     for (unsigned round = 0; round < 2; round++) {
-        if (rcu.begun != rcu.ended) {
-            for_each_cpu (cpu, &rcu.waiting) {
-                if (rcu_has_passed(cpu)) {
-                    cpumask_clear(&rcu.waiting, cpu);
-                }
-            }
-            if (cpumask_empty(&rcu.waiting)) {
-                rcu_end();
-            }
+        if (rcu.begun != rcu.ended && rcu_all_passed()) {
+            rcu_end();
         }
         if (rcu.begun == rcu.ended && rcu.ended < rcu.wanted) {
             rcu_begin();
         }
     }
-    if (rcu.begun == rcu.ended || !time_after(jiffies, rcu.stall_at)) {
-        return false;
-    }
-    rcu.stall_at = jiffies + READ_ONCE(rcu_stall_seconds) * HZ;
-    rcu.stalls++;
-    *late = rcu.waiting;
-    return true;
 }
 
 // ---- stalls -------------------------------------------------------------------------------------
@@ -169,6 +155,48 @@ static void rcu_stall(const struct cpumask *late, uint64_t number, uint32_t tick
         } else {
             smp_call_function_single(cpu, rcu_stall_show, NULL, false);
         }
+    }
+}
+
+static bool rcu_is_late(void)
+{
+    return jiffies - READ_ONCE(rcu.told_at) > READ_ONCE(rcu_stall_seconds) * HZ;
+}
+
+// Tells once in rcu_stall_seconds. Who has passed is none of those that hold it up, though nobody
+// has come to end it yet. Interrupts off.
+static void rcu_check_stall(void)
+{
+    spin_lock(&rcu_lock);
+    bool stalled = rcu.begun != rcu.ended && rcu_is_late() && !rcu_all_passed();
+    struct cpumask late = rcu.waiting;
+    uint64_t number = rcu.begun;
+    uint32_t ticks = jiffies - rcu.begun_at;
+    if (stalled) {
+        rcu.told_at = jiffies;
+        rcu.stalls++;
+    }
+    spin_unlock(&rcu_lock);
+    if (stalled) {
+        rcu_stall(&late, number, ticks);
+    }
+}
+
+// What the tick interrupted was no reader, if it could have been preempted: a program, the idle
+// loop, a thread without locks.
+void rcu_tick(void)
+{
+    lockdep_assert_irqs_disabled();
+    const struct cpu *cpu = cpu_self();
+
+    if (likely(!READ_ONCE(rcu_watching))) {
+        return;
+    }
+    if (cpu->preempt_off == 0 && cpu->irq_depth == 1) {
+        rcu_quiescent();
+    }
+    if (unlikely(rcu_is_late())) {
+        rcu_check_stall();
     }
 }
 
@@ -210,13 +238,11 @@ void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *head))
 }
 
 // Moves the marks as far as grace periods have come, and asks for the next one if callbacks need
-// it. Interrupts off. True when a stall is to be told.
-static bool rcu_advance(struct rcu_cpu *self, struct cpumask *late)
+// it. Interrupts off.
+static void rcu_advance(struct rcu_cpu *self)
 {
-    bool stalled;
-
     spin_lock(&rcu_lock);
-    stalled = rcu_drive(late);
+    rcu_drive();
     if (self->waiting_end != self->done_end && rcu.ended >= self->batch) {
         self->done_end = self->waiting_end;
     }
@@ -224,13 +250,12 @@ static bool rcu_advance(struct rcu_cpu *self, struct cpumask *late)
         self->waiting_end = self->tail;
         self->batch = rcu.begun + 1; // the one that is under way began before some of these
         rcu.wanted = max(rcu.wanted, self->batch);
-        stalled |= rcu_drive(late);
+        rcu_drive();
         if (rcu.ended >= self->batch) {
             self->done_end = self->waiting_end;
         }
     }
     spin_unlock(&rcu_lock);
-    return stalled;
 }
 
 // Takes the oldest callback that is done; NULL when there is none. Interrupts off.
@@ -276,15 +301,11 @@ static void rcu_call(struct rcu_cpu *self)
 static void rcu_softirq(void)
 {
     struct rcu_cpu *self = &this_cpu(rcu_cpus);
-    struct cpumask late;
 
     local_irq_disable();
-    bool stalled = rcu_advance(self, &late);
+    rcu_advance(self);
     rcu_call(self);
     local_irq_enable();
-    if (unlikely(stalled)) {
-        rcu_stall(&late, rcu.begun, jiffies - rcu.begun_at);
-    }
     __atomic_thread_fence(
         __ATOMIC_SEQ_CST); // `called` before the look: rcu_barrier() does it crosswise
     if (unlikely(READ_ONCE(rcu_barriers) != 0)) {
