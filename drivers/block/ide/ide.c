@@ -21,7 +21,8 @@
 enum {
     IDE_SETTLE_READS = 4,       // 400 ns: the time in which the status becomes true (9.7)
     IDE_READY_US = 1000 * 1000, // for a disk that spins already
-    IDE_RESET_US = 3 * 1000 * 1000,
+    IDE_RESET_MS = 3 * 1000,
+    IDE_LOOK_US = 20,
     IDE_SIGNATURE_US = 10 * 1000, // an absent device says so at once
     IDE_OFFER_US = 20,            // with interrupts off
 };
@@ -65,8 +66,12 @@ void ide_reset(struct ide_channel *channel)
     outb(IDE_CONTROL_RESET | IDE_CONTROL_NIEN, channel->control);
     udelay(5); // 9.2
     outb(0, channel->control);
-    msleep(2);
-    if (ide_wait(channel, 0, 0, IDE_RESET_US) != 0) {
+    unsigned ms = 0;
+    do {
+        msleep(2);
+        ms += 2;
+    } while (ide_wait(channel, 0, 0, IDE_LOOK_US) != 0 && ms < IDE_RESET_MS);
+    if (ms >= IDE_RESET_MS) {
         dev_err(channel->dev, "channel %u does not come back from its reset (status 0x%02x)",
                 channel->index, ide_alternate_status(channel));
     }

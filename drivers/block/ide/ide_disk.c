@@ -377,10 +377,13 @@ static unsigned ide_reap(struct blk_mq_hw_ctx *hctx, unsigned budget)
     return 1;
 }
 
-// Is it the channel's, and nobody else at it? Whose data is being moved at this moment is not dead.
+// Is it the channel's, and nobody at it? Whose data is moved at this moment, or whose interrupt the
+// softirq is about to look at, is not dead, only slow: it gets on by that, or ends.
 static bool ide_is_stuck_locked(const struct ide_channel *channel, const struct request *request)
 {
-    return channel->now.request == request && !channel->resetting && !channel->now.moving;
+    const struct ide_command *now = &channel->now;
+    bool gets_on = now->moving || (!now->offering && READ_ONCE(channel->interrupted) != 0);
+    return now->request == request && !channel->resetting && !gets_on;
 }
 
 // The command has an end, or a sector ready, and only its interrupt is missing. One that has not
