@@ -2,7 +2,8 @@
 // and namespaces, which are disks.
 //
 //   nvme_pci.c      finds the controller on the PCI bus, asks for its vectors      thread
-//   nvme.c          the controller: enable, queues, namespaces, stop               thread
+//   nvme.c          the controller: enable, namespaces, stop                       thread
+//   nvme_pair.c     its pairs of queues: memory, creation, messages                thread
 //   nvme_admin.c    commands to the controller itself, and its events              thread; hard irq
 //   nvme_data.c     a request's memory as a data pointer                           any
 //   nvme_disk.c     a namespace as a disk: submit, top half, reap                  any; hard irq;
@@ -214,11 +215,20 @@ int nvme_start(struct nvme_ctrl *ctrl, size_t registers_size);
 bool nvme_stop(struct nvme_ctrl *ctrl);
 int nvme_enable(struct nvme_ctrl *ctrl);  // empty admin queue, CC.EN, RDY; 0, -EIO, -ETIMEDOUT
 int nvme_disable(struct nvme_ctrl *ctrl); // touches no memory any more; 0, -EIO, -ETIMEDOUT
+bool nvme_is_gone(uint32_t csts);         // all ones: nothing answers there
+
+// nvme_pair.c. Context: thread. A pair's memory; NULL: there is none.
+struct nvme_queue *nvme_alloc_queue(struct nvme_ctrl *ctrl, uint16_t id, uint16_t depth,
+                                    uint16_t tags);
+void nvme_free_queue(struct nvme_queue *queue); // the controller is disabled
+void nvme_open_queue(struct nvme_queue *queue); // empties it; the controller is disabled
+int nvme_alloc_queues(struct nvme_ctrl *ctrl);  // the I/O pairs, fewer where memory is short
 int nvme_create_queues(struct nvme_ctrl *ctrl); // in the controller, as they were; 0 or -errno
-bool nvme_is_gone(uint32_t csts);               // all ones: nothing answers there
+int nvme_request_irq(struct nvme_queue *queue); // its message, or the one that all share
+void nvme_free_irq(struct nvme_queue *queue);
 
 // nvme_admin.c. Context: thread. Runs the command and waits for it; *result may be NULL. 0; -EIO
-// (*status says why), -ETIMEDOUT.
+// (said in the log), -ETIMEDOUT.
 int nvme_admin(struct nvme_ctrl *ctrl, struct nvme_sqe *command, uint32_t *result,
                uint32_t timeout_ms);
 int nvme_identify_controller(struct nvme_ctrl *ctrl, struct nvme_identity *identity,
