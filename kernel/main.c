@@ -62,7 +62,12 @@
 #include <net/net.h>
 #include <shell/shell.h>
 
-enum { MAIN_SCRIPT_SIZE = 16384, MAIN_CMDLINE_SIZE = 2048, MAIN_MCE_SECONDS = 5 };
+enum {
+    MAIN_SCRIPT_SIZE = 16384,
+    MAIN_CMDLINE_SIZE = 2048,
+    MAIN_MCE_SECONDS = 5,
+    MAIN_CPU_START_US = 10 * 1000 * 1000, // a busy host may not run a new virtual CPU for long
+};
 
 static uintptr_t main_ist_tops[MAX_CPUS][IST_COUNT]; // I
 static const struct boot_info *main_boot;            // I
@@ -240,7 +245,7 @@ static void main_start_cpus(void)
             pr_err("smp: no memory to start CPU %u", cpu);
             break;
         }
-        smp_start_cpu(cpu, (uintptr_t)stack + KERNEL_STACK_SIZE, 1000 * 1000);
+        smp_start_cpu(cpu, (uintptr_t)stack + KERNEL_STACK_SIZE, MAIN_CPU_START_US);
     }
     main_compare_clocks();
     pr_info("smp: %u of %u CPUs are up", cpumask_weight(&cpu_online_mask), cpu_count);
