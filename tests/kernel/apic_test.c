@@ -326,8 +326,11 @@ static struct {
 
 static bool apic_test_nmi(struct frame *frame)
 {
+    if (apic_nmi.before != NULL && apic_nmi.before(frame)) {
+        return true; // a question of the watchdog's, say, to a CPU that the host let wait
+    }
     if (READ_ONCE(apic_nmi.wanted) == 0) {
-        return apic_nmi.before != NULL && apic_nmi.before(frame);
+        return false;
     }
     __atomic_fetch_add(&apic_nmi.taken, 1, __ATOMIC_SEQ_CST);
     for (; apic_nmi.more > 0; apic_nmi.more--) {

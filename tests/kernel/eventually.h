@@ -1,5 +1,5 @@
-// Waiting in tests for what must come, however slow the machine: the bound, some 20 s of the minute
-// that a test has, only detects a hang.
+// Waiting in tests for what must come, however slow the machine: the bound, some 20 s of the
+// three minutes that a test has, only detects a hang.
 #pragma once
 
 #include <sched/sleep.h>

@@ -46,7 +46,7 @@ static inline bool every_cpu_run(struct ktest_run *ktest, void (*fn)(struct ever
     }
     for_each_online_cpu (cpu) {
         if (all != NULL && all[cpu].thread != NULL) {
-            if (wait_for_completion_timeout(&all[cpu].done, 50 * HZ) == 0) {
+            if (wait_for_completion_timeout(&all[cpu].done, 150 * HZ) == 0) {
                 return false;
             }
             thread_join(all[cpu].thread);

@@ -11,9 +11,10 @@
 #include <sched/sleep.h>
 #include <sched/thread.h>
 
+#include "eventually.h"
 #include "message_line.h"
 
-enum { WIRE_ROUNDS = 50, MESSAGE_ROUNDS = 2000, PATIENCE = 10 * HZ };
+enum { WIRE_ROUNDS = 50, MESSAGE_ROUNDS = 2000 };
 
 static struct {
     int irq;
@@ -102,12 +103,7 @@ static irqreturn_t test_thread(int irq, void *dev_id)
 
 static bool test_wait_threads(uint32_t count)
 {
-    for (uint32_t start = jiffies; !time_after(jiffies, start + PATIENCE); msleep(1)) {
-        if (__atomic_load_n(&test.threads, __ATOMIC_ACQUIRE) >= count) {
-            return true;
-        }
-    }
-    return false;
+    return EVENTUALLY(__atomic_load_n(&test.threads, __ATOMIC_ACQUIRE) >= count);
 }
 
 KTEST(irq_thread, oneshot_wire_stays_masked_until_the_thread_is_done)
@@ -228,10 +224,7 @@ KTEST(irq_thread, a_thread_that_ends_shuts_its_line)
     REQUIRE(request_threaded_irq((unsigned)test.irq, NULL, test_dying_thread, IRQF_ONESHOT, "kt",
                                  &test) == 0);
     test_raise(desc);
-    for (uint32_t start = jiffies;
-         READ_ONCE(desc->depth) == 0 && !time_after(jiffies, start + PATIENCE);) {
-        msleep(1);
-    }
+    EXPECT(EVENTUALLY(READ_ONCE(desc->depth) != 0));
     EXPECT_EQ(desc->depth, 1);
     synchronize_irq((unsigned)test.irq);
     EXPECT_EQ(desc->threads_active, 0);

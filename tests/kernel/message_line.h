@@ -12,7 +12,7 @@
 #include <irq/soft_line.h>
 #include <defer/line_poll.h>
 
-enum { MESSAGE_LINE_WAIT_US = 5 * 1000 * 1000 };
+enum { MESSAGE_LINE_WAIT_US = 20 * 1000 * 1000 }; // only detects a hang
 
 // Allocated and requested, or -errno.
 static inline int message_line_open(irq_handler_t handler, void *dev_id)

@@ -16,6 +16,7 @@
 #include <pci/pci.h>
 
 #include "disk_case.h"
+#include "eventually.h"
 
 enum { MSIX_TEST_DEPTH = 16, MSIX_TEST_READS = 4000 };
 
@@ -93,12 +94,7 @@ KTEST(msix, a_masked_message_waits_in_the_device)
     blk_submit(&read->request);
     preempt_enable();
 
-    bool pending = false;
-    for (unsigned ms = 0; ms < 2000 && !pending; ms++) {
-        pending = pci_msi_is_pending(dev, desc->data.hwirq);
-        msleep(1);
-    }
-    EXPECT(pending);
+    EXPECT(EVENTUALLY(pci_msi_is_pending(dev, desc->data.hwirq)));
     EXPECT_EQ(irq_desc_total(desc), before);
     spin_lock_irqsave(&desc->lock, flags);
     irq_unmask(desc);
@@ -203,11 +199,14 @@ KTEST(msix, moved_and_masked_under_load_nothing_is_lost_or_doubled)
     blk_stats(disk, &before);
     REQUIRE(msix_test_start(load));
     unsigned vectors = disk->queue_count + 1, steps = 0;
-    while (wait_for_completion_timeout(&load->over, 1) == 0 && steps < 20000) {
+    bool over = EVENTUALLY(({
         for (unsigned i = 0; i < 20; i++) {
             msix_test_disturb(dev, vectors, steps++);
         }
-    }
+        READ_ONCE(load->under_way) == 0;
+    }));
+    REQUIRE(over); // or the requests are still the disk's
+    wait_for_completion(&load->over);
     EXPECT_EQ(load->ended, MSIX_TEST_READS);
     EXPECT_EQ(load->errors, 0);
     blk_stats(disk, &after);

@@ -6,6 +6,8 @@
 #include <sched/sleep.h>
 #include <pci/pci.h>
 
+#include "eventually.h"
+
 static uint32_t poll_test_calls; // A
 
 static irqreturn_t poll_test_handler(int irq, void *dev_id)
@@ -18,13 +20,7 @@ static irqreturn_t poll_test_handler(int irq, void *dev_id)
 
 static bool poll_test_calls_reach(uint32_t count)
 {
-    for (unsigned ms = 0; ms < 5000; ms += 10) {
-        if (__atomic_load_n(&poll_test_calls, __ATOMIC_RELAXED) >= count) {
-            return true;
-        }
-        msleep(10);
-    }
-    return false;
+    return EVENTUALLY(__atomic_load_n(&poll_test_calls, __ATOMIC_RELAXED) >= count);
 }
 
 // No device of the bus: one that has no capability, no wire and no driver.

@@ -8,7 +8,7 @@
 
 #include "eventually.h"
 
-enum { SHARE_TRIALS = 5 };
+enum { SHARE_TRIALS = 20 };
 
 static void spin_until_stopped(void *arg)
 {

@@ -9,13 +9,17 @@
 #include <sched/thread.h>
 
 #include "eventually.h"
+#include "rt_limit.h"
 
-// The test's own thread, tied to one CPU and raised above those that it makes; undone by
-// sched_test_end().
+static struct rt_limit limit_before;
+
+// The test's own thread, tied to one CPU and raised above those that it makes, without a limit to
+// that; undone by sched_test_end().
 static void sched_test_begin(unsigned cpu, int priority)
 {
     struct cpumask only = {0};
 
+    limit_before = rt_limit_off();
     cpumask_set(&only, cpu);
     sched_setaffinity(current, &only);
     if (priority != 0) {
@@ -30,6 +34,7 @@ static void sched_test_end(void)
     memset(&all, 0xff, sizeof(all));
     sched_setscheduler(current, SCHED_OTHER, 0);
     sched_setaffinity(current, &all);
+    rt_limit_on(limit_before);
 }
 
 static unsigned count;
@@ -334,7 +339,7 @@ KTEST(sched, tick_shares_a_cpu)
         for (unsigned i = 0; i < ARRAY_SIZE(threads); i++) {
             kthread_stop(threads[i]);
         }
-        sched_test_end();
+        sched_setscheduler(current, SCHED_OTHER, 0);
     }
 }
 

@@ -12,6 +12,8 @@
 #include <fs/vfs.h>
 #include <shell/shell.h>
 
+#include "eventually.h"
+
 static unsigned interrupts;
 static bool count_interrupt(void)
 {
@@ -184,14 +186,28 @@ static void long_line(void *arg)
     long_line_status = shell_run_line(arg);
 }
 
+static void count_sleepers(struct thread *thread, void *arg)
+{
+    *(unsigned *)arg += strcmp(thread->name, "sleep") == 0 && thread->state == THREAD_SLEEPING;
+}
+
+static unsigned sleepers(void)
+{
+    unsigned count = 0;
+
+    thread_for_each(count_sleepers, &count);
+    return count;
+}
+
 // The line runs in the foreground, as if typed; stopping it must not stop the line that runs the
 // tests.
 KTEST(shell, control_c_stops_the_whole_line)
 {
     static char line[] = "sleep 100 | cat; echo after > /tmp/ktest";
+    unsigned before = sleepers();
     struct thread *thread = kthread_run(long_line, line, "line");
     REQUIRE(thread);
-    msleep(50);
+    REQUIRE(EVENTUALLY(sleepers() > before)); // sooner we would stop the tests
     uint32_t start = jiffies;
     EXPECT_EQ(shell_interrupt_newest(), true);
     thread_join(thread);
