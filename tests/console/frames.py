@@ -7,6 +7,8 @@ talk back, and hands over everything else.
 import struct
 import time
 
+from machine import TIMEOUT
+
 MAC = bytes.fromhex("525400123456")  # QEMU's first card
 PEER_MAC = bytes.fromhex("02a0b0c0d0e0")
 EVERYBODY = b"\xff" * 6
@@ -94,11 +96,12 @@ class Peer:
 
     def __init__(self, machine, address="10.9.0.1", kernel="10.9.0.2"):
         self.machine, self.address, self.kernel = machine, address, kernel
+        self.marks = 0
 
     def send(self, frame):
         self.machine.send_frame(frame)
 
-    def receive(self, timeout=20):
+    def receive(self, timeout=TIMEOUT):
         """The next packet; ARP's questions for us are answered on the way. None: none came."""
         end = time.monotonic() + timeout
         while (left := end - time.monotonic()) > 0:
@@ -114,7 +117,8 @@ class Peer:
 
     def meet(self):
         """Wait until the kernel answers a question of ours: its link is up and it takes frames."""
-        for _ in range(200):
+        end = time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
             self.send(arp(1, self.address, self.kernel))
             frame = self.machine.receive_frame(0.1)
             while frame is not None:
@@ -125,10 +129,20 @@ class Peer:
                 frame = self.machine.receive_frame(0.1)
         raise AssertionError(f"no answer to ARP\n{self.machine.story()}")
 
-    def drain(self, quiet=0.3):
-        """Throw away what still comes."""
-        while self.machine.receive_frame(quiet) is not None:
-            pass
+    def drain(self):
+        """What still comes of what was sent: the packets up to the echo of a mark sent now. Sent
+        again each second, as a card that was just reset may drop it."""
+        packets, end = [], time.monotonic() + TIMEOUT
+        while time.monotonic() < end:
+            self.marks += 1
+            mark = (ICMP, b"\0\0", struct.pack(">I", 0x4D00_0000 + self.marks))
+            self.send(self.icmp(8, 0, 0x4D00_0000 + self.marks))
+            while (packet := self.receive(1)) is not None:
+                if packet.protocol == ICMP and \
+                        (ICMP, packet.body[:2], packet.body[4:8]) == mark:
+                    return packets
+                packets.append(packet)
+        raise AssertionError(f"no echo of a mark\n{self.machine.story()}")
 
     def udp(self, sport, dport, data, **change):
         return udp(self.address, sport, self.kernel, dport, data, **change)

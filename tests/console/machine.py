@@ -34,7 +34,8 @@ ELF = os.path.join(BUILD, "tophalf.elf")
 ISO = os.path.join(BUILD, "tophalf.iso")
 
 PROMPT = "tophalf# "
-TIMEOUT = 60  # seconds: when is a wait hopeless? A hang detector, never a measurement.
+TIMEOUT = 180  # seconds: when is a wait hopeless? A hang detector, never a measurement: ten times
+# what the slowest wait takes on a host that is loaded with other work.
 # TOPHALF_IOMMU=strict|lazy|pt: every machine that can have translation hardware has it, so that any
 # test can be run behind it (make test-iommu).
 BEHIND = os.environ.get("TOPHALF_IOMMU", "")
@@ -268,6 +269,12 @@ class Machine:
         """Until DHCP has given the card its address: it is asked for when the prompt is there."""
         wait_until(lambda: f"inet {net}" in self.ok(f"ip addr show {name}"),
                    lambda: f"an address for {name}\n{self.story()}", pause=0.1)
+
+    def wait_asleep(self, name, channel="nanosleep"):
+        """Until a job that was just started sleeps, as ps shows it; its PID (the latest one's)."""
+        row = re.compile(rf"^ *(\d+) [SD]\S* +{channel} +{name}$", re.M)
+        return wait_until(lambda: row.findall(self.ok("ps -o pid,stat,wchan,comm")),
+                          lambda: f"{name} in {channel}\n{self.story()}")[-1]
 
     def wait_for_log(self, pattern, seconds=TIMEOUT):
         """Until the kernel's log has this (a regular expression); the match object."""

@@ -175,13 +175,13 @@ def test_hung_command_is_recovered(boot, tmp_path):
     """The port's engine is stopped behind the driver's back: the time runs out, the port is reset,
     the drive asked who it is, and the command done again."""
     data = disc(tmp_path / "cd.img")
-    m = boot(hostile=True, append="ahci.timeout=100", extra=drive(tmp_path / "cd.img"))
+    m = boot(hostile=True, append="ahci.timeout=1500", extra=drive(tmp_path / "cd.img"))
     command = ahci_bar(m) + 0x198  # PxCMD of port 1
     for i in range(3):
         m.bus_write32(command, m.bus_read32(command) & ~1)
         assert digest(m, f"dd if=/dev/sr0 bs=2048 skip={i * 99} count=1 status=none | sha256sum") \
             == sha256(data[i * 99 * BLOCK:(i * 99 + 1) * BLOCK])
-    assert ahci_counter(m, "timeouts") == 3 and ahci_counter(m, "resets") == 3
+    assert 3 <= ahci_counter(m, "timeouts") <= ahci_counter(m, "resets")
     assert "no answer: PxIS" in m.ok("dmesg")
     no_harm(m)
 
@@ -341,12 +341,15 @@ def test_ide_drive_that_takes_no_packet(boot, tmp_path):
     """It is in the middle of something else, and stays there: the time runs out, the channel is
     reset, and the command done again."""
     data = disc(tmp_path / "cd.img", MIB)
-    m = boot(machine="pc", hostile=True, append="ide.timeout=200", extra=drive(tmp_path / "cd.img"))
+    m = boot(machine="pc", hostile=True, append="ide.timeout=1000",
+             extra=drive(tmp_path / "cd.img"))
+    resets = 0
     for i in range(3):
         drive_packet(m, 0x12, 0, 0, 0, 36, *[0] * 7)  # INQUIRY
         assert digest(m, f"dd if=/dev/sr0 bs=2048 skip={i} count=1 iflag=direct status=none | "
                       "sha256sum") == sha256(data[i * BLOCK:(i + 1) * BLOCK])
-        assert ide_counter(m, "resets") == i + 1
+        assert ide_counter(m, "resets") > resets  # once, or the host's pause cost another
+        resets = ide_counter(m, "resets")
     no_harm(m)
 
 

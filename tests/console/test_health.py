@@ -1,4 +1,6 @@
 """health: each level provoked, and by what it should be."""
+import re
+
 from machine import wait_until
 
 MACHINE = dict(cpus=2, hostile=True, extra=["-device", "edu,addr=5"])
@@ -66,8 +68,14 @@ def test_stray_vector(machine):
 def test_long_handler(machine):
     machine.ok("echo fault slow > /proc/driver/edu")
     machine.ok("echo raise 2 > /proc/driver/edu")
-    level, us, where = until(machine, "long handler", ["ALERT"])
-    assert us > 50000 and "(edu)" in where
+    _, us, where = until(machine, "long handler", ["ALERT"])
+    irq = re.search(r"irq (\d+),", machine.ok("cat /proc/driver/edu")).group(1)
+    row = next(line.split() for line in machine.ok(f"cat /proc/irq/{irq}/handlers").splitlines()
+               if line.startswith("edu "))
+    longest_us = int(row[3]) // 1000
+    assert us > 50000 and us >= longest_us > 50000
+    # Of another one only if the host stopped that CPU for longer.
+    assert "(edu)" in where or us > longest_us, (us, longest_us, where)
     machine.ok("echo calm > /proc/driver/edu")
 
 

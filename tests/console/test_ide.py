@@ -84,7 +84,8 @@ def test_an_interrupt_that_never_comes(images):
         assert "hda: no answer in 1000 ms" in machine.ok("dmesg")
         assert sha256(data) in machine.ok("sha256sum /dev/hda")
         counts = counters(machine)
-        assert counts["timeouts"][0] == 1 and counts["resets"][0] == 1, counts
+        # Once; and once more where the host stops us for a second.
+        assert counts["timeouts"][0] == counts["resets"][0] >= 1, counts
 
 
 def test_data_is_carried_with_interrupts_on(images):

@@ -3,6 +3,8 @@ import re
 
 import pytest
 
+from machine import wait_until
+
 # On q35 slots 1 and 5 share GSI 21; the disk speaks by message. The bus is ours to write to.
 MACHINE = dict(cpus=2, disk=True, hostile=True, append="ip=10.0.2.15/24",
                extra=["-netdev", "user,id=why0", "-device", "e1000,netdev=why0,addr=1",
@@ -66,7 +68,8 @@ def mended(machine, cure, what="eth0"):
     if what == "eth0":
         before = nic_interrupts(machine)
         machine.ok("ip addr add 10.0.2.15/24 dev eth0 || true")
-        machine.output_of("ping -c 1 10.0.2.2")
+        # Once its link is up again.
+        wait_until(lambda: machine.run("ping -c 1 10.0.2.2")[1] == 0, "an answer to a ping")
         assert nic_interrupts(machine) > before
     elif what == "ahci":
         machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=8 iflag=direct")
@@ -175,9 +178,14 @@ def test_eoi_of_another_vector(machine):
 def test_cpu_with_interrupts_off(boot):
     m = boot(cpus=3, append="isolcpus=2", extra=["-device", "edu,addr=5"])  # nobody else is on it
     m.ok(f"echo 2 > /proc/irq/{WIRE}/smp_affinity_list")
-    m.ok("break deaf-cpu 5000")
-    m.ok("sleep 0.8")
-    cure = broken(m, "edu", "interrupts are off there (IF = 0)")
+
+    def deaf():  # from half a second on, and for ten
+        m.ok("break deaf-cpu 10000")
+        m.ok("sleep 0.8")
+        return re.search(r"first broken link: .*interrupts are off there \(IF = 0\).*\n"
+                         r"to mend it: (.*)\n", m.run("irq why edu")[0])
+
+    cure = wait_until(deaf, lambda: f"a deaf CPU\n{m.run('irq why edu')[0]}")[1]
     assert cure == f"echo 0 > /proc/irq/{WIRE}/smp_affinity_list"
     mended(m, cure, "edu")
 
@@ -216,14 +224,15 @@ def test_wrong_trigger(machine, boot):
 
 
 def test_last_ones_were_nobodys(machine):
-    for _ in range(10):  # those a tenth of a second apart are forgiven: on a slow host, again
+    def noted():  # those a tenth of a second apart are forgiven: on a slow host, again
         machine.ok(f"irq reset {WIRE}")  # the counts begin anew
         for _ in range(50):
             machine.bus_command(f"set_irq_in {IOAPIC} unnamed-gpio-in {WIRE} 1")
             machine.bus_command(f"set_irq_in {IOAPIC} unnamed-gpio-in {WIRE} 0")
-        if machine.run("irq why edu")[1] != 0:
-            break
-    mended(machine, broken(machine, "edu", "interrupts were nobody's"), "edu")
+        return re.search(r"first broken link: .*interrupts were nobody's.*\nto mend it: (.*)\n",
+                         machine.run("irq why edu")[0])
+
+    mended(machine, wait_until(noted, "interrupts that were nobody's")[1], "edu")
 
 
 def test_culprit_of_a_storm_is_named(machine):

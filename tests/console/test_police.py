@@ -91,20 +91,27 @@ def test_list_and_wrong_names(machine):
 @pytest.mark.parametrize("what, ms", [("irqs-off", 1), ("irqs-off", 50), ("irqs-off", 500),
                                       ("preempt-off", 50)])
 def test_long_section_is_timed_with_both_ends(machine, what, ms):
-    machine.ok("echo 0 > /proc/latency")
-    machine.ok(f"break {what} {ms}")
     function = f"break_{what.replace('-', '_')}"
-    found = re.search(rf"^\d+ +{what} +(\d+)  {function}\+0x\w+ -> {function}\+0x\w+$",
-                      machine.ok("cat /proc/latency"), re.M)
-    if found is None and ms == 1:  # on a busy host another section may last longer than that
-        return
-    assert found and int(found[1]) >= ms * 1000
+
+    def longest():  # where the host makes another section last longer, it has to be tried again
+        machine.ok("echo 0 > /proc/latency")
+        machine.ok(f"break {what} {ms}")
+        return re.search(rf"^\d+ +{what} +(\d+)  {function}\+0x\w+ -> {function}\+0x\w+$",
+                         machine.ok("cat /proc/latency"), re.M)
+
+    found = wait_until(longest, lambda: f"{function} in\n{machine.ok('cat /proc/latency')}")
+    assert int(found[1]) >= ms * 1000
 
 
 def test_locks_shows_who_holds_what(machine):
-    machine.ok("break hung-task 2 &")
     held = r"thread break \(\d+\):\n #0: \(break_lock\) mutex, thread, taken at cmd_break"
-    wait_until(lambda: re.search(held, machine.ok("locks")), "the job's lock")  # it has begun
+
+    def seen():  # within two seconds, or once more
+        machine.output_of("break hung-task 2 &")
+        machine.wait_asleep("break", r"\S+.*")
+        return re.search(held, machine.ok("locks"))
+
+    wait_until(seen, "the job's lock")
     assert "break_lock" in machine.ok("cat /proc/lockdep")
     stats = machine.ok("cat /proc/lockdep_stats")
     assert re.search(r"^ police: +on$", stats, re.M)
@@ -112,24 +119,39 @@ def test_locks_shows_who_holds_what(machine):
 
 
 def test_trace_lines_have_context_letters(machine):
-    trace = machine.ok("cat /proc/trace")
-    assert re.search(r"^\[\d{3}\] d.[hH]. .* vector_entry: ", trace, re.M)
-    assert re.search(r"^\[\d{3}\] \..s\d .* softirq_entry: ", trace, re.M)
+    for letters, event in (("d.[hH].", "vector_entry"), (r"\..s\d", "softirq_entry")):
+        wait_until(lambda: re.search(rf"^\[\d{{3}}\] {letters} .* {event}: ",
+                                     machine.ok("cat /proc/trace"), re.M), f"{event} {letters}")
+
+
+def told(machine, command, report):
+    """What the log gained, once the report is in it: a watchdog that looks too late for a mistake
+    of some seconds, as its CPU or the mistake's was not run by the host, looks at the next one."""
+    said = []
+
+    def comes():
+        said.append(log_of(machine, command))
+        return re.search(report, said[-1])
+
+    wait_until(comes, lambda: f"{report!r} is not in\n{said}")
+    return said[-1]
 
 
 def test_soft_lockup(machine):
     machine.ok("echo 1 > /proc/sys/kernel/watchdog_thresh")
-    said = log_of(machine, "break soft-lockup 3")
-    assert re.search(r"watchdog: BUG: soft lockup - CPU#3 stuck for \ds! \[break:\d+\]", said)
+    said = told(machine, "break soft-lockup 3",
+                r"watchdog: BUG: soft lockup - CPU#3 stuck for \d+s! \[break:\d+\]")
     assert "break_soft_thread" in said
     machine.wait_for_log("watchdog: CPU#3 goes on")
 
 
 def test_hard_lockup_is_seen_from_another_cpu(machine):
     machine.ok("echo 1 > /proc/sys/kernel/watchdog_thresh")
-    said = log_of(machine, "break hard-lockup 2")
-    assert re.search(r"watchdog: Watchdog detected hard LOCKUP on cpu 3 \[break:\d+\]", said)
-    assert re.search(r"interrupts off for \d+ ms, since break_hard_thread\+0x", said)
+    said = told(machine, "break hard-lockup 4",
+                r"watchdog: Watchdog detected hard LOCKUP on cpu 3 \[break:\d+\]\n.*"
+                r"interrupts off for \d+ ms, since break_hard_thread\+0x[^!]*"
+                r"rip f{8}\w{8} .* rflags \w{8}")
+    said = said[said.index("hard LOCKUP on cpu 3 [break"):]
     flags = re.search(r"rip f{8}\w{8} .* rflags (\w{8})", said)
     assert int(flags[1], 16) & 0x200 == 0
     assert re.search(r"0xf{8}\w{8}  break_hard_thread\+0x", said)
@@ -139,11 +161,12 @@ def test_hard_lockup_is_seen_from_another_cpu(machine):
 def test_hung_task_and_idle_cpus_are_not_locked_up(machine):
     machine.ok("echo 1 > /proc/sys/kernel/watchdog_thresh")
     machine.ok("echo 1 > /proc/sys/kernel/hung_task_timeout_secs")
-    said = log_of(machine, "break hung-task 2")
+    said = told(machine, "break hung-task 2",
+                r"INFO: task break:\d+ blocked for more than \d+ seconds, in completion")
     assert "LOCKUP" not in said and "lockup" not in said
-    assert re.search(r"INFO: task break:\d+ blocked for more than \d seconds, in completion", said)
     assert "break_hung_thread" in said
     machine.ok("echo 120 > /proc/sys/kernel/hung_task_timeout_secs")
+    machine.ok("echo 10 > /proc/sys/kernel/watchdog_thresh")
 
 
 def test_settings_refuse_nonsense(machine):

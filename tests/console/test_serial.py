@@ -3,7 +3,7 @@
 import re
 import time
 
-from machine import TOP
+from machine import TOP, wait_until
 
 MACHINE = {"cpus": 2}
 
@@ -96,7 +96,14 @@ def test_a_line_that_nobody_reads_does_not_hold_up_the_kernel(boot):
     machine.send("seq 20000\r")
     time.sleep(9)  # more than the writers wait
     machine.listening.set()
-    time.sleep(1)  # what had backed up runs off; what was said meanwhile is gone, the prompt too
+
+    def runs_off():  # what had backed up; what was said meanwhile is gone, the prompt too
+        said = len(machine.text)
+        time.sleep(1)
+        return len(machine.text) == said
+
+    wait_until(runs_off, "a quiet line")
+    machine.at = len(machine.text)
     machine.send("\r")
     machine.wait_prompt()
     machine.ok("echo back")
@@ -129,15 +136,17 @@ def test_vga_text_shows_the_console(boot):
     machine = boot(vga=True, cpus=1)
     machine.ok("seq 50")
     machine.ok("echo 'on the screen'")
-    time.sleep(0.5)  # it is drawn fifty times a second
-    lines = shown_on_vga(machine)
-    assert "on the screen" in lines and "50" in lines
+
+    def drawn(*wanted):  # fifty times a second
+        lines = shown_on_vga(machine)
+        return lines if all(line in lines for line in wanted) else None
+
+    lines = wait_until(lambda: drawn("on the screen", "50", "tophalf#"),
+                       lambda: "\n".join(shown_on_vga(machine)))
     assert lines[-1] == "tophalf#"
     machine.ok("clear")
     machine.send("half a line")
-    machine.expect("half a line")
-    time.sleep(0.5)
-    assert "tophalf# half a line" in shown_on_vga(machine)
+    wait_until(lambda: drawn("tophalf# half a line"), lambda: "\n".join(shown_on_vga(machine)))
 
 
 def test_the_framebuffer_shows_the_console(boot):
@@ -145,9 +154,8 @@ def test_the_framebuffer_shows_the_console(boot):
     letters = "".join(chr(c) for c in range(33, 127) if chr(c) not in "'\\\"$")
     machine.ok("clear; seq 100")
     machine.ok(f"echo '{letters}'")
-    time.sleep(1)
-    lines = shown_on_framebuffer(machine)
-    assert letters in lines and "100" in lines, "\n".join(lines)
+    wait_until(lambda: {letters, "100"} <= set(shown_on_framebuffer(machine)),
+               lambda: "\n".join(shown_on_framebuffer(machine)))
 
 
 def test_a_panic_is_told_on_every_output(boot):

@@ -3,6 +3,7 @@
 import re
 
 import linux_formats as linux
+from machine import wait_until
 
 CPUS = 4
 MACHINE = dict(cpus=CPUS, nics=["user"], extra=["-device", "edu,addr=5"])
@@ -16,6 +17,13 @@ def local_timer(machine):
 
 def jiffies(machine):
     return int(re.match(r"jiffies (\d+), 250 a second\n", machine.ok("cat /proc/timers")).group(1))
+
+
+def busy(machine):
+    """In how many ticks' time each CPU did not idle."""
+    stat = linux.parse_stat(machine.ok("cat /proc/stat"))
+    return [2.5 * (sum(row[:ROWS]) - row[IDLE] - row[IOWAIT])
+            for row in (stat[f"cpu{cpu}"] for cpu in range(CPUS))]
 
 
 def stop(machine, line):
@@ -33,14 +41,17 @@ def spent(machine, command):
 
 
 def test_idle_cpus_take_no_ticks(machine):
+    """As many as they have work for: the console's CPU has some, for as long as the host makes it
+    last. Only the others' sleep is free of them, and one CPU sleeps nearly all the time."""
     machine.ok("sleep 2")  # what the boot left to be done
-    jiffies_before, before = jiffies(machine), local_timer(machine)
+    busy_before, jiffies_before, before = busy(machine), jiffies(machine), local_timer(machine)
     machine.ok("sleep 5")
-    jiffies_after, after = jiffies(machine), local_timer(machine)
+    jiffies_after, after, busy_after = jiffies(machine), local_timer(machine), busy(machine)
     ticks = [b - a for a, b in zip(before, after)]
     passed = (jiffies_after - jiffies_before) % 2**32
     assert passed >= 5 * 250, "jiffies are caught up when a CPU wakes"
-    assert sum(ticks) < CPUS * passed / 10, ticks
+    worked = [b - a for a, b in zip(busy_before, busy_after)]
+    assert all(n <= work + passed / 10 for n, work in zip(ticks, worked)), (ticks, worked, passed)
     assert min(ticks) < passed / 50, f"{ticks} of {passed}: work on each CPU all the time"
 
 
@@ -71,22 +82,30 @@ def test_each_cpus_rows_add_up_to_the_uptime(machine):
 
 
 def test_a_program_that_computes_is_user_time(machine):
+    """Most of what is not idle. A host's pause is booked on whatever it struck: then once more."""
     machine.ok("run bad spin &")
-    row, _ = spent(machine, "sleep 1")
+    rows = []
+
+    def is_most():
+        rows.append(spent(machine, "sleep 1")[0])
+        user, others = rows[-1][USER], sum(rows[-1][what] for what in (SYSTEM, IRQ, SOFTIRQ))
+        return user >= 50 and user > others
+
+    wait_until(is_most, lambda: f"user time: {rows}")
     stop(machine, "run bad spin")
-    assert row[USER] >= 50 and row[USER] > row[SYSTEM] + row[IRQ] + row[SOFTIRQ], row
 
 
 def test_interrupts_are_irq_time(machine):
-    row, _ = spent(machine, "echo raise 50000 > /proc/driver/edu")
-    assert row[IRQ] >= 1, row
+    row, _ = spent(machine, "echo raise 5000 > /proc/driver/edu")
+    assert sum(row) > 0
+    wait_until(lambda: spent(machine, "echo raise 5000 > /proc/driver/edu")[0][IRQ] >= 1,
+               "a hundredth of a second in handlers")
 
 
 def test_frames_are_softirq_time(machine):
     machine.wait_for_address()
-    row, output = spent(machine, "ping -q -c 3000 -i 0 10.0.2.2")
-    assert "3000 received" in output
-    assert row[SOFTIRQ] >= 1, row
+    wait_until(lambda: spent(machine, "ping -q -c 500 -i 0 10.0.2.2")[0][SOFTIRQ] >= 1,
+               "a hundredth of a second in softirqs")
 
 
 def test_timer_list(machine):
@@ -95,11 +114,15 @@ def test_timer_list(machine):
     assert re.search(r"^now at \d+ nsecs$", text, re.M)
     assert re.findall(r"^cpu: (\d+)$", text, re.M) == [str(cpu) for cpu in range(CPUS)]
     assert text.count("Clock Event Device: lapic\n") == CPUS
-    assert len(re.findall(r" #0: <[0-9a-f]{16}>, tick_fire\+0x0, hard$", text, re.M)) == CPUS
+    assert len(re.findall(r" #\d+: <[0-9a-f]{16}>, tick_fire\+0x0, hard$", text, re.M)) == CPUS
     for expires in re.findall(r"expires at (\d+)-(\d+) nsecs \[in -?\d+ to -?\d+ nsecs\]", text):
         assert int(expires[0]) <= int(expires[1])
-    assert "1" in re.findall(r"^  \.tick_stopped   : ([01])$", text, re.M), "somebody sleeps"
-    assert all(int(n) > 0 for n in re.findall(r"^  \.idle_sleeps    : (\d+)$", text, re.M))
+    assert len(re.findall(r"^  \.tick_stopped   : [01]$", text, re.M)) == CPUS
+    wait_until(lambda: re.search(r"^  \.tick_stopped   : 1$", machine.ok("cat /proc/timer_list"),
+                                 re.M), "somebody sleeps")
+    wait_until(lambda: all(int(n) > 0 for n in re.findall(
+        r"^  \.idle_sleeps    : (\d+)$", machine.ok("cat /proc/timer_list"), re.M)),
+        "each CPU has slept")
 
 
 def test_a_short_sleep_is_a_timer(machine):
