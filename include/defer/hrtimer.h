@@ -127,5 +127,6 @@ void hrtimers_init(void); // context: boot, before the first tick
 void hrtimer_interrupt(void);
 // Sets this CPU's timer hardware again, after somebody used it for something else. Context: any.
 void hrtimer_reprogram(void);
-// Nanoseconds since a CPU's timer interrupt should have come; 0: it is not due. Context: any.
-uint64_t hrtimer_late_ns(unsigned cpu);
+// When a CPU's next timer interrupt should come, or should have; KTIME_MAX: none is wanted.
+// Context: any.
+ktime_t hrtimer_programmed(unsigned cpu);

@@ -356,11 +356,9 @@ void hrtimer_reprogram(void)
     local_irq_restore(flags);
 }
 
-uint64_t hrtimer_late_ns(unsigned cpu)
+ktime_t hrtimer_programmed(unsigned cpu)
 {
-    ktime_t programmed = READ_ONCE(hrtimer_bases[cpu].programmed), now = ktime_get();
-
-    return programmed < now ? (uint64_t)(now - programmed) : 0;
+    return READ_ONCE(hrtimer_bases[cpu].programmed);
 }
 
 void hrtimers_init(void)

@@ -7,7 +7,8 @@
 //                  CPUs 0 and 1 each have a timer that looks at all CPUs. One that has had
 //                  interrupts off for watchdog_thresh seconds, or counts no interrupt though it is
 //                  not idle, is asked by NMI what it is doing. The NMI sees the truth: with IF set
-//                  in its frame the CPU is well
+//                  in its frame the CPU is well. Without, it is asked once more after a while: a
+//                  virtual CPU that its host had stopped has got on by then, and taken interrupts
 //   late timer     a CPU takes interrupts, but not its timer's: an EOI was lost. The same two look,
 //                  and get it going again (watchdog_late.c)
 //   hung task      a thread blocks in state D, which nobody can interrupt, for
@@ -46,6 +47,7 @@ enum {
     WATCHDOG_TRACE = 24,
     WATCHDOG_NMI_US = 500 * 1000,
     WATCHDOG_GAP_MS = 500, // ticks further apart than this were not missing: nobody wanted them
+    WATCHDOG_AGAIN = 5,    // a fifth of the threshold, half of the time between two looks
     HUNG_TASKS = 32,
 };
 
@@ -58,6 +60,7 @@ struct watchdog_cpu {
 
     uint64_t interrupts; // C of the looker, by the lock: count at the last change
     uint64_t changed_ns; // likewise
+    uint64_t deaf_ns;    // likewise: when it was found deaf first, since that change; 0: it was not
     bool hard_told;      // likewise
 } __aligned(64);
 
@@ -155,17 +158,26 @@ static void watchdog_tell_hard(unsigned cpu, uint64_t off_ns, const void *begun_
     lockdep_print_cpu(cpu, pr_warn_line);
 }
 
+// A deaf CPU takes NMIs all the same, and is sent some.
+static uint64_t watchdog_interrupts(unsigned cpu)
+{
+    uint64_t nmis = irq_stat_get(IRQ_STAT_NMI, cpu);
+
+    return irq_total(cpu) - nmis;
+}
+
 // Suspicion is cheap, and may be wrong; the NMI decides.
 static bool watchdog_suspects(unsigned cpu, uint64_t now_ns, uint64_t *off_ns,
                               const void **begun_at)
 {
     struct watchdog_cpu *dog = &watchdog_cpus[cpu];
-    uint64_t limit_ns = watchdog_thresh * 1000000000ull, interrupts = irq_total(cpu);
+    uint64_t limit_ns = watchdog_thresh * 1000000000ull, interrupts = watchdog_interrupts(cpu);
 
     *off_ns = latency_irqs_off_ns(cpu, begun_at);
     if (interrupts != dog->interrupts) {
         dog->interrupts = interrupts;
         dog->changed_ns = now_ns;
+        dog->deaf_ns = 0;
     }
     return *off_ns > limit_ns ||
            (now_ns - dog->changed_ns > limit_ns && cpus[cpu].thread->tid != 0);
@@ -178,6 +190,7 @@ static void watchdog_look_at(unsigned cpu, uint64_t now_ns)
     uint64_t off_ns;
 
     if (!watchdog_suspects(cpu, now_ns, &off_ns, &begun_at)) {
+        dog->deaf_ns = 0;
         if (dog->hard_told) {
             pr_warn("watchdog: CPU %u takes interrupts again", cpu);
             dog->hard_told = false;
@@ -190,7 +203,14 @@ static void watchdog_look_at(unsigned cpu, uint64_t now_ns)
     bool answered = ipi_nmi_call(cpu, watchdog_question, WATCHDOG_NMI_US);
     if (answered && (watchdog_answer.frame.rflags & CPU_FLAGS_IF) != 0) {
         dog->changed_ns = now_ns; // it is well
+        dog->deaf_ns = 0;
         return;
+    }
+    if (dog->deaf_ns == 0) {
+        dog->deaf_ns = now_ns;
+    }
+    if (now_ns - dog->deaf_ns < watchdog_thresh * (1000000000ull / WATCHDOG_AGAIN)) {
+        return; // it is asked again
     }
     dog->hard_told = true;
     watchdog_tell_hard(cpu, off_ns, begun_at);

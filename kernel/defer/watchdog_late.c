@@ -22,6 +22,9 @@
 // of another kind and told (kernel/sched/atomic.c), and comes back to send its EOI. Then the
 // timer's vector is sent by hand, as one more look at the timers does no harm.
 //
+// Where nothing is in service the interrupt may just be about to come: the CPU was stopped by its
+// host, or the host is late with the timer. So it is lost when it has not come at the next look.
+//
 // Context: softirq; the questioned CPU in NMI. Previous: watchdog.c.
 #include <core/clock.h>
 #include <core/cpu.h>
@@ -35,9 +38,9 @@
 #include "watchdog_late.h"
 
 enum {
-    LATE_NS = 1000 * 1000 * 1000, // no handler and no section with interrupts off is that long
-    LATE_NMI_US = 500 * 1000,     // for the answer
-    LATE_PENDING_US = 10 * 1000,  // for an interrupt that was about to come
+    LATE_NS = 1000 * 1000 * 1000,      // no handler and no section with interrupts off is that long
+    LATE_NMI_US = 500 * 1000,          // for the answer
+    LATE_AGAIN_NS = 200 * 1000 * 1000, // between two looks, at least
     LATE_VECTORS = 8,
 };
 
@@ -47,6 +50,24 @@ static struct {
     unsigned ended;
     uint8_t vectors[LATE_VECTORS];
 } late_answer;
+
+// What was late at the last look, of each CPU, and when that was seen first. C of the looker.
+static struct late_timer {
+    ktime_t due;
+    uint64_t seen_ns;
+} late_timers[MAX_CPUS];
+
+// It was late before, and has not come since, though the CPU runs.
+static bool late_is_lost(unsigned cpu, ktime_t due)
+{
+    struct late_timer *late = &late_timers[cpu];
+    uint64_t now_ns = clock_ns();
+
+    if (late->due != due) {
+        *late = (struct late_timer){due, now_ns};
+    }
+    return now_ns - late->seen_ns >= LATE_AGAIN_NS;
+}
 
 static void late_question(const struct frame *frame)
 {
@@ -77,14 +98,15 @@ static void late_tell(unsigned cpu, uint64_t late_ns)
 
 void watchdog_rouse(unsigned cpu)
 {
-    uint64_t late_ns = hrtimer_late_ns(cpu);
+    ktime_t due = hrtimer_programmed(cpu), now = ktime_get();
+    uint64_t late_ns = due < now ? (uint64_t)(now - due) : 0;
 
     if (late_ns < LATE_NS || !ipi_nmi_call(cpu, late_question, LATE_NMI_US) ||
         !late_answer.interrupts_on) {
         return; // in time, or with interrupts off: the hard lock-up's business
     }
-    if (late_answer.ended == 0 && wait_until(hrtimer_late_ns(cpu) < LATE_NS, LATE_PENDING_US)) {
-        return; // the host had not run this CPU: all that was late was the CPU
+    if (late_answer.ended == 0 && !late_is_lost(cpu, due)) {
+        return;
     }
     late_tell(cpu, late_ns);
     lapic_ipi(cpus[cpu].apic_id, VECTOR_TIMER);
