@@ -270,6 +270,11 @@ class Machine:
         wait_until(lambda: f"inet {net}" in self.ok(f"ip addr show {name}"),
                    lambda: f"an address for {name}\n{self.story()}", pause=0.1)
 
+    def wait_for_answer(self, address="10.0.2.2"):
+        """Until somebody there answers a ping: a card's link takes its time to come up."""
+        wait_until(lambda: self.run(f"ping -c 1 {address}")[1] == 0,
+                   lambda: f"an answer from {address}\n{self.story()}")
+
     def wait_asleep(self, name, channel="nanosleep"):
         """Until a job that was just started sleeps, as ps shows it; its PID (the latest one's)."""
         row = re.compile(rf"^ *(\d+) [SD]\S* +{channel} +{name}$", re.M)

@@ -11,7 +11,7 @@ def test_gdb_follows_an_interrupt_through_the_kernel(boot, tmp_path):
     path = str(tmp_path / "gdb.sock")
     machine = boot(cpus=1, nics=["user"], append="ip=10.0.2.15/24,10.0.2.2", gdb=path,
                    halted=False)
-    machine.ok("ping -c 1 10.0.2.2")
+    machine.wait_for_answer()
     machine.send("ping -i 0.1 10.0.2.2\r")
     machine.expect("bytes from 10.0.2.2")
     gdb = subprocess.run(

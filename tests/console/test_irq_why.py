@@ -68,8 +68,7 @@ def mended(machine, cure, what="eth0"):
     if what == "eth0":
         before = nic_interrupts(machine)
         machine.ok("ip addr add 10.0.2.15/24 dev eth0 || true")
-        # Once its link is up again.
-        wait_until(lambda: machine.run("ping -c 1 10.0.2.2")[1] == 0, "an answer to a ping")
+        machine.wait_for_answer()
         assert nic_interrupts(machine) > before
     elif what == "ahci":
         machine.ok("dd if=/dev/sda of=/dev/null bs=4096 count=8 iflag=direct")
