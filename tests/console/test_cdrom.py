@@ -38,10 +38,13 @@ def digest(machine, line):
 
 
 def hold_open(machine, path):
-    """Job 1 has the file open from here on: it reads, and sleeps as soon as the pipe is full."""
+    """Job 1 has the file open from here on: it reads, and sleeps as soon as the pipe is full. What
+    is read ahead for it has come then, so that the drive's next news is for whoever asks next."""
     machine.output_of(f"cat {path} | sleep 1000 &")
     wait_until(lambda: re.search(r"pipe +cat$", machine.ok("ps -o stat,wchan,comm"), re.M),
                "a full pipe")
+    wait_until(lambda: re.search(r" sr0( \d+){8} 0 ", machine.ok("cat /proc/diskstats")),
+               "the end of reading ahead")
 
 
 def no_harm(machine):

@@ -386,15 +386,25 @@ static bool ide_is_stuck_locked(const struct ide_channel *channel, const struct 
     return now->request == request && !channel->resetting && !gets_on;
 }
 
-// The command has an end, or a sector ready, and only its interrupt is missing. One that has not
-// got its packet or first sector yet has nothing to tell.
+// Can the disk have anything to tell? Not before it has got its packet or first sector. Where no
+// bus master keeps a mark of the interrupt, only what it wants to move, or what went wrong, is one;
+// a disk that sits there and has forgotten its command needs the reset.
+static bool ide_may_have_news_locked(const struct ide_channel *channel)
+{
+    const struct ide_command *now = &channel->now;
+    uint8_t news = ATA_STATUS_DRQ | ATA_STATUS_ERR | ATA_STATUS_DF;
+    return !now->offering && (channel->bus_master != 0 || now->left == 0 ||
+                              (ide_alternate_status(channel) & news) != 0);
+}
+
+// The command has an end, or a sector ready, and only its interrupt is missing.
 static bool ide_only_lost_its_interrupt(struct ide_disk *disk, const struct request *request)
 {
     struct ide_channel *channel = disk->channel;
     unsigned long flags;
 
     spin_lock_irqsave(&channel->lock, flags);
-    bool may = ide_is_stuck_locked(channel, request) && !channel->now.offering;
+    bool may = ide_is_stuck_locked(channel, request) && ide_may_have_news_locked(channel);
     spin_unlock_irqrestore(&channel->lock, flags);
     if (!may || !ide_find_lost_interrupt(channel)) {
         return false;
