@@ -18,12 +18,12 @@ static void spin_until_stopped(void *arg)
     }
 }
 
-// Lets two threads compete for a CPU, and looks each half second that they have had at how much more
-// the first had, in percent of the second: true as soon as that lies between the two. A slice is
-// 12 ms: what is begun weighs little then. But a busy host takes the virtual CPU away in the midst
-// of somebody's slice, who then seems to have had it, and whom the scheduler lets wait for that
-// later. What the host makes wrong is right after some more half seconds, what a wrong weight makes
-// wrong stays so.
+// Lets two threads compete for a CPU, and looks each half second that they have had at how much
+// more the first had, in percent of the second: true as soon as that lies between the two. A slice
+// is 12 ms: what is begun weighs little then. But a busy host takes the virtual CPU away in the
+// midst of somebody's slice, who then seems to have had it, and whom the scheduler lets wait for
+// that later. What the host makes wrong is right after some more half seconds, what a wrong weight
+// makes wrong stays so.
 static bool share_lies_between(struct ktest_run *ktest, int nice_b, unsigned least, unsigned most)
 {
     unsigned cpu = cpu_count - 1, percent = 0;
