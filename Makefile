@@ -28,7 +28,7 @@ APPEND     ?=#          ## boot options, as in "loglevel=7 ip=dhcp"
 QEMU_EXTRA ?=#          ## more arguments for QEMU
 BUILD      ?= build#    ## where everything that is made goes
 T          ?=#          ## make test-console T=name: only the tests whose name holds it
-JOBS       ?=#          ## make test JOBS=4: so many machines at a time; half of the host's CPUs
+JOBS       ?=#          ## make test JOBS=4: so many at a time; as many as the host has CPUs
 
 PYTHON ?= $(if $(wildcard /usr/bin/python3),/usr/bin/python3,python3)
 

@@ -5,9 +5,10 @@ usage: tests/run.py [--build DIR] [-k NAME] [-j JOBS]
                     host|kernel|console|iommu|matrix|long|static|all
 
 Every part is split into jobs (a host program, a boot of the kernel's tests, a file of console
-tests, a static check). A machine has up to four CPUs, each a thread of the host that wants to run
-with the others: of jobs that boot some, only half as many run at a time as the host has CPUs. A
-job's line is printed when it ends, with its output when something failed. The last line is always
+tests, a static check); as many run at a time as the host has CPUs. The kernel's own tests keep up
+to four CPUs busy all the while, each a thread of the host that wants to run with the others: of
+these jobs half as many. A job's line is printed when it ends, with its output when something
+failed. The last line is always
 
     N passed, N failed, N skipped
 
@@ -308,7 +309,7 @@ def static_jobs(build, _):
 
 # ---- all -----------------------------------------------------------------------------------------
 
-BOOTLESS = [host_jobs, static_jobs]  # they boot no machine
+BUSY = [kernel_jobs]  # they keep several CPUs busy
 PARTS = {"host": [host_jobs], "kernel": [kernel_jobs], "console": [console_jobs],
          "matrix": [matrix_jobs], "iommu": [iommu_jobs], "long": [long_jobs, iommu_jobs],
          "static": [static_jobs],
@@ -359,8 +360,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build")
     parser.add_argument("-k", dest="select", default="", help="console: tests whose name holds it")
-    parser.add_argument("-j", dest="jobs", type=int, default=max(1, CPUS // 2),
-                        help="so many jobs that boot machines at a time; half the CPUs")
+    parser.add_argument("-j", dest="jobs", type=int, default=CPUS,
+                        help="so many jobs at a time, half as many busy ones; the host's CPUs")
     parser.add_argument("part", choices=PARTS)
     options = parser.parse_args()
     build = os.path.abspath(options.build.strip())
@@ -374,8 +375,8 @@ def main():
     except (OSError, ValueError):
         times = {}
     total = Result()
-    for bootless, workers in ((False, options.jobs), (True, CPUS)):
-        run([job for part in PARTS[options.part] if (part in BOOTLESS) == bootless
+    for busy, workers in ((False, options.jobs), (True, max(1, options.jobs // 2))):
+        run([job for part in PARTS[options.part] if (part in BUSY) == busy
              for job in part(build, options.select)], workers, times, total)
     with open(times_path, "w") as file:
         json.dump(times, file, indent=1)
