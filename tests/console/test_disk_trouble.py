@@ -1,4 +1,5 @@
-"""Disks in trouble: commands that hang, flushes that fail, throttled disks, a driver that goes."""
+"""Disks in trouble: interrupts that are lost, commands that hang or are answered too late, flushes
+that fail, throttled disks, a driver that goes."""
 
 import json
 import random
@@ -7,19 +8,146 @@ import re
 import pytest
 
 from images import MIB, digest, limited_disk, random_image, sha256
-from machine import wait_until
-from test_disk import ahci_counter, answer_too_late, diskstats, scanned, slow_disk
+import linux_formats as linux
+from machine import TIMEOUT, wait_until
+from test_disk import ahci_counter, diskstats, scanned
 from test_nvme import mix
 from test_partition import mbr
 
 GHC, GHC_AE, GHC_HR = 0x04, 1 << 31, 1
-PXIE, PXCMD, PXSACT = 0x114, 0x118, 0x134  # of port 0, from the controller's BAR
+# Of port 0, from the controller's BAR.
+PXCLB, PXCLBU, PXIE, PXCMD, PXSACT, PXCI = 0x100, 0x104, 0x114, 0x118, 0x134, 0x138
 
 
 def ahci_bar(machine):
     row = next(line.split("\t") for line in machine.ok("cat /proc/bus/pci/devices").splitlines()
                if line.startswith("00fa"))
     return int(row[3 + 5], 16)
+
+
+def test_lost_interrupt_is_found(boot, disk):
+    """The port's interrupts are switched off behind the driver's back: the watchdog notices."""
+    m = boot(hostile=True, disks=[disk()], append="ahci.timeout=200")
+    pxie = ahci_bar(m) + PXIE
+    eight = "dd if=/dev/sda bs=64K count=8 iflag=direct status=none | sha256sum"
+    good = m.ok(eight)
+
+    def noticed():  # and nothing else, unless the host stops us before the read is done
+        m.bus_write32(pxie, 0)
+        lost, timeouts = ahci_counter(m, "lost interrupts"), ahci_counter(m, "timeouts")
+        assert m.ok("dd if=/dev/sda of=/dev/null count=1 status=noxfer iflag=direct") == \
+            "1+0 records in\n1+0 records out\n"
+        return (ahci_counter(m, "lost interrupts"), ahci_counter(m, "timeouts")) == \
+            (lost + 1, timeouts)
+
+    wait_until(noticed, "a lost interrupt")
+    assert ahci_counter(m, "errors") == 0
+    m.bus_write32(pxie, 0x7d40000b)
+
+    def by_interrupt():  # unless the host stops us for those 200 ms
+        lost = ahci_counter(m, "lost interrupts")
+        assert m.ok(eight) == good
+        return ahci_counter(m, "lost interrupts") == lost
+
+    wait_until(by_interrupt, "eight reads by interrupt")
+
+
+SLOW = ["-blockdev", "driver=null-co,node-name=slow,size=67108864,latency-ns={},read-zeroes=on",
+        "-device", "ide-hd,drive=slow,bus=ide.0"]
+
+
+def slow_disk(latency_ns):
+    return [argument.format(latency_ns) for argument in SLOW]
+
+
+def test_idle_for_a_disk_is_iowait(boot):
+    """/proc/stat, ps, iostat and top tell the time in which a CPU idled because a disk was slow."""
+    m = boot(cpus=2, extra=slow_disk(100000000))
+    scanned(m)
+
+    def stat():
+        return linux.parse_stat(m.ok("cat /proc/stat"))
+
+    before = stat()
+    m.ok("dd if=/dev/sda of=/dev/null bs=512 count=10 iflag=direct status=none")
+    after = stat()
+    assert after["cpu"][4] - before["cpu"][4] >= 50  # hundredths; ten reads are 100 at least
+    assert after["procs_blocked"] == 0
+    m.output_of("dd if=/dev/sda of=/dev/null bs=512 count=10000 iflag=direct status=none &")
+    wait_until(lambda: stat()["procs_blocked"] == 1, "the reader, blocked")
+    m.ok("stop %1")
+    m.run("wait")
+    assert stat()["procs_blocked"] == 0
+    iowait = m.ok("iostat -c").splitlines()[1].split()[3]
+    assert float(iowait) > 0
+    assert not re.search(r" 0\.0 wa,", m.ok("top -b -n 1"))
+
+
+def test_engine_stopped_behind_our_back(boot):
+    """PxCMD.ST cleared while a command is under way: the controller forgets it, and a bit that went
+    away in PxCI must not pass for data that came."""
+    m = boot(hostile=True, append="ahci.timeout=1500", extra=slow_disk(700000000))
+    scanned(m)
+    bar = ahci_bar(m)
+    m.send("dd if=/dev/sda of=/dev/null count=1 status=noxfer iflag=direct; echo status $?\r")
+    wait_until(lambda: m.bus_read32(bar + PXSACT) != 0, "the command", pause=0.01)
+    m.bus_write32(bar + PXCMD, m.bus_read32(bar + PXCMD) & ~1)
+    m.expect(r"status (\d)")
+    m.wait_prompt()
+    # Whatever the reader was told, the disk works afterwards, and nothing is stuck.
+    assert m.ok("dd if=/dev/sda of=/dev/null count=2 status=noxfer iflag=direct") == \
+        "2+0 records in\n2+0 records out\n"
+    assert diskstats(m)[8] == 0
+    assert "issued 0x00000000" in m.ok("cat /proc/driver/ahci")
+    assert "BUG" not in m.ok("dmesg")
+
+
+def test_wrong_byte_count_is_an_error(boot):
+    """The device claims to have moved more than was asked for: that data is not believed."""
+    m = boot(hostile=True, append="ahci.mode=dma48", extra=slow_disk(700000000))
+    scanned(m)
+    bar = ahci_bar(m)
+    headers = m.memory_of("0000:00:1f.2",
+                          m.bus_read32(bar + PXCLB) + (m.bus_read32(bar + PXCLBU) << 32))
+    m.send("dd if=/dev/sda of=/dev/null count=1 iflag=direct; echo status $?\r")
+    wait_until(lambda: m.bus_read32(bar + PXCI) != 0, "the command", pause=0.01)
+    header = headers + 32 * (m.bus_read32(bar + PXCI).bit_length() - 1)
+    m.bus_write32(header + 4, 0x1000)  # PRDBC, to which QEMU adds what it moves
+    m.expect(r"error reading '/dev/sda': Input/output error")
+    m.expect(r"status 1")
+    m.wait_prompt()
+    assert f"{0x1000 + 512} bytes moved instead of 512 at sector 0" in m.ok("dmesg")
+    assert m.run("dd if=/dev/sda of=/dev/null count=1 iflag=direct")[1] == 0
+
+
+def answer_too_late(m, times):
+    """So many commands are given up. A busy host may stop the machine for so long that an answer
+    comes in time all the same: then there is one try more."""
+    scanned(m)
+    timeouts, failed = ahci_counter(m, "timeouts"), ahci_counter(m, "failed")  # of the boot
+    statuses = []
+
+    def given_up():
+        statuses.append(
+            m.run("dd if=/dev/sda of=/dev/null bs=64K count=1 status=none iflag=direct")[1])
+        return statuses.count(1) == times
+
+    wait_until(given_up, lambda: f"{times} errors: {statuses}", seconds=times * TIMEOUT)
+    m.ok("sleep 1")
+    assert set(statuses) <= {0, 1}
+    assert times <= ahci_counter(m, "timeouts") - timeouts <= len(statuses)
+    assert ahci_counter(m, "failed") == failed + times
+    assert diskstats(m)[8] == 0
+    log = m.ok("dmesg")
+    assert "BUG" not in log and "WARN" not in log
+    assert "running" in m.ok("cat /proc/driver/ahci")
+
+
+def test_late_completion_is_ignored(boot):
+    """A command that is aborted by a reset and would have completed later: its buffer is not
+    touched again, which dma-debug and the poison of freed memory would show."""
+    m = boot(append="ahci.timeout=200", extra=slow_disk(500000000))
+    answer_too_late(m, 3)
 
 
 def hang_and_recover(boot, tmp_path, count):

@@ -66,12 +66,13 @@ void ide_reset(struct ide_channel *channel)
     outb(IDE_CONTROL_RESET | IDE_CONTROL_NIEN, channel->control);
     udelay(5); // 9.2
     outb(0, channel->control);
-    unsigned ms = 0;
+    uint64_t end_ns = clock_ns() + IDE_RESET_MS * 1000000ull; // a sleep may be longer than asked
+    int error;
     do {
         msleep(2);
-        ms += 2;
-    } while (ide_wait(channel, 0, 0, IDE_LOOK_US) != 0 && ms < IDE_RESET_MS);
-    if (ms >= IDE_RESET_MS) {
+        error = ide_wait(channel, 0, 0, IDE_LOOK_US);
+    } while (error != 0 && clock_ns() < end_ns);
+    if (error != 0) {
         dev_err(channel->dev, "channel %u does not come back from its reset (status 0x%02x)",
                 channel->index, ide_alternate_status(channel));
     }
